@@ -1,0 +1,134 @@
+"""The shared vocabulary: items, trials, cells. Plain numpy, no torch, so that every package can import it.
+
+Score direction: every score stored in these objects is a **distance** (lower = same person).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Modality = Literal["voice", "face"]
+Stage = Literal["validate", "test", "predict"]
+
+MODALITIES: tuple[Modality, Modality] = ("voice", "face")
+
+
+class DataError(ValueError):
+    """Bad input. The message is one line that names the file, row or key, what is wrong and the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Unique items of one modality, in the order of their embeddings.
+
+    Attributes:
+        ids: (n,) item ids, unique, e.g. ``id0001/English/<video>/00001``.
+        identity: (n,) person of each item, "" where unknown.
+        language: (n,) language spoken in the item's clip, "" where unknown.
+        gender: (n,) "M"/"F", "" where unknown.
+        video: (n,) source video, "" where unknown. Never used at test time.
+        features: (n, d) encoder embeddings as fed to the model (the ``input`` space of refinement), or None when
+            the items are media.
+    """
+
+    ids: NDArray[np.str_]
+    identity: NDArray[np.str_]
+    language: NDArray[np.str_]
+    gender: NDArray[np.str_]
+    video: NDArray[np.str_]
+    features: NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """A trial list: which voice is compared with which face.
+
+    Attributes:
+        keys: (t,) unique trial keys.
+        voices: (t,) voice references as written in the list.
+        faces: (t,) face references as written in the list.
+        labels: (t,) int8, 1 = same person, 0 = different; None when the list is unlabelled.
+        source: where the list came from, for error messages.
+    """
+
+    keys: NDArray[np.str_]
+    voices: NDArray[np.str_]
+    faces: NDArray[np.str_]
+    labels: NDArray[np.int8] | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One test condition: a trial list resolved against the unique items of an :class:`EvaluationSet`.
+
+    Attributes:
+        name: ``heard`` or ``unheard``, possibly behind a list-set prefix: ``balanced/heard``.
+        language: the language of its voices, "" where unknown.
+        voice_index: (t,) rows into ``EvaluationSet.voices``.
+        face_index: (t,) rows into ``EvaluationSet.faces``.
+    """
+
+    name: str
+    language: str
+    trials: Trials
+    voice_index: NDArray[np.int64]
+    face_index: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """Everything a validation or test run embeds and scores: each unique item once, and the cells over them."""
+
+    voices: Items
+    faces: Items
+    cells: dict[str, Cell]
+
+    def items(self, modality: Modality) -> Items:
+        """The items of one modality."""
+        return self.voices if modality == "voice" else self.faces
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCell:
+    """What a refinement may see of one cell: no labels, no identities, no ids, by construction.
+
+    Attributes:
+        distances: (t,) float64 initial distances, lower = same person.
+        voice_index: (t,) rows into the cell's own unique voices.
+        face_index: (t,) rows into the cell's own unique faces.
+        voices: embeddings of the cell's unique voices by space: ``model`` (learnt, always there) and ``input``
+            (encoder embeddings, when the data module has them); each (n_voices, d).
+        faces: the same for faces; each (n_faces, d).
+    """
+
+    distances: NDArray[np.float64]
+    voice_index: NDArray[np.int64]
+    face_index: NDArray[np.int64]
+    voices: dict[str, NDArray[np.floating]]
+    faces: dict[str, NDArray[np.floating]]
+
+
+class ItemBatch(TypedDict):
+    """A batch of unique items of one modality: ``index`` (B,) int64 rows of the Items, ``x`` (B, ...) inputs."""
+
+    index: object
+    x: object
+
+
+class PairBatch(TypedDict):
+    """A training batch: ``voice`` (B, ...), ``face`` (B, ...), ``identity`` (B,) int64 class index."""
+
+    voice: object
+    face: object
+    identity: object
