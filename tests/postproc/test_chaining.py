@@ -1,0 +1,339 @@
+"""Algorithm 1: what it does to scores, where it helps, where it harms, and what it survives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from datamodules.schema import ScoredCell
+from postproc import ChainingCluster, Refined, Threshold
+from postproc.metrics import eer
+from tests.postproc.conftest import make_cell
+
+QUICK: dict[str, Any] = {"n_identities": 3, "backend": "cpu", "n_init": 3}
+
+
+def test_gender_dominant_embeddings_gain() -> None:
+    cell, labels, _ = make_cell(gender_strength=0.7)
+    raw = eer(cell.distances, labels, direction="distance").eer
+    result = ChainingCluster(**QUICK, t_alpha=Threshold(quantile=2 / 3))(cell)
+    assert eer(result.distances, labels, direction="distance").eer < raw - 0.03
+
+
+def test_clusters_that_are_not_gender_do_harm() -> None:
+    cell, labels, _ = make_cell(gender_strength=0.7, face_gender_strength=0.4, nuisance=2.0)
+    raw = eer(cell.distances, labels, direction="distance").eer
+    result = ChainingCluster(**QUICK)(cell)
+    assert "unchanged" not in result.trace
+    assert eer(result.distances, labels, direction="distance").eer > raw + 0.05
+
+
+def test_actions_are_those_of_the_trace() -> None:
+    cell, _, genders_differ = make_cell(gender_strength=2.0)
+    result = ChainingCluster(**QUICK, alpha=0.3, t_alpha=Threshold(absolute=0.8))(cell)
+    action, (best, worst) = result.trace["action"], result.trace["bounds"]
+    assert (best, worst) == (cell.distances.min(), cell.distances.max())
+    np.testing.assert_array_equal(action == 2, genders_differ)
+    np.testing.assert_array_equal(result.distances[action == 0], cell.distances[action == 0])
+    np.testing.assert_allclose(
+        result.distances[action == 1], best + (cell.distances[action == 1] - best) * 0.3, rtol=1e-12
+    )
+    np.testing.assert_array_equal(result.distances[action == 2], worst)
+    assert sum(result.trace["counts"].values()) == len(action)
+    assert result.trace["counts"]["rewarded"] == (action == 1).sum() > 0
+    # a pair is rewarded exactly where its gender agrees and its prototypes' cosine is above the threshold
+    voice, face = (result.trace["assignment"][m] for m in ("voice", "face"))
+    for trial in range(0, len(action), 97):
+        (gv, iv), (gf, jf) = voice[cell.voice_index[trial]], face[cell.face_index[trial]]
+        rewarded = gv == gf and result.trace["similarity"][gv][iv, jf] > 0.8
+        assert (action[trial] == 1) == rewarded
+
+
+def test_prototypes_are_means_of_kept_samples_and_the_trace_counts_them() -> None:
+    cell, _, _ = make_cell(gender_strength=2.0)
+    result = ChainingCluster(**QUICK)(cell)
+    clusters = result.trace["clusters"]
+    gender_level = [c for c in clusters if c["identity"] is None]
+    assert len(gender_level) == 4
+    assert len(clusters) == 4 + 4 * 3
+    for gender in gender_level:
+        inside = [
+            c
+            for c in clusters
+            if c["identity"] is not None and (c["modality"], c["gender"]) == (gender["modality"], gender["gender"])
+        ]
+        assert sum(c["size"] for c in inside) == gender["kept"] < gender["size"]
+    for cluster in clusters:
+        assert 0 < cluster["kept"] <= cluster["size"]
+        assert (cluster["kept"] == cluster["size"]) == (cluster["radius"] <= cluster["threshold"])
+    everything = ChainingCluster(**QUICK, t_m=Threshold(quantile=1.0), t_g=Threshold(quantile=1.0))(cell)
+    voice = everything.trace["assignment"]["voice"]
+    face = everything.trace["assignment"]["face"]
+    for gender in (0, 1):
+        prototypes = [
+            np.stack([x[(a == [gender, k]).all(axis=1)].mean(axis=0) for k in range(3)])
+            for x, a in ((cell.voices["model"], voice), (cell.faces["model"], face))
+        ]
+        unit = [p / np.linalg.norm(p, axis=1, keepdims=True) for p in prototypes]
+        np.testing.assert_allclose(everything.trace["similarity"][gender], unit[0] @ unit[1].T, atol=1e-6)
+
+
+def test_options_switch_off_what_they_name() -> None:
+    cell, _, _ = make_cell()
+    kept = ChainingCluster(**QUICK, penalty=False, alpha=1.0)(cell)
+    np.testing.assert_allclose(kept.distances, cell.distances, rtol=1e-15)
+    assert kept.trace["counts"]["penalised"] == 0
+    nothing = ChainingCluster(**QUICK, penalty=False, t_alpha=Threshold(absolute=1.0))(cell)
+    np.testing.assert_array_equal(nothing.distances, cell.distances)
+    hard = ChainingCluster(**QUICK, alpha=0.0)(cell)
+    assert (hard.distances[hard.trace["action"] == 1] == cell.distances.min()).all()
+
+
+def test_elbow_counts_are_within_the_range_and_traced() -> None:
+    cell, _, _ = make_cell()
+    result = ChainingCluster(elbow_range=(3, 5), backend="cpu", n_init=2)(cell)
+    assert len(result.trace["elbow"]) == 4
+    for choice in result.trace["elbow"].values():
+        assert 3 <= choice["chosen"] <= 5
+        assert list(choice["total_distance"]) == [2, 3, 4, 5]
+
+
+def test_input_space_clusters_what_the_encoders_see() -> None:
+    cell, labels, _ = make_cell(gender_strength=0.7)
+    rng = np.random.default_rng(0)
+    rotate = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    both = replace(
+        cell,
+        voices=cell.voices | {"input": cell.voices["model"] @ rotate},
+        faces=cell.faces | {"input": np.hstack([cell.faces["model"], np.zeros((len(cell.faces["model"]), 7))])},
+    )
+    result = ChainingCluster(**QUICK, space="input")(both)
+    same = ChainingCluster(**QUICK)(cell)
+    assert eer(result.distances, labels, direction="distance").eer == pytest.approx(
+        eer(same.distances, labels, direction="distance").eer, abs=0.02
+    )
+    missing = ChainingCluster(**QUICK, space="input")(cell)
+    assert "no 'input' embeddings of its voices" in missing.trace["unchanged"]
+
+
+def test_what_happens_to_a_pair_does_not_depend_on_the_other_pairs() -> None:
+    cell, _, _ = make_cell(per_person=8)
+    n = len(cell.voices["model"])
+    step = ChainingCluster(**QUICK)
+    full = step(cell)
+    order = np.argsort(cell.distances)
+    best, worst = order[0], order[-1]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        diagonal = np.arange(n) * n + rng.permutation(n)  # every voice and every face is still listed
+        listed = np.unique(np.concatenate([diagonal, rng.choice(n * n, 300, replace=False)]))
+        part = replace(
+            cell,
+            distances=cell.distances[listed],
+            voice_index=cell.voice_index[listed],
+            face_index=cell.face_index[listed],
+        )
+        result = step(part)
+        np.testing.assert_array_equal(result.trace["action"], full.trace["action"][listed])
+        for action in (0, 1, 2):  # B_l and B_u may move; the order among pairs treated alike may not
+            mine = result.trace["action"] == action
+            np.testing.assert_array_equal(
+                np.argsort(result.distances[mine], kind="stable"),
+                np.argsort(full.distances[listed][mine], kind="stable"),
+            )
+        bounded = np.unique(np.append(listed, [best, worst]))  # with the same B_l and B_u, nothing moves at all
+        same = step(
+            replace(
+                cell,
+                distances=cell.distances[bounded],
+                voice_index=cell.voice_index[bounded],
+                face_index=cell.face_index[bounded],
+            )
+        )
+        np.testing.assert_array_equal(same.distances, full.distances[bounded])
+
+
+def spoil(x: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
+    x = x.copy()
+    if how == "nan":
+        x[rng.integers(len(x)), rng.integers(x.shape[1])] = np.nan
+    elif how == "inf":
+        x[rng.integers(len(x))] = np.inf
+    elif how == "constant":
+        x[:] = x[0]
+    elif how == "zero":
+        x[rng.integers(len(x))] = 0
+    elif how == "duplicated":
+        x = x[rng.integers(0, min(3, len(x)), len(x))]
+    elif how == "huge":
+        x *= 1e200
+    elif how == "tiny":
+        x *= 1e-200
+    elif how == "opposite":
+        x = np.where(np.arange(len(x))[:, None] % 2, x[0], -x[0])
+    return x
+
+
+HOW = st.sampled_from(["well", "nan", "inf", "constant", "zero", "duplicated", "huge", "tiny", "opposite"])
+SCORES = st.sampled_from(["cosine", "constant", "huge", "two values"])
+
+
+def random_cell(sizes: tuple[int, int], how: tuple[str, str], scores: str, seed: int) -> ScoredCell:
+    rng = np.random.default_rng(seed)
+    voices, faces = (spoil(rng.normal(size=(n, 4)), h, rng) for n, h in zip(sizes, how, strict=True))
+    voice, face = (index.ravel() for index in np.mgrid[: sizes[0], : sizes[1]])
+    distances = {
+        "cosine": rng.uniform(0, 2, len(voice)),
+        "constant": np.full(len(voice), 0.5),
+        "huge": rng.uniform(-1, 1, len(voice)) * 1.7e308,
+        "two values": rng.integers(0, 2, len(voice)).astype(float),
+    }[scores]
+    return ScoredCell(distances, voice, face, {"model": voices}, {"model": faces})
+
+
+def check_range(cell: ScoredCell, result: Refined) -> None:
+    assert result.distances.shape == cell.distances.shape
+    assert np.isfinite(result.distances).all()
+    assert cell.distances.min() <= result.distances.min()
+    assert result.distances.max() <= cell.distances.max()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    how=st.tuples(HOW, HOW),
+    scores=SCORES,
+    n_identities=st.sampled_from(["elbow", 1, 2, 5]),
+    cut=st.sampled_from(
+        [Threshold(quantile=0.95), Threshold(quantile=0.0), Threshold(absolute=0.1), Threshold(absolute=-1)]
+    ),
+    normalise=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_degenerate_cells_never_crash(
+    sizes: tuple[int, int],
+    how: tuple[str, str],
+    scores: str,
+    n_identities: Any,
+    cut: Threshold,
+    normalise: bool,
+    seed: int,
+) -> None:
+    cell = random_cell(sizes, how, scores, seed)
+    step = ChainingCluster(
+        n_identities, (2, 4), t_m=cut, t_g=cut, normalise=normalise, backend="cpu", n_init=1, seed=seed
+    )
+    result = step(cell)
+    check_range(cell, result)
+    if "unchanged" in result.trace:
+        np.testing.assert_array_equal(result.distances, cell.distances)
+        assert not result.trace["action"].any()
+        assert "\n" not in result.trace["unchanged"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(20, 40), st.integers(20, 40)),
+    scores=SCORES,
+    n_identities=st.sampled_from(["elbow", 1, 2]),
+    cut=st.floats(0.5, 1),
+    alpha=st.floats(0, 1),
+    t_alpha=st.floats(-1, 1),
+    normalise=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_refined_scores_stay_within_the_initial_ones(
+    sizes: tuple[int, int],
+    scores: str,
+    n_identities: Any,
+    cut: float,
+    alpha: float,
+    t_alpha: float,
+    normalise: bool,
+    seed: int,
+) -> None:
+    cell = random_cell(sizes, ("well", "well"), scores, seed)
+    share = Threshold(quantile=cut)
+    result = ChainingCluster(
+        n_identities,
+        (2, 3),
+        t_m=share,
+        t_g=share,
+        t_alpha=Threshold(absolute=t_alpha),
+        alpha=alpha,
+        normalise=normalise,
+        backend="cpu",
+        n_init=1,
+    )(cell)
+    assume("unchanged" not in result.trace)  # a far point may sit alone in its gender cluster
+    check_range(cell, result)
+    json.dumps([result.trace[k] for k in ("tie", "clusters", "counts", "bounds")], allow_nan=False)
+    rewarded = result.trace["action"] == 1
+    assert (result.distances[rewarded] <= cell.distances[rewarded]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"voices": {"model": np.full((45, 20), np.nan)}}, "voice embeddings (model) are not finite, first item 0"),
+        ({"voices": {"model": np.zeros((45, 20))}}, "voice embedding 0 (model) is zero"),
+        ({"faces": {"model": np.ones((45, 20))}}, "face gender: only 1 distinct samples for 2 clusters"),
+        ({"faces": {"model": np.ones((45, 9))}}, "voices (20-d) and faces (9-d) share no space"),
+        ({"distances": np.full(2025, np.nan)}, "2025 initial distances are not finite"),
+        ({"distances": np.zeros(0), "voice_index": np.zeros(0, int), "face_index": np.zeros(0, int)}, "no trials"),
+    ],
+)
+def test_degenerate_cells_come_back_with_the_reason(change: dict[str, Any], reason: str) -> None:
+    cell = replace(make_cell(people=3, per_person=15)[0], **change)
+    if "distances" not in change:
+        cell = replace(
+            cell,
+            distances=cell.distances[:2025],
+            voice_index=cell.voice_index[:2025],
+            face_index=cell.face_index[:2025],
+        )
+    result = ChainingCluster(**QUICK)(cell)
+    assert reason in result.trace["unchanged"]
+    np.testing.assert_array_equal(result.distances, cell.distances)
+
+
+def test_too_few_samples_and_too_strict_cuts_are_reasons() -> None:
+    cell, _, _ = make_cell(per_person=2)
+    assert "samples for 9 clusters" in ChainingCluster(9, backend="cpu")(cell).trace["unchanged"]
+    strict = Threshold(absolute=1e-12)
+    assert "raise t_g" in ChainingCluster(2, t_g=strict, backend="cpu")(cell).trace["unchanged"]
+    assert "0 samples" in ChainingCluster(2, t_m=strict, backend="cpu")(cell).trace["unchanged"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_identities": 0}, "n_identities"),
+        ({"elbow_range": (1, 4)}, "elbow_range"),
+        ({"elbow_range": (5, 4)}, "elbow_range"),
+        ({"alpha": 1.5}, "alpha"),
+        ({"space": "inputs"}, "space"),
+        ({"backend": "tpu"}, "backend"),
+    ],
+)
+def test_bad_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ChainingCluster(**options)
+
+
+@pytest.mark.parametrize("values", [{}, {"absolute": 1.0, "quantile": 0.5}, {"quantile": 1.1}, {"absolute": np.nan}])
+def test_a_threshold_is_one_number(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        Threshold(**values)
+
+
+def test_a_quantile_threshold_keeps_that_share() -> None:
+    values = np.arange(101.0)
+    assert Threshold(quantile=0.95).of(values) == 95
+    assert Threshold(absolute=0.2).of(values) == 0.2

@@ -1,0 +1,242 @@
+"""Steps in turn, the contract they keep, and the callback that runs them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from subprocess import run
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules.schema import ScoredCell
+from postproc import ChainingCluster, ChainingClusterCallback, Refined, Refinement, Threshold, refine
+from postproc.refinement import unchanged
+from tests.postproc.conftest import Ranks, make_cell
+
+
+class Add(Refinement):
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+
+    def __call__(self, cell: ScoredCell) -> Refined:
+        return Refined(cell.distances + self.amount, {"amount": self.amount})
+
+
+class Double(Refinement):
+    def __call__(self, cell: ScoredCell) -> Refined:
+        return Refined(2 * cell.distances)
+
+
+class Cut(Refinement):
+    def __call__(self, cell: ScoredCell) -> Refined:
+        return Refined(cell.distances[:3])
+
+
+class Decline(Refinement):
+    def __call__(self, cell: ScoredCell) -> Refined:
+        return unchanged(cell, "too few voices")
+
+
+class Break(Refinement):
+    def __call__(self, cell: ScoredCell) -> Refined:
+        raise ZeroDivisionError("a bug")
+
+
+@pytest.fixture
+def cell() -> ScoredCell:
+    return make_cell(people=1, per_person=2)[0]
+
+
+def test_steps_apply_in_turn_and_leave_the_cell_alone(cell: ScoredCell) -> None:
+    before = cell.distances.copy()
+    refined = refine(cell, [Add(1.0), Double()])
+    np.testing.assert_allclose(refined.distances, 2 * (before + 1))
+    assert refined.trace["steps"] == [{"step": "Add", "amount": 1.0}, {"step": "Double"}]
+    np.testing.assert_array_equal(cell.distances, before)
+    np.testing.assert_array_equal(refine(cell, []).distances, before)
+
+
+def test_a_step_that_breaks_the_contract_is_named(cell: ScoredCell) -> None:
+    with pytest.raises(RuntimeError, match="Add made 16 distances non-finite"):
+        refine(cell, [Double(), Add(np.nan)])
+    with pytest.raises(RuntimeError, match=r"Cut gave \(3,\) distances for \(16,\) trials"):
+        refine(cell, [Cut()])
+
+
+class Scorer(SimpleNamespace):
+    """A module as the callback sees it, scored on demand."""
+
+    def evaluate(self, stage: str) -> None:
+        self.stages.append(stage)
+        self.scores = {name: cell.distances for name, cell in self.cells.items()}
+
+    def scored_cell(self, name: str) -> ScoredCell:
+        return self.cells[name]
+
+
+def play(steps: list[Refinement] | None, cell: ScoredCell, trainer: Any = None, stage: str = "test") -> Any:
+    trainer = trainer or SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(broadcast=lambda x: x))
+    module = Scorer(cells={"heard": cell, "unheard": replace(cell, distances=cell.distances + 1)}, stages=[])
+    callback = ChainingClusterCallback(steps)
+    hook = callback.on_test_epoch_end if stage == "test" else callback.on_predict_epoch_end
+    hook(trainer, cast(LightningModule, module))
+    assert module.stages == [stage]
+    return callback, module
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_callback_refines_every_cell(cell: ScoredCell, stage: str) -> None:
+    callback, module = play([Add(1.0), Double()], cell, stage=stage)
+    np.testing.assert_allclose(module.refined["heard"], 2 * (cell.distances + 1))
+    np.testing.assert_allclose(module.refined["unheard"], 2 * (cell.distances + 2))
+    assert module.refined is callback.refined
+    assert module.refinement_traces is callback.traces
+    assert [trace["step"] for trace in callback.traces["unheard"]] == ["Add", "Double"]
+    callback.teardown(None, module, "test")
+
+
+def test_callback_without_steps_scores_and_refines_nothing(cell: ScoredCell) -> None:
+    nothing: list[list[Refinement] | None] = [None, []]
+    for steps in nothing:
+        _, module = play(steps, cell)
+        assert module.refined == {}
+        assert set(module.scores) == {"heard", "unheard"}
+
+
+def test_unchanged_cells_warn_once_each_with_the_reason(cell: ScoredCell) -> None:
+    with pytest.warns(UserWarning, match="left the scores unchanged") as caught:
+        _, module = play([Decline()], cell)
+    assert [str(w.message) for w in caught] == [
+        f"cell {name!r}: Decline left the scores unchanged: too few voices" for name in ("heard", "unheard")
+    ]
+    np.testing.assert_array_equal(module.refined["heard"], cell.distances)
+
+
+def test_a_bug_keeps_raw_scores_and_fails_in_teardown(cell: ScoredCell) -> None:
+    callback, module = play([Break()], cell)
+    assert module.refined == {}
+    np.testing.assert_array_equal(module.scores["heard"], cell.distances)
+    with pytest.raises(
+        RuntimeError, match="refining cell 'heard' failed, raw scores are kept: ZeroDivisionError: a bug"
+    ):
+        callback.teardown(None, module, "test")
+    callback.teardown(None, module, "test")
+
+
+class Module(LightningModule):
+    """A scored module in a real Trainer."""
+
+    def __init__(self, cell: ScoredCell) -> None:
+        super().__init__()
+        self.cell = cell
+        self.scores: dict[str, np.ndarray] = {}
+        self.refined: dict[str, np.ndarray] = {}
+
+    def test_step(self, batch: torch.Tensor, batch_idx: int) -> None: ...
+
+    def evaluate(self, stage: str) -> None:
+        self.scores = {"heard": self.cell.distances}
+
+    def scored_cell(self, name: str) -> ScoredCell:
+        return self.cell
+
+
+class Writer(Callback):
+    """Stands before the refining callback and writes after the epoch, as ResultsWriter does."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.written = dict(pl_module.scores), dict(pl_module.refined)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("steps", [[Double()], [Break()]])
+def test_in_a_trainer_results_are_written_before_a_bug_ends_the_run(cell: ScoredCell, steps: list[Refinement]) -> None:
+    writer, broken = Writer(), isinstance(steps[0], Break)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        callbacks=[writer, ChainingClusterCallback(steps)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug") if broken else nullcontext():
+        trainer.test(Module(cell), DataLoader(TensorDataset(torch.zeros(1))), verbose=False)
+    scores, refined = writer.written
+    np.testing.assert_array_equal(scores["heard"], cell.distances)
+    assert set(refined) == (set() if broken else {"heard"})
+
+
+def on_rank(rank: int, world: int, steps: list[Refinement]) -> tuple[list[float], int, str]:
+    def broadcast(value: object) -> object:
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    cell = make_cell(people=1, per_person=2)[0]
+    trainer = SimpleNamespace(is_global_zero=rank == 0, strategy=SimpleNamespace(broadcast=broadcast))
+    callback, module = play(steps, cell, trainer)
+    failure = ""
+    try:
+        callback.teardown(None, module, "test")
+    except RuntimeError as error:
+        failure = str(error)
+    return list(module.refined.get("heard", [])), len(callback.traces), failure
+
+
+def test_all_ranks_get_the_refined_scores(ranks: Ranks) -> None:
+    first, second = ranks.run(2, on_rank, [Double()])
+    assert first[0] == second[0] == list(2 * make_cell(people=1, per_person=2)[0].distances)
+    assert (first[1], second[1]) == (2, 0)
+
+
+def test_a_bug_on_rank_zero_fails_every_rank_instead_of_hanging(ranks: Ranks) -> None:
+    failures = [answer[2] for answer in ranks.run(2, on_rank, [Break()])]
+    assert failures[0] == failures[1] != ""
+
+
+def parse(*arguments: str) -> ChainingClusterCallback:
+    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
+    parser.add_class_arguments(ChainingClusterCallback, "postproc")
+    return parser.instantiate(parser.parse_args(arguments)).postproc
+
+
+def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> None:
+    configs = request.config.rootpath / "configs" / "postproc"
+    assert parse("--postproc", str(configs / "none.yaml")).steps == []
+    (step,) = parse("--postproc", str(configs / "chaining.yaml")).steps
+    assert isinstance(step, ChainingCluster)
+    default = ChainingCluster()
+    assert vars(step) == vars(default), "the config states the defaults"
+
+
+def test_a_config_may_give_either_kind_of_threshold() -> None:
+    text = "[{class_path: postproc.ChainingCluster, init_args: {t_m: {absolute: 0.3}, n_identities: 4}}]"
+    (step,) = parse("--postproc.steps", text).steps
+    assert isinstance(step, ChainingCluster)
+    assert step.t_m == Threshold(absolute=0.3)
+    assert step.n_identities == 4
+
+
+def test_importing_postproc_and_its_metrics_is_light() -> None:
+    code = "import sys, postproc, postproc.metrics; print(sorted({'torch', 'faiss', 'lightning'} & set(sys.modules)))"
+    assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    import postproc
+
+    assert set(postproc.__all__) <= set(dir(postproc))
+    for name in postproc.__all__:
+        assert getattr(postproc, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'ChainCluster'; it exports ChainingCluster"):
+        _ = postproc.ChainCluster
