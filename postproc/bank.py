@@ -1,0 +1,87 @@
+"""Gathers embeddings from all ranks by item index, so that metrics do not depend on the number of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class EmbeddingBank(Metric):
+    """Embeddings of all items of one modality, written by index whatever rank embedded them.
+
+    An item may arrive more than once (a rank with nothing to do repeats one); the first arrival in rank order is kept.
+    Ranks may hold different numbers of items, or none.
+
+    Args:
+        size: number of items.
+    """
+
+    full_state_update = False
+    higher_is_better = None
+    is_differentiable = False
+    index: list[Tensor]
+    values: list[Tensor]
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size: an embedding bank needs at least one item, got {size}")
+        self.size = size
+        self.add_state("index", [], dist_reduce_fx="cat")
+        self.add_state("values", [], dist_reduce_fx="cat")
+
+    def update(self, embeddings: Tensor, index: Tensor) -> None:
+        """Stores a batch.
+
+        Args:
+            embeddings: (B, d), any floating type; kept as float32 without gradient.
+            index: (B,) integer rows of the items.
+
+        Raises:
+            ValueError: shapes that do not fit, or a row outside 0..size-1.
+        """
+        if embeddings.ndim != 2 or index.shape != embeddings.shape[:1]:
+            raise ValueError(
+                f"embeddings {tuple(embeddings.shape)} and index {tuple(index.shape)} must be (B, d) and (B,)"
+            )
+        outside = index[(index < 0) | (index >= self.size)]
+        if len(outside):
+            raise ValueError(f"item {int(outside[0])} does not exist: the bank holds items 0..{self.size - 1}")
+        self.index.append(index.to(self.device, torch.int64))
+        # flat, because a rank without items cannot know d and must still gather a tensor of as many dimensions
+        self.values.append(embeddings.detach().to(self.device, torch.float32).flatten())
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """As in torchmetrics, but a rank without items takes part with tensors of the right type."""
+        if isinstance(self.index, list) and not self.index:
+            self.index.append(torch.empty(0, dtype=torch.int64, device=self.device))
+            self.values.append(torch.empty(0, dtype=torch.float32, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> Tensor:
+        """All embeddings (size, d) float32, row i the item with index i; the same on every rank.
+
+        Raises:
+            RuntimeError: some items were never embedded, or ranks disagree on d.
+        """
+        index, values = dim_zero_cat(self.index), dim_zero_cat(self.values)
+        items, order = torch.sort(index, stable=True)
+        first = torch.ones_like(items, dtype=torch.bool)
+        first[1:] = items[1:] != items[:-1]
+        if int(first.sum()) < self.size:
+            missing = torch.ones(self.size, dtype=torch.bool, device=index.device)
+            missing[items] = False
+            rows = missing.nonzero().flatten()[:5].tolist()
+            raise RuntimeError(
+                f"{int(missing.sum())} of {self.size} items were never embedded, first rows {rows}; "
+                "set use_distributed_sampler=False and do not limit the evaluation batches"
+            )
+        if values.numel() % len(index):
+            raise RuntimeError(
+                f"{values.numel()} values for {len(index)} items: the embedding width differs between batches"
+            )
+        return values.view(len(index), -1)[order[first]]

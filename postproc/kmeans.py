@@ -1,0 +1,221 @@
+"""K-means on faiss (GPU or CPU) or scikit-learn; the only file that imports faiss.
+
+All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the
+partition up to rounding, and the seed alone decides it, not the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch  # before faiss: both bring an OpenMP runtime, and torch must load its own first
+from numpy.typing import NDArray
+
+import faiss  # isort: skip
+
+Backend = Literal["auto", "gpu", "cpu", "sklearn"]
+
+_CHUNK = 1 << 14  # points assigned at once
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """A partition of points.
+
+    Attributes:
+        centres: (k, d) float64, means of their points. A centre without points (identical points) is finite, too.
+        labels: (n,) int64 cluster of each point.
+        distances: (n,) float64 L2 distance, not squared, of each point to its centre.
+        inertia: sum of squared distances.
+    """
+
+    centres: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    inertia: float
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(k,) points of each cluster; 0 where there are fewer distinct points than clusters."""
+        return np.bincount(self.labels, minlength=len(self.centres))
+
+
+def kmeans(
+    x: NDArray[np.floating], k: int, *, seed: int, backend: Backend = "auto", n_init: int = 10, n_iter: int = 50
+) -> Clusters:
+    """Clusters points; the best of ``n_init`` starts.
+
+    Args:
+        x: (n, d) finite points.
+        k: number of clusters, 1..n.
+        seed: of the k-means++ starts.
+        backend: ``auto`` takes a GPU where there is one, else faiss on the CPU; ``gpu`` insists on one; ``sklearn``.
+        n_init: starts; the one with the least inertia wins.
+        n_iter: Lloyd iterations of each start.
+
+    Raises:
+        ValueError: wrong shape, non-finite points, k out of range, unknown backend, or ``gpu`` without a GPU.
+    """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"x: k-means needs points (n, d), got {x.shape}")
+    if not 1 <= k <= len(x):
+        raise ValueError(f"k: {k} clusters of {len(x)} points; take 1 to {len(x)}")
+    if not np.isfinite(x).all():
+        row = int(np.argmin(np.isfinite(x).all(axis=1)))
+        raise ValueError(f"x: point {row} is not finite; check the embeddings")
+    if n_init < 1 or n_iter < 1:
+        raise ValueError(f"n_init: {n_init} starts of n_iter: {n_iter} iterations; both must be positive")
+    backend = resolve_backend(backend)
+
+    # k-means commutes with shifts and scalings: centred points of unit size keep float32 accurate
+    mean = x.mean(axis=0, dtype=np.float64)
+    points = x - mean
+    scale = float(np.abs(points).max()) or 1.0
+    if not np.isfinite(scale):
+        raise ValueError("x: points are too large to average; normalise the embeddings")
+    points = np.ascontiguousarray(points / scale, dtype=np.float32)
+
+    best: Clusters | None = None
+    for start in np.random.SeedSequence(seed).spawn(n_init):
+        centres = _seed(points, k, np.random.default_rng(start))
+        found = _settle(points, _lloyd(points, centres, backend, n_iter))
+        if best is None or found.inertia < best.inertia:
+            best = found
+    assert best is not None
+    return Clusters(best.centres * scale + mean, best.labels, best.distances * scale, best.inertia * scale**2)
+
+
+def elbow(
+    x: NDArray[np.floating],
+    ks: Sequence[int],
+    *,
+    seed: int,
+    backend: Backend = "auto",
+    n_init: int = 10,
+    n_iter: int = 50,
+) -> tuple[int, dict[int, float]]:
+    """The number of clusters after the largest drop of the total L2 distance ([SCC] 3.2, Fig. 2).
+
+    The drop of a k is the total distance (not squared) of the k tried before it minus its own, so the first of ``ks``
+    only serves as a reference and is never chosen. The curve flattens on its own as k grows, so the rule favours the
+    low end: ``ks`` has to start near the expected number of people, as the paper says.
+
+    Args:
+        x: (n, d) finite points.
+        ks: at least two increasing numbers of clusters, none above n.
+        seed: of the k-means starts.
+        backend: as :func:`kmeans`.
+        n_init: as :func:`kmeans`.
+        n_iter: as :func:`kmeans`.
+
+    Returns:
+        The chosen k, and the total distance by k.
+
+    Raises:
+        ValueError: as :func:`kmeans`, or ``ks`` that do not increase.
+    """
+    if len(ks) < 2 or any(b <= a for a, b in pairwise(ks)):
+        raise ValueError(f"ks: {list(ks)} must be at least two increasing numbers of clusters")
+    curve = {
+        k: float(kmeans(x, k, seed=seed, backend=backend, n_init=n_init, n_iter=n_iter).distances.sum()) for k in ks
+    }
+    drops = [curve[a] - curve[b] for a, b in pairwise(ks)]
+    return ks[int(np.argmax(drops)) + 1], curve
+
+
+def resolve_backend(backend: Backend) -> Backend:
+    """``auto`` -> ``gpu`` or ``cpu``; any other as it is.
+
+    Raises:
+        ValueError: an unknown backend, or ``gpu`` where faiss sees no GPU.
+    """
+    if backend not in ("auto", "gpu", "cpu", "sklearn"):
+        raise ValueError(f"backend: {backend!r} is none of auto, gpu, cpu, sklearn")
+    built_for_gpu = hasattr(faiss, "StandardGpuResources")
+    gpu = built_for_gpu and torch.cuda.is_available() and faiss.get_num_gpus() > 0
+    if backend == "gpu" and not gpu:
+        why = "no CUDA device is visible" if built_for_gpu else "the installed faiss is the CPU build (faiss-cpu)"
+        raise ValueError(f"backend: gpu, but {why}; set backend: auto or cpu")
+    if backend == "auto":
+        return "gpu" if gpu else "cpu"
+    return backend
+
+
+def _seed(points: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """k-means++ with several candidates a step, the best kept (Arthur and Vassilvitskii 2007).
+
+    Ours, because the oldest supported faiss-cpu has no k-means++ and scikit-learn's would start the backends apart.
+    """
+    candidates = 2 + int(np.log(k))
+    norms = np.einsum("nd,nd->n", points, points)
+    chosen = [int(rng.integers(len(points)))]
+    nearest = _squared(points, norms, chosen)[:, 0]
+    while len(chosen) < k:
+        total = nearest.sum(dtype=np.float64)
+        if total > 0:
+            drawn = np.searchsorted(np.cumsum(nearest, dtype=np.float64), rng.random(candidates) * total)
+            drawn = np.minimum(drawn, len(points) - 1)
+        else:  # fewer distinct points than clusters: any other point will do
+            drawn = rng.choice(np.setdiff1d(np.arange(len(points)), chosen), 1)
+        reached = np.minimum(nearest[:, None], _squared(points, norms, drawn))
+        best = int(np.argmin(reached.sum(axis=0, dtype=np.float64)))
+        chosen.append(int(drawn[best]))
+        nearest = reached[:, best]
+    return points[chosen]
+
+
+def _squared(
+    points: NDArray[np.float32], norms: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Squared distances (n, len(rows)) of all points to some of them, exactly 0 to themselves."""
+    squared = norms[:, None] + norms[rows] - 2 * (points @ points[rows].T)
+    squared[rows, np.arange(len(rows))] = 0
+    return np.maximum(squared, 0)
+
+
+def _lloyd(
+    points: NDArray[np.float32], centres: NDArray[np.float32], backend: Backend, n_iter: int
+) -> NDArray[np.float32]:
+    k, d = centres.shape
+    if backend == "sklearn":
+        from sklearn.cluster import KMeans
+
+        model = KMeans(k, init=centres, n_init=1, max_iter=n_iter)
+        return np.asarray(model.fit(points).cluster_centers_, dtype=np.float32)
+    parameters = faiss.ClusteringParameters()
+    parameters.niter, parameters.nredo = n_iter, 1
+    parameters.min_points_per_centroid = 1
+    parameters.max_points_per_centroid = len(points)  # faiss would drop points above 256 per cluster, silently
+    clustering = faiss.Clustering(d, k, parameters)
+    faiss.copy_array_to_vector(np.ascontiguousarray(centres).ravel(), clustering.centroids)
+    index: faiss.Index = faiss.IndexFlatL2(d)
+    if backend == "gpu":  # one GPU, torch's own; faiss.Kmeans(gpu=1) would take all of them
+        resources = faiss.StandardGpuResources()
+        index = faiss.index_cpu_to_gpu(resources, torch.cuda.current_device(), index)
+    clustering.train(points, index)
+    return faiss.vector_to_array(clustering.centroids).reshape(k, d)
+
+
+def _settle(points: NDArray[np.float32], centres: NDArray[np.float32]) -> Clusters:
+    """One more step in float64: assign to the nearest centre, move centres to their means, measure."""
+    centres64 = centres.astype(np.float64)
+    labels = np.empty(len(points), dtype=np.int64)
+    half_norms = 0.5 * np.einsum("kd,kd->k", centres64, centres64)
+    for start in range(0, len(points), _CHUNK):
+        part = points[start : start + _CHUNK].astype(np.float64)
+        labels[start : start + _CHUNK] = np.argmin(half_norms - part @ centres64.T, axis=1)
+    counts = np.bincount(labels, minlength=len(centres))
+    order = np.argsort(labels, kind="stable")
+    for cluster, members in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+        if len(members):
+            centres64[cluster] = points[members].mean(axis=0, dtype=np.float64)
+    distances = np.empty(len(points))
+    for start in range(0, len(points), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        distances[rows] = np.linalg.norm(points[rows] - centres64[labels[rows]], axis=1)
+    return Clusters(centres64, labels, distances, float(np.square(distances).sum()))

@@ -1,0 +1,79 @@
+"""What every refinement of scores has in common.
+
+A refinement sees the scores, the trial indices and the embeddings of one cell's own unique items
+(:class:`ScoredCell`), never a label, an id or a row order: it is transductive (it needs the whole test set at once),
+not supervised.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.schema import ScoredCell
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Refined scores of one cell and how they came about.
+
+    Attributes:
+        distances: (t,) float64, finite, lower = same person.
+        trace: thresholds, clusters and decisions; plain values and numpy arrays. ``unchanged`` holds the reason when
+            the step left the scores alone.
+    """
+
+    distances: NDArray[np.float64]
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+class DegenerateInput(Exception):
+    """Why a cell cannot be refined; a step turns it into an unchanged result."""
+
+
+class Refinement(ABC):
+    """A step from initial to refined distances. Configured in ``__init__``, applied by a call, without state."""
+
+    @abstractmethod
+    def __call__(self, cell: ScoredCell) -> Refined:
+        """Refines the distances of one cell; degenerate input comes back unchanged with the reason in the trace."""
+
+
+def unchanged(cell: ScoredCell, reason: str) -> Refined:
+    """What a step returns for a cell it cannot refine: the same distances, and why."""
+    action = np.zeros(len(cell.distances), dtype=np.int8)
+    return Refined(cell.distances.copy(), {"unchanged": reason, "action": action})
+
+
+def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
+    """Applies steps in turn, each to the distances the one before it gave.
+
+    Args:
+        cell: a scored cell.
+        steps: refinements; none leaves the distances as they are.
+
+    Returns:
+        The last distances; ``trace["steps"]`` lists the trace of each step, with its class name under ``step``.
+
+    Raises:
+        RuntimeError: a step gave another number of distances, or made one non-finite: a bug of that step.
+    """
+    traces: list[dict[str, Any]] = []
+    for step in steps:
+        refined = step(cell)
+        name = type(step).__name__
+        if refined.distances.shape != cell.distances.shape:
+            raise RuntimeError(f"{name} gave {refined.distances.shape} distances for {cell.distances.shape} trials")
+        broken = np.isfinite(cell.distances) & ~np.isfinite(refined.distances)
+        if broken.any():
+            raise RuntimeError(
+                f"{name} made {int(broken.sum())} distances non-finite, first trial {int(broken.argmax())}"
+            )
+        traces.append({"step": name, **refined.trace})
+        cell = replace(cell, distances=refined.distances)
+    return Refined(cell.distances, {"steps": traces})
