@@ -1,0 +1,192 @@
+"""``fit``, ``validate``, ``test``, ``predict``: LightningCLI over our configs, run folder and callbacks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionYesNo, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.base import VoiceFaceDataModule
+from datamodules.schema import DataError
+from experiments.config_errors import explain
+from experiments.config_files import expand_arguments, read_config
+from experiments.results import ResultsWriter, print_results
+from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
+from experiments.tracking import prepare_wandb
+from lightning_modules.base import AssociationModule
+from postproc.callback import ChainingClusterCallback
+
+# Lightning has tips to give; none of these is for the person who runs an experiment.
+QUIET = (
+    ".*does not have many workers.*",
+    ".*litlogger.*",
+    ".*LightningCLI's args parameter.*",
+    ".*lr_scheduler.step.*",
+)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes config.yaml into the run folder and sends the whole config to the logger."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        config = self.config.clone()
+        # what names this run and not the experiment; `fit --config config.yaml` makes another run like it
+        config.run_dir = config.ckpt_path = None
+        config.pop("test", None)
+        text = self.parser.dump(config, skip_none=False)
+        (Path(trainer.default_root_dir) / "config.yaml").write_text(text, encoding="utf-8")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config.as_dict())
+
+
+class ExperimentCLI(LightningCLI):
+    """One command over one config.
+
+    Args:
+        command: fit, validate, test or predict.
+        argv: its arguments.
+    """
+
+    def __init__(self, command: str, argv: list[str]) -> None:
+        self.command = command
+        arguments, self.config_paths = expand_arguments(argv)
+        super().__init__(
+            AssociationModule,
+            VoiceFaceDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,  # a parser for this command alone: quick to start, and config keys are absolute
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "parser_mode": "omegaconf+",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "prog": f"experiments.run {command}",
+            },
+            args=arguments,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--vars", type=dict[str, Any], default={}, help="values for ${vars.NAME} in the config")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="run folder; default runs/CONFIG/<time>")
+        text = "checkpoint to resume from (fit) or to test: best, last or a path"
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=text)
+        if self.command == "fit":
+            text = "test the best checkpoint when training has ended"
+            parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
+        parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ChainingClusterCallback, "postproc")
+        parser.link_arguments("data.dims", "model.init_args.dims", apply_on="instantiate")
+        parser.link_arguments("data.num_identities", "model.init_args.num_identities", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except (ArgumentError, OmegaConfBaseException) as error:
+            known = [action.dest for action in parser._actions]
+            raise DataError(explain(error, known)) from error
+        self._check_vars(args)
+
+    def _check_vars(self, arguments: list[str]) -> None:
+        """``--vars.flod 3`` must not pass: a value nobody reads is a typo."""
+        known: set[str] = set()
+        for path in self.config_paths:
+            known |= set(read_config(path).get("vars") or {})
+        for argument in arguments:
+            name = argument.removeprefix("--vars.").partition("=")[0]
+            if argument.startswith("--vars.") and name not in known:
+                raise DataError(f"--vars.{name}: the config has no such value; it has {', '.join(sorted(known))}")
+
+    def before_instantiate_classes(self) -> None:
+        config: Namespace = self.config
+        name = self._config_name()
+        if self.command != "fit" and config.ckpt_path is None:
+            raise DataError(NO_CHECKPOINT)
+        self.run_dir = choose_run_dir(config.run_dir, name)
+        os.environ[ENV_RUN_DIR] = str(self.run_dir)
+        if config.get("logger") is not None and config.logger.class_path.endswith("WandbLogger"):
+            prepare_wandb(config.logger.init_args, self.run_dir, name)
+        _say(f"run folder: {self.run_dir}")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init
+        config["checkpoint"].dirpath = str(self.run_dir / "checkpoints")
+        logger = config.get("logger")
+        # the samplers of VoiceFaceDataModule shard themselves; Lightning's would pad the test set
+        fixed = {"default_root_dir": str(self.run_dir), "use_distributed_sampler": False, "logger": logger or False}
+        trainer = super().instantiate_trainer(**fixed, **kwargs)
+        self.writer = ResultsWriter(self.run_dir, config["postproc"])
+        trainer.callbacks.append(self.writer)
+        return trainer
+
+    def run_command(self) -> None:
+        """Runs the command on the instantiated model, data and trainer."""
+        ckpt_path = self.config.ckpt_path
+        near = self._checkpoint_dir()
+        loading = {"model": self.model, "datamodule": self.datamodule, "weights_only": True}
+        if self.command == "fit":
+            resume = find_checkpoint(ckpt_path, near) if ckpt_path else None
+            self.trainer.fit(**loading, ckpt_path=resume)
+            if self.config.test and self.trainer.state.finished:
+                best = None if self.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
+                self.trainer.test(**loading, ckpt_path=best, verbose=False)
+        elif self.command == "predict":
+            self.trainer.predict(**loading, ckpt_path=find_checkpoint(ckpt_path, near), return_predictions=False)
+        else:
+            run = self.trainer.validate if self.command == "validate" else self.trainer.test
+            run(**loading, ckpt_path=find_checkpoint(ckpt_path, near), verbose=self.command == "validate")
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+        if self.writer.results:
+            print_results(self.writer.results)
+        _say(f"run folder: {self.run_dir}")
+
+    def _config_name(self) -> str:
+        """Names the run: the config's name, or for the config.yaml of a run the name of that run's config."""
+        if not self.config_paths:
+            return "run"
+        path = self.config_paths[0].resolve()
+        return path.parents[1].name if path.name == "config.yaml" else path.stem
+
+    def _checkpoint_dir(self) -> Path:
+        """Where ``best`` and ``last`` are: beside the config of a finished run, else in the run folder."""
+        beside = self.config_paths[0].parent if self.config_paths else self.run_dir
+        return beside if (beside / "checkpoints").is_dir() else self.run_dir
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main(command: str, argv: list[str]) -> int:
+    """Runs ``fit``, ``validate``, ``test`` or ``predict``; bad input ends in one line and status 2."""
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    try:
+        cli = ExperimentCLI(command, argv)
+        cli.run_command()
+    except (DataError, MisconfigurationException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    finally:
+        os.environ.pop(ENV_RUN_DIR, None)
+    return 0

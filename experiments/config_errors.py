@@ -1,0 +1,92 @@
+"""Turns what the parser and OmegaConf say into one line that names the key and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import re
+from importlib import import_module
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
+
+PUBLIC = ("lightning_modules", "datamodules", "postproc")
+_CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
+_OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
+_GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
+_ATTRIBUTE = re.compile(r"(?:has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S+))")
+_TYPE = re.compile(r"Expected an? <class '([\w.]+)'>")
+_KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
+_GIVEN = re.compile(r"(?:Got value: (.+)|Given value: (?:NestedArg\(key='[^']*', val=(.+)\)|(.+)))")
+
+
+def explain(error: BaseException, known: list[str] | None = None) -> str:
+    """One line for a wrong key, class, file or type.
+
+    Args:
+        error: what was raised while a config was parsed or used.
+        known: the keys the parser takes, for suggestions.
+    """
+    text = str(error)
+    known = known or []
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    if isinstance(error, MisconfigurationException) and ("backend" in text or "devices" in text):
+        return f"{' '.join(text.split())} This machine has {machine()}: set trainer.accelerator and trainer.devices."
+    keys = ".".join(_KEY.findall(text))
+    class_path = (_CLASS.findall(text) or [""])[-1]
+
+    if "unrecognized arguments:" in text:
+        argument = text.split("unrecognized arguments:")[1].split()[0]
+        key = argument.lstrip("-").partition("=")[0]
+        head, dot, rest = key.partition(".")
+        tops = list(dict.fromkeys(k.partition(".")[0] for k in known))
+        if dot and head not in tops:  # a misspelt group: what follows it can't be looked up
+            match = difflib.get_close_matches(head, tops, n=1)
+            return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
+        return f"unknown option {argument}{nearest(key, known, prefix='--')}"
+    if group := _GROUP.search(text):
+        scope = [k.removeprefix(f"{group[1]}.") for k in known if k.startswith(f"{group[1]}.")]
+        return f"{group[1]}.{group[2]}: no such key{nearest(group[2], scope, prefix=group[1] + '.')}"
+    if option := _OPTION.search(text):
+        if class_path:
+            hint = nearest(option[1], _parameters(class_path))
+            return f"{keys}: {class_path} has no option {option[1]!r}{hint}"
+        return f"{option[1]}: no such key{nearest(option[1], [k.partition('.')[0] for k in known])}"
+    if wrong := _ATTRIBUTE.search(text):
+        name = class_path or wrong[1] or wrong[2] or wrong[3]
+        return f"{keys}: no class {name!r}{nearest(name, public_classes())}"
+    if (wanted := _TYPE.findall(text)) and keys:
+        given = [g for g in _GIVEN.findall(text)[-1] if g] if _GIVEN.search(text) else ["?"]
+        types = [w for w in dict.fromkeys(wanted) if w != "NoneType"]
+        return f"{keys}: expected {' or '.join(types)}, got {given[0]}"
+    return " ".join(text.split())
+
+
+def nearest(name: str, valid: list[str], prefix: str = "") -> str:
+    """``; did you mean X?`` with the nearest valid name, or the empty string."""
+    match = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    if not match:  # a class given without its package
+        match = [v for v in valid if v.rpartition(".")[2].lower() == name.lower()][:1]
+    if not match:
+        short = {v.rpartition(".")[2]: v for v in valid}
+        match = [short[m] for m in difflib.get_close_matches(name.rpartition(".")[2], short, n=1, cutoff=0.5)]
+    return f"; did you mean {prefix}{match[0]}?" if match else ""
+
+
+def machine() -> str:
+    """The accelerators of this machine, for messages."""
+    return f"{torch.cuda.device_count()} CUDA GPUs and {os.cpu_count()} CPU cores"
+
+
+def public_classes() -> list[str]:
+    """Class paths that YAML may name."""
+    return [f"{package}.{name}" for package in PUBLIC for name in import_module(package).__all__ if name[0].isupper()]
+
+
+def _parameters(class_path: str) -> list[str]:
+    """Names of the options of a class."""
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(import_module(module), name)).parameters)

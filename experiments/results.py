@@ -1,0 +1,139 @@
+"""What a test leaves in the run folder: results.json, scores.parquet, embeddings, refinement traces, and the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.schema import MODALITIES, EvaluationSet
+from lightning_modules.base import AssociationModule
+from postproc.callback import ChainingClusterCallback
+from postproc.metrics import evaluate_cell, summarise
+
+LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
+Record = dict[str, Any]
+
+
+class ResultsWriter(Callback):
+    """Writes a test's results into the run folder on rank 0, logs them, and prints the table.
+
+    Args:
+        run_dir: the run folder.
+        refinement: holds the refined scores.
+    """
+
+    def __init__(self, run_dir: Path, refinement: ChainingClusterCallback) -> None:
+        self.run_dir, self.refinement = run_dir, refinement
+        self.results: dict[str, Record] = {}
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, AssociationModule)
+        evaluation, scores, refined = pl_module.evaluation, pl_module.scores, self.refinement.refined
+        self._write(pl_module)
+        labelled = {n: c for n, c in evaluation.cells.items() if c.trials.labels is not None}
+        if not labelled:
+            return
+        self.results = summarise(
+            {
+                name: evaluate_cell(cell, evaluation.voices, evaluation.faces, scores[name], refined.get(name))
+                for name, cell in labelled.items()
+            }
+        )
+        write_json(self.run_dir / "results.json", self.results)
+        metrics = {
+            f"test/{cell}/{metric}": record[metric]
+            for cell, record in self.results.items()
+            for metric in LOGGED
+            if record.get(metric) is not None
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+
+    @rank_zero_only
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, AssociationModule)
+        self._write(pl_module)
+
+    def _write(self, module: AssociationModule) -> None:
+        write_scores(self.run_dir / "scores.parquet", module.evaluation, module.scores, self.refinement.refined)
+        write_embeddings(self.run_dir / "embeddings", module.evaluation, module.embeddings)
+        write_json(self.run_dir / "refinement.json", self.refinement.traces)
+
+
+def write_scores(
+    path: Path,
+    evaluation: EvaluationSet,
+    scores: dict[str, NDArray[np.float64]],
+    refined: dict[str, NDArray[np.float64]],
+) -> None:
+    """All trials of all cells: cell, key, voice, face, label, distance, refined (lower = same person)."""
+    frames = []
+    for name, cell in evaluation.cells.items():
+        trials = cell.trials
+        columns: dict[str, Any] = {"cell": name, "key": trials.keys, "voice": trials.voices, "face": trials.faces}
+        columns["label"] = pd.array([pd.NA] * len(trials) if trials.labels is None else trials.labels, dtype="Int8")
+        columns["distance"] = scores[name]
+        columns["refined"] = refined.get(name, np.full(len(trials), np.nan))
+        frames.append(pd.DataFrame(columns))
+    beside = path.with_suffix(".tmp")
+    pd.concat(frames, ignore_index=True).to_parquet(beside, index=False)
+    os.replace(beside, path)
+
+
+def write_embeddings(folder: Path, evaluation: EvaluationSet, embeddings: dict[Any, NDArray[np.float32]]) -> None:
+    """``voices.npy`` + ``voices.csv`` and the same for faces: packs that any data config can read."""
+    folder.mkdir(exist_ok=True)
+    for modality in MODALITIES:
+        items = evaluation.items(modality)
+        np.save(folder / f"{modality}s.npy", embeddings[modality])
+        index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
+        pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes beside and renames, so that a killed run leaves the old file or the new one."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def print_results(results: dict[str, Record]) -> None:
+    """Prints the table at full width where the output is no terminal."""
+    Console(width=None if sys.stdout.isatty() else 110).print(results_table(results))
+
+
+def results_table(results: dict[str, Record]) -> Table:
+    """The printed table: a row per cell, EERs in percent, the gender-only floor and the chance control beside them."""
+    table = Table(caption="EER in %, lower is better. Refined scores are transductive: they see the whole test set.")
+    table.add_column("cell")
+    for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, record in results.items():
+        row = [record.get(k) for k in ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined")]
+        controls = [record.get(k) for k in ("auc", "eer_gender_only", "eer_chance")]
+        cells = [_percent(value) for value in row + controls]
+        last = name.endswith("overall")
+        table.add_row(name, *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

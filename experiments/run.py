@@ -1,0 +1,63 @@
+"""``python -m experiments.run COMMAND ...``: finds the command and hands over. Imports nothing heavy itself."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "fit": ("experiments.cli", "train a model, pick the best checkpoint on validation identities, test and refine it"),
+    "validate": ("experiments.cli", "validate a checkpoint on the validation identities"),
+    "test": ("experiments.cli", "test a checkpoint on the heard and the unheard language, refine the scores"),
+    "predict": ("experiments.cli", "score trials without labels"),
+    "protocol": ("experiments.protocol", "folds x train languages x seeds of several methods, in one table"),
+}
+
+USAGE = "usage: python -m experiments.run COMMAND --config NAME.yaml [--key value ...]"
+
+
+def help_text() -> str:
+    """The top-level help: every command in a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            USAGE,
+            "",
+            "Face-voice association: train, test on heard and unheard languages, refine by chaining-cluster.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "Each command has its own --help. Start with: python -m experiments.run fit --config demo.yaml",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments; None takes ``sys.argv[1:]``.
+
+    Returns:
+        The exit status: 0, or 2 after a one-line error.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(help_text())
+        return 0 if argv else 2
+    command, *rest = argv
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        print(f"error: unknown command {command!r}: {hint}", file=sys.stderr)
+        return 2
+    module = import_module(COMMANDS[command][0])
+    status: int = module.main(command, rest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

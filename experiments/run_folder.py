@@ -1,0 +1,95 @@
+"""Where a run leaves its files."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from datamodules.schema import DataError
+
+ENV_RUN_DIR = "VOICEFACE_RUN_DIR"
+"""Carries the run folder to the other ranks of the same job, which start later and would name another."""
+
+
+def choose_run_dir(given: str | None, name: str) -> Path:
+    """The run folder, created: as given, the one rank 0 chose, the SLURM job's, or ``runs/NAME/<time>``.
+
+    Raises:
+        DataError: the folder can't be written.
+    """
+    path = given or os.environ.get(ENV_RUN_DIR)
+    if path is None:
+        job = os.environ.get("SLURM_JOB_ID")
+        stamp = f"slurm-{job}" if job else datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        path = str(Path("runs") / name / stamp)
+        if not job:
+            path = _unused(path)
+    folder = Path(path).resolve()
+    if rank_zero_only.rank == 0:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+        except OSError as error:
+            raise DataError(f"run folder {folder}: {error.strerror}; choose another with --run_dir") from error
+    return folder
+
+
+def _unused(path: str) -> str:
+    """Two runs started in the same second get two folders."""
+    candidate, count = path, 2
+    while Path(candidate).exists():
+        candidate, count = f"{path}_{count}", count + 1
+    return candidate
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt`` (lowest validation EER) and ``checkpoints/last.ckpt`` of the run folder.
+
+    Args:
+        monitor: the validation metric that picks the best checkpoint. Validation identities are held out of the
+            training ones; test data never takes part. Without validation identities the last checkpoint is the best.
+        mode: ``min`` or ``max``.
+        every_n_epochs: how often validation results are considered.
+    """
+
+    def __init__(self, monitor: str = "val/eer", mode: str = "min", every_n_epochs: int = 1) -> None:
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            save_last=True,
+            every_n_epochs=every_n_epochs,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and not trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
+            # nobody held out (closed form, or a final fit on everyone): there is no choice, the last one is the best
+            self.monitor = None
+
+
+NO_CHECKPOINT = (
+    "ckpt_path: which checkpoint? Give --ckpt_path best, last or a path "
+    "(best and last are looked up beside the config.yaml of a finished run)"
+)
+
+
+def find_checkpoint(ckpt_path: str, run_dir: Path) -> str:
+    """Path of the checkpoint to test: ``best`` and ``last`` are those of the run folder.
+
+    Raises:
+        DataError: no such file.
+    """
+    path = run_dir / "checkpoints" / f"{ckpt_path}.ckpt" if ckpt_path in ("best", "last") else Path(ckpt_path)
+    if not path.is_file():
+        raise DataError(f"ckpt_path {ckpt_path}: no file {path}; give a path, or the config.yaml of a finished run")
+    return str(path)
