@@ -9,12 +9,18 @@ if TYPE_CHECKING:
     from datamodules.base import VoiceFaceDataModule as VoiceFaceDataModule
     from datamodules.cells import CellSpec as CellSpec
     from datamodules.feature_data import FeatureDataModule as FeatureDataModule
+    from datamodules.manifest import ManifestDataModule as ManifestDataModule
+    from datamodules.mavceleb import MAVCelebDataModule as MAVCelebDataModule
+    from datamodules.media_data import MediaOptions as MediaOptions
     from datamodules.packs import Pack as Pack
     from datamodules.synthetic import SyntheticDataModule as SyntheticDataModule
 
 _HOME = {
     "CellSpec": "cells",
     "FeatureDataModule": "feature_data",
+    "MAVCelebDataModule": "mavceleb",
+    "ManifestDataModule": "manifest",
+    "MediaOptions": "media_data",
     "Pack": "packs",
     "SyntheticDataModule": "synthetic",
     "VoiceFaceDataModule": "base",

@@ -1,0 +1,208 @@
+"""What every data module shares: training pairs in, unique voices and unique faces out, each embedded once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.loaders import ResumableLoader
+from datamodules.samplers import (
+    EvenShardSampler,
+    IdentityBatchSampler,
+    OncePairSampler,
+    PairBatchSampler,
+    ShuffledPairSampler,
+)
+from datamodules.schema import DataError, EvaluationSet, ItemBatch, Modality, PairBatch, Stage
+
+Sampling = Literal["identity", "shuffle", "once"]
+
+
+class ItemSource(Protocol):
+    """Reads model inputs of one modality by row: feature vectors, waveforms or images."""
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """Inputs of the given rows, stacked: (len(rows), ...)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """The clips a model learns from. Row i of ``voice_rows`` and of ``face_rows`` is a pair of the same clip.
+
+    Attributes:
+        voices: reads voices by row, with the training-time augmentation of the data module.
+        faces: reads faces by row.
+        voice_rows: (n,) rows of ``voices``.
+        face_rows: (n,) rows of ``faces``.
+        identity: (n,) class index 0..C-1.
+        language: (n,) language of each clip.
+        identities: (C,) identity names by class index.
+    """
+
+    voices: ItemSource
+    faces: ItemSource
+    voice_rows: NDArray[np.int64]
+    face_rows: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    language: NDArray[np.str_]
+    identities: NDArray[np.str_]
+
+
+class _Pairs(Dataset):
+    """Indexed by (voice position, face position) pairs, a whole batch at a time."""
+
+    def __init__(self, train: TrainingSet) -> None:
+        self.train = train
+
+    def __getitems__(self, pairs: list[tuple[int, int]]) -> PairBatch:
+        voice, face = np.asarray(pairs, dtype=np.int64).T
+        train = self.train
+        return PairBatch(
+            voice=train.voices.read(train.voice_rows[voice]),
+            face=train.faces.read(train.face_rows[face]),
+            identity=torch.from_numpy(train.identity[voice]),
+        )
+
+
+class _UniqueItems(Dataset):
+    """Every unique item of one modality, with its index, so that a bank can write it by index."""
+
+    def __init__(self, source: ItemSource, size: int) -> None:
+        self.source, self.size = source, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitems__(self, rows: list[int]) -> ItemBatch:
+        return ItemBatch(index=torch.as_tensor(rows, dtype=torch.int64), x=self.source.read(rows))
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class VoiceFaceDataModule(LightningDataModule):
+    """Base of all data modules.
+
+    A subclass implements :meth:`training_set`, :meth:`evaluation_set`, :meth:`evaluation_source`, :attr:`dims` and
+    :attr:`num_identities`; this class turns them into loaders that are right under DDP. Give the Trainer
+    ``use_distributed_sampler=False``: the samplers here shard themselves, without padding the test set.
+
+    Args:
+        batch_size: pairs per optimiser step, over all ranks together.
+        eval_batch_size: items per embedding batch on each rank.
+        sampling: ``identity`` draws each identity at most once per batch, balanced over languages (SCC); ``shuffle``
+            passes over all clips once per epoch (FOP); ``once`` hands out every clip exactly once, in order (closed
+            form). None takes what the model asks for (``model.sampling``).
+        steps_per_epoch: batches per epoch for ``identity`` sampling; None = one pass worth of clips.
+        num_workers: loader processes; 0 is fastest for embeddings.
+        seed: of the training order; each epoch draws anew from (seed, epoch).
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        eval_batch_size: int = 1024,
+        sampling: Sampling | None = None,
+        steps_per_epoch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.sampling, self.steps_per_epoch = sampling, steps_per_epoch
+        self.num_workers, self.seed = num_workers, seed
+
+    @property
+    @abstractmethod
+    def dims(self) -> tuple[int, int]:
+        """Input sizes (voice, face) a model is built for: feature widths, or (mel bins, image channels) for media."""
+
+    @property
+    @abstractmethod
+    def num_identities(self) -> int:
+        """Number of training identities (classes)."""
+
+    @abstractmethod
+    def training_set(self) -> TrainingSet:
+        """The training clips, language and identity hygiene checked."""
+
+    @abstractmethod
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
+        """Unique items and cells of a stage; cached, the same object at every call."""
+
+    @abstractmethod
+    def evaluation_source(self, stage: Stage, modality: Modality) -> ItemSource:
+        """Reader of ``evaluation_set(stage).items(modality)`` by row, without augmentation."""
+
+    def reference_set(self) -> TrainingSet:
+        """The training clips without augmentation, for refinements that learn from training people."""
+        return self.training_set()
+
+    def identity_genders(self) -> dict[str, str]:
+        """Gender M/F of training people, where it is known."""
+        return {}
+
+    def train_dataloader(self) -> DataLoader:
+        train = self.training_set()
+        rank, world = self._shard()
+        sampling = self.sampling or getattr(self.trainer and self.trainer.lightning_module, "sampling", "identity")
+        size = len(train.identity)
+        sampler: PairBatchSampler
+        if sampling == "identity":
+            sampler = IdentityBatchSampler(
+                train.identity, train.language, self.batch_size, self.steps_per_epoch, self.seed, rank, world
+            )
+        elif sampling == "shuffle":
+            sampler = ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
+        elif sampling == "once":
+            sampler = OncePairSampler(size, self.batch_size, rank, world)
+        else:
+            raise DataError(f"data.sampling: {sampling!r} is unknown; use one of {', '.join(get_args(Sampling))}")
+        return ResumableLoader(_Pairs(train), sampler, **self._options())
+
+    def val_dataloader(self) -> list[DataLoader]:
+        return self._unique_items("validate")
+
+    def test_dataloader(self) -> list[DataLoader]:
+        return self._unique_items("test")
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        return self._unique_items("predict")
+
+    def _unique_items(self, stage: Stage) -> list[DataLoader]:
+        """One loader of unique voices, one of unique faces, in the order of ``MODALITIES``."""
+        evaluation = self.evaluation_set(stage)
+        rank, world = self._shard()
+        loaders = []
+        modality: Modality
+        for modality in ("voice", "face"):
+            size = len(evaluation.items(modality))
+            if size == 0:
+                raise DataError(f"{stage}: no {modality} to embed; check the trial lists of the data config")
+            dataset = _UniqueItems(self.evaluation_source(stage, modality), size)
+            sampler = EvenShardSampler(size, rank, world)
+            loaders.append(DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options()))
+        return loaders
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": _as_is,  # datasets return whole batches
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _shard(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

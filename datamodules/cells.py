@@ -1,0 +1,174 @@
+"""Test conditions: from trial lists to unique items and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.files import nearest
+from datamodules.packs import FIELDS, Pack
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, Trials
+from datamodules.trials import resolve
+
+MAX_ALL_PAIRS = 20_000_000
+
+
+class ItemTable(Protocol):
+    """All items of one modality: a feature table, or files."""
+
+    @property
+    def items(self) -> Items:
+        """The items, without features."""
+
+    def array(self, items: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Features (n, d) of some items; None where the items are media."""
+
+
+@dataclass
+class CellSpec:
+    """One test condition. A bare path stands for ``CellSpec(trials=path)``.
+
+    Attributes:
+        trials: a trial list.
+        labels: a file of its labels, where the list has none and the labels are known.
+        language: of its voices; "" = as the items say. Needed for ``heard`` and ``unheard`` of items that do not.
+        voices: packs of its own, as the challenges release them; None = those of the data module.
+        faces: the same for faces.
+        identities: instead of ``trials``: every voice of these people with every face of theirs, labelled by identity;
+            with ``language``, those of that language.
+    """
+
+    trials: str | None = None
+    labels: str | None = None
+    language: str = ""
+    voices: list[str | Pack] | None = None
+    faces: list[str | Pack] | None = None
+    identities: list[str] | str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A trial list and the tables its items are in; ``own`` tells whether they are its own (voices, faces)."""
+
+    name: str
+    trials: Trials
+    voices: ItemTable
+    faces: ItemTable
+    language: str = ""
+    own: tuple[bool, bool] = (False, False)
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", resolve(self.trials, self.voices.items.ids, self.faces.items.ids))
+
+
+def all_pairs(name: str, voices: Items, faces: Items, people: Sequence[str]) -> Trials:
+    """Every voice with every face of some people, labelled by identity.
+
+    Raises:
+        DataError: somebody is unknown, or there are more than 20 million pairs.
+    """
+    known = np.union1d(voices.identity, faces.identity)
+    for person in people:
+        if person not in known:
+            raise DataError(f"data.test.{name}.identities: {person} has no items{nearest(person, known.tolist())}")
+    voice = np.flatnonzero(np.isin(voices.identity, people))
+    face = np.flatnonzero(np.isin(faces.identity, people))
+    if len(voice) * len(face) > MAX_ALL_PAIRS:
+        raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
+    voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))
+    return Trials(
+        keys=np.array([f"p{i:08d}" for i in range(len(voice))], dtype=np.str_),
+        voices=np.asarray(voices.ids)[voice],
+        faces=np.asarray(faces.ids)[face],
+        labels=(np.asarray(voices.identity)[voice] == np.asarray(faces.identity)[face]).astype(np.int8),
+        source=f"all pairs of {len(people)} people",
+    )
+
+
+def evaluation_set(conditions: Sequence[Condition], genders: dict[str, str]) -> EvaluationSet:
+    """The unique items over all conditions, features read, each item once, and the cells over them.
+
+    Ids of a condition's own packs get its name in front (``unheard/00001``): challenges number each list from zero.
+    """
+    voices, voice_index = _unique(conditions, 0, genders)
+    faces, face_index = _unique(conditions, 1, genders)
+    cells = {}
+    for condition, voice, face in zip(conditions, voice_index, face_index, strict=True):
+        language = _language(condition, voices.language[voice])
+        cells[condition.name] = Cell(condition.name, language, condition.trials, voice, face)
+    return EvaluationSet(voices, faces, cells)
+
+
+def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> None:
+    """A cell named ``heard`` holds training languages only, one named ``unheard`` none; other names say nothing.
+
+    Raises:
+        DataError: it is not so, or the languages are unknown.
+    """
+    kind = cell.name.rpartition("/")[2]
+    if kind not in ("heard", "unheard"):
+        return
+    spoken = {cell.language} if cell.language else set(np.unique(voices.language[cell.voice_index]).tolist())
+    if "" in spoken:
+        raise DataError(f"data.test.{cell.name}: the language of its voices is unknown; give the cell a language")
+    wrong = sorted(spoken - set(train_languages) if kind == "heard" else spoken & set(train_languages))
+    if wrong:
+        raise DataError(
+            f"data.test.{cell.name}: holds {', '.join(wrong)} voices, training hears {', '.join(train_languages)}; "
+            f"name the cell {'unheard' if kind == 'heard' else 'heard'} or change data.train_languages"
+        )
+
+
+def _unique(
+    conditions: Sequence[Condition], side: int, genders: dict[str, str]
+) -> tuple[Items, list[NDArray[np.int64]]]:
+    tables: dict[int, tuple[ItemTable, str, list[NDArray[np.int64]]]] = {}
+    for condition in conditions:
+        table = (condition.voices, condition.faces)[side]
+        prefix = f"{condition.name}/" if condition.own[side] else ""
+        tables.setdefault(id(table), (table, prefix, []))[2].append(condition.rows[side])
+    parts: list[Items] = []
+    offset, total = {}, 0
+    for key, (table, prefix, rows) in tables.items():
+        used = np.unique(np.concatenate(rows))
+        offset[key] = (total, used)
+        total += len(used)
+        parts.append(_take(table, used, prefix))
+    index = []
+    for condition in conditions:
+        start, used = offset[id((condition.voices, condition.faces)[side])]
+        index.append(start + np.searchsorted(used, condition.rows[side]))
+    return _concatenate(parts, genders), index
+
+
+def _take(table: ItemTable, rows: NDArray[np.int64], prefix: str) -> Items:
+    fields = {name: np.asarray(getattr(table.items, name)[rows]) for name in FIELDS}
+    ids = np.char.add(prefix, table.items.ids[rows])
+    return Items(ids, fields["identity"], fields["language"], fields["gender"], fields["video"], table.array(rows))
+
+
+def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:
+    def joined(name: str) -> NDArray[np.str_]:
+        return np.concatenate([np.empty(0, dtype=np.str_), *(getattr(part, name) for part in parts)])
+
+    identity, gender = joined("identity"), joined("gender")
+    known = np.array([genders.get(person, "") for person in identity], dtype=np.str_)
+    arrays = [part.features for part in parts if part.features is not None]
+    features = np.concatenate(arrays) if arrays else None
+    return Items(
+        joined("ids"), identity, joined("language"), np.where(known != "", known, gender), joined("video"), features
+    )
+
+
+def _language(condition: Condition, spoken: NDArray[np.str_]) -> str:
+    """The one language of a cell's voices, "" when there are several or none is known."""
+    found, given = np.unique(spoken).tolist(), condition.language
+    wrong = [language for language in found if language not in ("", given)]
+    if given and wrong:
+        raise DataError(f"data.test.{condition.name}: its language is given as {given}, it holds {', '.join(wrong)}")
+    return given or (found[0] if len(found) == 1 else "")

@@ -1,0 +1,131 @@
+"""Voice-face association on embeddings: any dataset whose clips went through frozen encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.base import Sampling
+from datamodules.cells import CellSpec, Condition
+from datamodules.features import FeatureTable
+from datamodules.packs import Pack
+from datamodules.pairing import clip_pairs
+from datamodules.schema import DataError, Modality, Stage
+from datamodules.split_data import SplitDataModule
+
+
+class FeatureArray:
+    """Reads items whose features are in memory.
+
+    Args:
+        x: (n, d) features.
+    """
+
+    def __init__(self, x: NDArray[np.floating]) -> None:
+        self.x = x
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """Features (len(rows), d) of the given rows."""
+        return torch.from_numpy(self.x[np.asarray(rows, dtype=np.int64)])
+
+
+class FeatureDataModule(SplitDataModule):
+    """Embeddings in, trials out. File formats and an example with data of your own: ``datamodules/README.md``.
+
+    Args:
+        voices: feature packs of the voices; several are joined by item id.
+        faces: feature packs of the faces.
+        train_languages: languages a model may hear in training.
+        test: see :class:`SplitDataModule`.
+        root: folder that relative paths start from, those of packs included.
+        genders: see :class:`SplitDataModule`.
+        train_identities: see :class:`SplitDataModule`.
+        exclude_identities: see :class:`SplitDataModule`.
+        val_identities: see :class:`SplitDataModule`.
+        val_languages: see :class:`SplitDataModule`.
+        val_trials: see :class:`SplitDataModule`.
+        split_seed: see :class:`SplitDataModule`.
+        normalise: scale embeddings to unit length.
+        batch_size: pairs per optimiser step, over all ranks.
+        eval_batch_size: items per embedding batch on each rank.
+        sampling: see :class:`VoiceFaceDataModule`.
+        steps_per_epoch: see :class:`VoiceFaceDataModule`.
+        num_workers: loader processes; 0 is fastest here.
+        seed: of the training order.
+    """
+
+    def __init__(
+        self,
+        voices: list[str | Pack],
+        faces: list[str | Pack],
+        train_languages: list[str],
+        test: dict[str, str | CellSpec] | None = None,
+        root: str = "",
+        genders: str | None = None,
+        train_identities: list[str] | str | None = None,
+        exclude_identities: list[str] | str | None = None,
+        val_identities: int | list[str] | str = 6,
+        val_languages: list[str] | None = None,
+        val_trials: int = 2000,
+        split_seed: int = 0,
+        normalise: bool = True,
+        batch_size: int = 64,
+        eval_batch_size: int = 1024,
+        sampling: Sampling | None = None,
+        steps_per_epoch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            train_languages, test, root, genders, train_identities, exclude_identities, val_identities, val_languages,
+            val_trials, split_seed, batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
+        )  # fmt: skip
+        self.voices, self.faces, self.normalise = voices, faces, normalise
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        return self.tables[0].dim, self.tables[1].dim
+
+    @property
+    def tables(self) -> tuple[FeatureTable, FeatureTable]:
+        return self._tables
+
+    def clip_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return clip_pairs(*self.tables)
+
+    def training_sources(self) -> tuple[FeatureTable, FeatureTable]:
+        return self.tables
+
+    def evaluation_source(self, stage: Stage, modality: Modality) -> FeatureArray:
+        return FeatureArray(cast(NDArray[np.floating], self.evaluation_set(stage).items(modality).features))
+
+    def condition(self, name: str, spec: CellSpec) -> Condition:
+        """A test condition over packs of its own where it has them."""
+        own = spec.voices is not None, spec.faces is not None
+        voices = self.tables[0] if spec.voices is None else self._table(spec.voices, "voice", labelled=False)
+        faces = self.tables[1] if spec.faces is None else self._table(spec.faces, "face", labelled=False)
+        if (voices.dim, faces.dim) != self.dims:
+            raise DataError(f"data.test.{name}: widths are {(voices.dim, faces.dim)}, those of training {self.dims}")
+        trials = self.cell_trials(name, spec, (voices, faces))
+        return Condition(name, trials, voices, faces, spec.language, own)
+
+    @cached_property
+    def _tables(self) -> tuple[FeatureTable, FeatureTable]:
+        return self._table(self.voices, "voice", labelled=True), self._table(self.faces, "face", labelled=True)
+
+    def _table(self, packs: Sequence[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:
+        """Opens packs below ``root``; ``labelled`` is what a CSV is unless its pack says."""
+        found = []
+        for pack in packs:
+            pack = Pack(pack) if isinstance(pack, str) else pack
+            index = self._at(pack.index) if pack.index else None
+            labels = labelled if pack.labelled is None else pack.labelled
+            found.append(replace(pack, path=self._at(pack.path), index=index, labelled=labels))
+        return FeatureTable(found, modality, self.normalise)

@@ -1,0 +1,200 @@
+"""The memory-mapped feature store: packs opened once, joined by item id, read by row."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.cache import cache_key, cached_folder, discard
+from datamodules.packs import FIELDS, Pack, pack_files, read_pack
+from datamodules.schema import DataError, Items, Modality
+
+_CHUNK = 1 << 14  # rows checked at once
+_FORMAT = 1  # of the cache; raise it when what is written changes
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePack:
+    """One pack, its embeddings in a memory map.
+
+    Attributes:
+        pack: where it came from.
+        x: (n, d) embeddings by row of the file.
+        row: (m,) first row of ``x`` of each item.
+        item_of_row: (n,) item of each row; rows that repeat an item share it.
+        items: the m unique items, in order of first occurrence.
+    """
+
+    pack: Pack
+    x: NDArray[np.floating]
+    row: NDArray[np.int64]
+    item_of_row: NDArray[np.int64]
+    items: Items
+
+
+def open_pack(pack: Pack | str, modality: Modality) -> FeaturePack:
+    """Opens a pack.
+
+    The first time, an npz or CSV is expanded into the cache (:mod:`datamodules.cache`) and checked; from then on, and
+    for npy always, the embeddings are mapped, not read. Where the cache cannot be written, they are read into memory.
+
+    Args:
+        pack: the pack, or its path.
+        modality: which column of an index describes its items.
+
+    Returns:
+        The pack; an item in several rows with equal embeddings is kept once.
+
+    Raises:
+        DataError: unreadable, an embedding that is not finite, or two different embeddings of one item.
+    """
+    pack = Pack(pack) if isinstance(pack, str) else pack
+    files = pack_files(pack)
+    in_place = files[0].suffix == ".npy"
+    key = cache_key(_FORMAT, pack.path.partition("#")[2], pack.labelled is not False, pack.columns, pack.language,
+                    modality, files=files)  # fmt: skip
+    for _ in range(2):
+        folder = cached_folder("packs", key, partial(_expand, pack=pack, modality=modality))
+        if folder is None:
+            return _in_memory(pack, modality)
+        try:
+            return _map(folder, pack, files[0] if in_place else folder / "x.npy")
+        except (OSError, ValueError, EOFError) as error:
+            warnings.warn(f"cache entry {folder} is damaged ({error}); it is made anew", stacklevel=2)
+            discard(folder)
+    raise DataError(f"cache entry {folder} cannot be read back; check the disk or set VOICEFACE_CACHE")
+
+
+def _expand(folder: Path, pack: Pack, modality: Modality) -> None:
+    found = _in_memory(pack, modality)
+    if not isinstance(found.x, np.memmap):
+        np.save(folder / "x.npy", found.x)
+    np.save(folder / "row.npy", found.row)
+    np.save(folder / "item_of_row.npy", found.item_of_row)
+    for name in ("ids", *FIELDS):
+        np.save(folder / f"{name}.npy", getattr(found.items, name))
+
+
+def _map(folder: Path, pack: Pack, x: Path) -> FeaturePack:
+    def column(name: str) -> NDArray:
+        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    items = Items(**{name: column(name) for name in ("ids", *FIELDS)})
+    return FeaturePack(pack, np.load(x, mmap_mode="r"), column("row"), column("item_of_row"), items)
+
+
+def _in_memory(pack: Pack, modality: Modality) -> FeaturePack:
+    """Reads and checks a pack, without the cache."""
+    rows = read_pack(pack, modality)
+    x = rows.x if rows.in_place else np.ascontiguousarray(rows.x, dtype=np.float32)
+    ids = rows.table["item"].to_numpy(dtype=object)
+    _check_finite(x, ids, pack.path)
+    item_of_row, unique = pd.factorize(ids)
+    row = np.zeros(len(unique), dtype=np.int64)
+    row[item_of_row[::-1]] = np.arange(len(ids))[::-1]
+    _check_equal(x, row, item_of_row, ids, pack.path)
+    identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)[row]) for name in FIELDS)
+    items = Items(_strings(unique), identity, language, gender, video)
+    return FeaturePack(pack, x, row, item_of_row.astype(np.int64), items)
+
+
+def _strings(values: NDArray[np.object_]) -> NDArray[np.str_]:
+    return np.array(values.tolist(), dtype=np.str_)
+
+
+def _check_finite(x: NDArray[np.floating], ids: NDArray[np.object_], path: str) -> None:
+    for start in range(0, len(x), _CHUNK):
+        bad = ~np.isfinite(x[start : start + _CHUNK]).all(axis=1)
+        if bad.any():
+            row = start + int(bad.argmax())
+            raise DataError(f"feature pack {path}, row {row + 1}: item {ids[row]} has NaN or infinity; extract it anew")
+
+
+def _check_equal(
+    x: NDArray[np.floating], row: NDArray[np.int64], item_of_row: NDArray[np.int64], ids: NDArray[np.object_], path: str
+) -> None:
+    first = row[item_of_row]
+    for again in np.array_split(np.flatnonzero(first != np.arange(len(x))), max(1, len(x) // _CHUNK)):
+        differ = (x[again] != x[first[again]]).any(axis=1)
+        if differ.any():
+            i = int(again[differ.argmax()])
+            raise DataError(
+                f"feature pack {path}: item {ids[i]} has two different embeddings, in rows {first[i] + 1} and {i + 1}"
+            )
+
+
+class FeatureTable:
+    """One modality: its packs joined by item id.
+
+    Each pack's embedding is scaled to unit length, they are concatenated, and the result is scaled to unit length
+    again, so every pack weighs the same. An all-zero embedding stays zero.
+
+    Args:
+        packs: one or more; the items and the order of rows are those of the first.
+        modality: what they hold.
+        normalise: scale to unit length on reading.
+
+    Attributes:
+        items: the items, without features.
+        packs: the opened packs.
+        dim: width of what :meth:`read` returns.
+
+    Raises:
+        DataError: an item of the first pack is missing from another, or they name different persons for it.
+    """
+
+    def __init__(self, packs: Sequence[Pack | str], modality: Modality, normalise: bool = True) -> None:
+        if not packs:
+            raise DataError(f"data.{modality}s: names no feature pack; give at least one")
+        self.packs = [open_pack(pack, modality) for pack in packs]
+        self.normalise = normalise
+        self.dim = sum(pack.x.shape[1] for pack in self.packs)
+        self.items = self.packs[0].items
+        self._rows = [self.packs[0].row, *(self._joined(pack) for pack in self.packs[1:])]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """Embeddings (len(rows), dim) float32 of the given items."""
+        return torch.from_numpy(self.array(np.asarray(rows, dtype=np.int64)))
+
+    def array(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """:meth:`read` as numpy."""
+        parts = []
+        for pack, row in zip(self.packs, self._rows, strict=True):
+            x = np.asarray(pack.x[row[items]], dtype=np.float32)
+            if self.normalise:
+                norm = np.linalg.norm(x, axis=1, keepdims=True) * len(self.packs) ** 0.5
+                x = (x / np.where(norm > 0, norm, 1)).astype(np.float32)
+            parts.append(x)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _joined(self, pack: FeaturePack) -> NDArray[np.int64]:
+        """Row of ``pack.x`` of each item of the first pack."""
+        mine, theirs = self.items, pack.items
+        if np.array_equal(mine.ids, theirs.ids):
+            position = np.arange(len(mine), dtype=np.int64)
+        else:
+            position = pd.Index(theirs.ids.astype(object)).get_indexer(mine.ids.astype(object))
+        where = f"feature pack {pack.pack.path}"
+        if (position < 0).any():
+            lost = np.flatnonzero(position < 0)
+            raise DataError(f"{where}: lacks {len(lost)} items of {self.packs[0].pack.path}, first {mine.ids[lost[0]]}")
+        person = theirs.identity[position]
+        wrong = np.flatnonzero((person != mine.identity) & (person != "") & (mine.identity != ""))
+        if wrong.size:
+            i = wrong[0]
+            raise DataError(
+                f"{where}: item {mine.ids[i]} is {person[i]}, but {mine.identity[i]} in {self.packs[0].pack.path}"
+            )
+        return pack.row[position]

@@ -1,0 +1,197 @@
+"""MAV-Celeb, the data of the FAME and FLAG challenges: wav and jpg in the layouts and lists of v1 to v4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datamodules.base import Sampling
+from datamodules.cells import CellSpec, Condition
+from datamodules.files import existing
+from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
+from datamodules.media_data import MediaDataModule, MediaOptions, MediaTable, media_table
+from datamodules.references import media_fields, stem
+from datamodules.schema import MODALITIES, DataError, Modality, Trials
+from datamodules.split_data import as_spec, check_known
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedCondition(Condition):
+    """A condition whose files were found by the layout, so that its rows are known: lists may number their items alike.
+
+    Attributes:
+        located: (t,) rows of the voices and (t,) rows of the faces.
+    """
+
+    located: tuple[Rows, Rows] = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", self.located)
+
+
+class MAVCelebDataModule(MediaDataModule):
+    """One configuration of MAV-Celeb: a version and the language that is heard in training.
+
+    Layouts: ``{root}/{version}/{voices,faces}/idNNNN/<Language>/<video>/NNNNN.{wav,jpg}`` with
+    ``<Language>_train.txt`` and ``<Language>_test.txt`` beside (v1, v2), ``<Language>_test/{voice,face}[s]/`` (v3),
+    ``train_set/train_set/...`` and ``dev_set/{no_gender,gender}/<Language>_test/...`` (v4); lists may also lie in
+    ``{root}/{version}_lists``. The identity of a clip is that of its face path: in v1 the voice ids are renumbered
+    without the test people, the face ids are not, so they need not match.
+
+    Args:
+        version: v1 (Urdu), v2 (Hindi), v3 (German) or v4 (Bangla), each with English.
+        train_language: the language that training hears.
+        root: folder that holds the versions: MAVCELEB_ROOT in the packaged configs.
+        track: of the v4 test sets.
+        train_list: the training list; None = ``<train_language>_train.txt`` where the layout has it.
+        test: trial lists by cell name, relative to ``root``; None = the official ``heard`` and ``unheard`` lists,
+            {} = none.
+        labels: files with the labels of the official test lists, by language, if you have them.
+        genders: see :class:`SplitDataModule`.
+        train_identities: see :class:`SplitDataModule`.
+        exclude_identities: see :class:`SplitDataModule`.
+        val_identities: see :class:`SplitDataModule`.
+        val_trials: see :class:`SplitDataModule`.
+        split_seed: see :class:`SplitDataModule`.
+        media: how files are read; None = the defaults of :class:`MediaOptions`.
+        batch_size: pairs per optimiser step, over all ranks.
+        eval_batch_size: items per embedding batch on each rank.
+        sampling: see :class:`VoiceFaceDataModule`.
+        steps_per_epoch: see :class:`VoiceFaceDataModule`.
+        num_workers: loader processes of each rank.
+        seed: of the training order and augmentation.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        train_language: str,
+        root: str = "",
+        track: Track = "no_gender",
+        train_list: str | None = None,
+        test: dict[str, str | CellSpec] | None = None,
+        labels: dict[str, str] | None = None,
+        genders: str | None = None,
+        train_identities: list[str] | str | None = None,
+        exclude_identities: list[str] | str | None = None,
+        val_identities: int | list[str] | str = 6,
+        val_trials: int = 2000,
+        split_seed: int = 0,
+        media: MediaOptions | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 64,
+        sampling: Sampling | None = None,
+        steps_per_epoch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if version not in LANGUAGES:
+            raise DataError(f"data.version: {version!r} is unknown; use one of {', '.join(LANGUAGES)}")
+        languages = LANGUAGES[version]
+        check_known([train_language], np.array(languages), "train_language")
+        for language in labels or {}:
+            check_known([language], np.array(languages), "labels")
+        super().__init__(
+            [train_language], test, os.path.expanduser(root), genders, train_identities, exclude_identities,
+            val_identities, None, val_trials, split_seed, batch_size, eval_batch_size, sampling, steps_per_epoch,
+            num_workers, seed,
+        )  # fmt: skip
+        self.media, self.train_list, self.labels = media or MediaOptions(), train_list, labels or {}
+        self.layout = Layout(Path(self.root), version, track)
+        if test is None:
+            other = next(language for language in languages if language != train_language)
+            self.test = {"heard": CellSpec(language=train_language), "unheard": CellSpec(language=other)}
+
+    def setup(self, stage: str) -> None:
+        self.layout.check(self.train_languages[0])
+        super().setup(stage)
+
+    @property
+    def tables(self) -> tuple[MediaTable, MediaTable]:
+        return self._files["voice"].table, self._files["face"].table
+
+    def clip_rows(self) -> tuple[Rows, Rows]:
+        return self._files["voice"].training, self._files["face"].training
+
+    def condition(self, name: str, spec: CellSpec) -> Condition:
+        if name not in self._lists:  # made of identities
+            return super().condition(name, spec)
+        located = self._files["voice"].cells[name], self._files["face"].cells[name]
+        return LocatedCondition(name, self._lists[name], *self.tables, spec.language, located=located)
+
+    @cached_property
+    def _lists(self) -> dict[str, Trials]:
+        """The trial list of each cell that has one, official or of one's own."""
+        found = {}
+        for name, given in self.test.items():
+            spec = as_spec(given)
+            if spec.identities is None:
+                if spec.trials is None:
+                    if not spec.language:
+                        raise DataError(f"data.test.{name}: give trials, identities or the language of a list")
+                    path = os.path.abspath(self.layout.find_list(f"{spec.language}_test.txt"))
+                    spec = replace(spec, trials=path, labels=spec.labels or self.labels.get(spec.language))
+                found[name] = self.cell_trials(name, spec)
+        return found
+
+    @cached_property
+    def _files(self) -> dict[Modality, _Files]:
+        self.layout.check(self.train_languages[0])
+        name = f"{self.train_languages[0]}_train.txt"
+        path = existing(self._at(self.train_list), "training list") if self.train_list else self.layout.find_list(name)
+        pairs = read_training_list(path, self.train_languages[0])
+        return {modality: self._find_files(modality, path, pairs) for modality in MODALITIES}
+
+    def _find_files(self, modality: Modality, source: Path, pairs: pd.DataFrame) -> _Files:
+        """The files of the training list, then those of the test lists, each once."""
+        language = self.train_languages[0]
+        references = pairs[modality].unique().tolist()
+        where = dict(zip(references, self.layout.locate(references, modality, source), strict=True))
+        rows = [
+            (stem(reference), where[reference], person, language, "", media_fields(reference)[2])
+            for reference, person in zip(pairs[modality], pairs["identity"], strict=True)
+        ]
+        item = {path: stem(reference) for reference, path in where.items()}
+        taken = set(item.values())
+        cell_items: dict[str, list[str]] = {}
+        for name, trials in self._lists.items():
+            spoken = as_spec(self.test[name]).language
+            listed = (trials.voices if modality == "voice" else trials.faces).tolist()
+            unique = list(dict.fromkeys(listed))
+            named = {}
+            for reference, path in zip(unique, self._locate_test(unique, modality, trials, spoken), strict=True):
+                if path not in item:
+                    relative = os.path.relpath(path, self.layout.folder)
+                    item[path] = stem(reference) if stem(reference) not in taken else stem(relative)
+                    taken.add(item[path])
+                    person, own_language, video = media_fields(reference)
+                    # v1 numbers voices unlike faces: of a voice that is not in training, the person is unknown
+                    person = "" if modality == "voice" and self.layout.version == "v1" else person
+                    rows.append((item[path], path, person, own_language or spoken, "", video))
+                named[reference] = item[path]
+            cell_items[name] = [named[reference] for reference in listed]
+        table, row = media_table(rows, str(source))
+        index = pd.Index(table.items.ids.astype(object))
+        cells = {name: index.get_indexer(np.array(ids, dtype=object)) for name, ids in cell_items.items()}
+        return _Files(table, row[: len(pairs)], cells)
+
+    def _locate_test(self, references: Sequence[str], modality: Modality, trials: Trials, language: str) -> list[Path]:
+        return self.layout.locate(references, modality, Path(trials.source), language or self.train_languages[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """What was found of one modality: the files, the rows of the training clips, and of the trials of each cell."""
+
+    table: MediaTable
+    training: Rows
+    cells: dict[str, Rows]

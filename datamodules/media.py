@@ -1,0 +1,128 @@
+"""Reads audio and images from disk. What cannot be trusted is an error of one line that names the file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from scipy.signal import resample_poly
+
+from datamodules.schema import DataError
+
+SAMPLE_RATE = 16_000
+SHORTEST = 400  # samples: one analysis window of 25 ms
+QUIETEST = 2 / 32768  # peak to peak: dither of 16-bit audio stays below, any sound does not
+UNKNOWN_SIZE = 0xFFFFFFFF  # what a streamed wav writes for a length it did not know
+OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
+
+
+def samples_of(frames: int) -> int:
+    """Samples of 16 kHz audio under this many analysis frames of 25 ms every 10 ms."""
+    return SHORTEST + (frames - 1) * 160
+
+
+def read_audio(path: str | Path, samples: int, positions: Sequence[float]) -> list[NDArray[np.float32]]:
+    """Crops of a recording, mono at 16 kHz; only the crops are decoded.
+
+    A crop without any sound is moved to the loudest moment of the recording. Several channels are averaged.
+
+    Args:
+        path: any format libsndfile reads.
+        samples: length of a crop at 16 kHz; of a shorter recording every crop is the whole.
+        positions: where each crop lies, from 0 (start) over 0.5 (centre) to 1 (end).
+
+    Returns:
+        One (n,) array for each position, n <= samples.
+
+    Raises:
+        DataError: missing, empty, truncated, not audio, shorter than 25 ms, silent, or with NaN/inf samples.
+    """
+    path = Path(path)
+    try:
+        if lacks := _truncation(path):
+            raise DataError(f"{path}: truncated audio, {lacks}")
+        with soundfile.SoundFile(path) as file:
+            return [_crop(file, path, samples, position) for position in positions]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such audio file") from error
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless audio (.raw)
+        raise DataError(f"{path}: not readable as audio ({_one_line(error, path)})") from error
+
+
+def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) -> NDArray[np.float32]:
+    up, down = SAMPLE_RATE, file.samplerate
+    if file.frames * up < SHORTEST * down:
+        raise DataError(f"{path}: {file.frames / down:.3f} s of audio, shorter than one analysis window of 0.025 s")
+    want = min(-(-samples * down // up), file.frames)
+    mono = _read(file, path, round(position * (file.frames - want)), want)
+    if np.ptp(mono) <= QUIETEST:
+        whole = _read(file, path, 0, file.frames)
+        if np.ptp(whole) <= QUIETEST:
+            raise DataError(f"{path}: silent audio")
+        peak = int(np.abs(whole - whole.mean()).argmax())
+        start = min(max(0, peak - want // 2), file.frames - want)
+        mono = whole[start : start + want]
+    if up != down:
+        common = int(np.gcd(up, down))
+        mono = resample_poly(mono, up // common, down // common).astype(np.float32)[:samples]
+    return mono
+
+
+def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDArray[np.float32]:
+    """Mono samples, checked."""
+    file.seek(start)
+    audio = file.read(count, dtype="float32", always_2d=True)
+    if len(audio) < count:
+        raise DataError(f"{path}: truncated audio, {start + len(audio)} of {file.frames} frames can be read")
+    if not np.isfinite(audio).all():
+        raise DataError(f"{path}: NaN or infinite audio samples")
+    mono: NDArray[np.float32] = audio.mean(axis=1)
+    return mono
+
+
+def _truncation(path: Path) -> str:
+    """What a wav or Ogg file lacks, "" if nothing: libsndfile reads such a file short, without a word."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic == b"RIFF":
+            file.seek(12)
+            while len(head := file.read(8)) == 8:
+                name, length = head[:4], int.from_bytes(head[4:], "little")
+                if name == b"data":
+                    lost = 0 if length == UNKNOWN_SIZE else file.tell() + length - size
+                    return f"{lost} bytes that its header announces are missing" if lost > 0 else ""
+                file.seek(length + length % 2, 1)
+        elif magic == b"OggS":
+            file.seek(max(0, size - OGG_PAGE))
+            page = file.read()
+            page = page[page.rfind(magic) :]
+            if len(page) < 27 or not page[5] & OGG_LAST or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+                return "its last page is missing or cut"
+    return ""
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image as RGB, upright by its EXIF tag; grey images become RGB.
+
+    Raises:
+        DataError: missing, truncated or not an image.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such image file") from error
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
+
+
+def _one_line(error: Exception, path: Path) -> str:
+    return " ".join(str(error).replace(repr(str(path)), "it").split())[:120]

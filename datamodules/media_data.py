@@ -1,0 +1,171 @@
+"""Raw media: waveforms and images of a table of files, read by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from datamodules.base import ItemSource, TrainingSet
+from datamodules.media import samples_of
+from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
+from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
+from datamodules.split_data import SplitDataModule
+from datamodules.transforms import Normalisation, augmenting_transform, plain_transform
+
+MEL_BINS, CHANNELS = 128, 3
+
+
+@dataclass
+class MediaOptions:
+    """How files become inputs. All but the sizes is not from the paper.
+
+    Attributes:
+        frames: filter-bank frames of a voice crop, as ``model.network.frames``: 512 = 5.12 s.
+        voice_crops: of each voice in evaluation: 1 = the centre; more are spread from start to end and their embeddings
+            averaged.
+        image_size: side of a face in pixels, as ``model.network.image_size``.
+        image_normalisation: of the colours: ``imagenet`` (CAV-MAE) or ``clip`` (the [SCC] authors' later wrapper).
+        smallest_crop: share of a face's area that a training crop keeps at least.
+        colour: largest relative change of brightness, contrast and saturation in training.
+        flip: probability of a mirror image in training.
+        on_bad_sample: an unreadable training file stops the run (``raise``), or another one of the same person takes
+            its place (``skip``): at most 0.1 % of the files, listed in bad_samples.txt of the run folder. Validation
+            and test always raise.
+    """
+
+    frames: int = 512
+    voice_crops: int = 1
+    image_size: int = 224
+    image_normalisation: Normalisation = "imagenet"
+    smallest_crop: float = 0.7
+    colour: float = 0.2
+    flip: float = 0.5
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "voice_crops", "image_size"):
+            if getattr(self, name) < 1:
+                raise DataError(f"data.media.{name}: {getattr(self, name)} must be at least 1")
+        if not 0 < self.smallest_crop <= 1:
+            raise DataError(f"data.media.smallest_crop: {self.smallest_crop} must be above 0 and at most 1")
+        if self.on_bad_sample not in ("raise", "skip"):
+            raise DataError(f"data.media.on_bad_sample: {self.on_bad_sample!r} is unknown; use raise or skip")
+
+
+@dataclass(frozen=True, eq=False)
+class MediaTable:
+    """All files of one modality.
+
+    Attributes:
+        items: what they are.
+        paths: (n,) where they are.
+    """
+
+    items: Items
+    paths: NDArray[np.str_]
+
+    def array(self, items: NDArray[np.int64]) -> None:
+        """Media have no features."""
+
+
+Row = tuple[str, Path, str, str, str, str]
+
+
+def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.int64]]:
+    """The unique files among rows (id, path, identity, language, gender, video), and the file of each row.
+
+    A language that differs between rows of a file becomes "" (a portrait shown with clips in several languages).
+
+    Raises:
+        DataError: rows name different persons for one file, or two files differ in nothing but their suffix.
+    """
+    frame = pd.DataFrame(rows, columns=["id", "path", "identity", "language", "gender", "video"], dtype=object)
+    row, _ = pd.factorize(frame["id"])
+    first = frame.drop_duplicates("id").reset_index(drop=True)
+    elsewhere = np.flatnonzero(frame["path"].to_numpy() != first["path"].to_numpy()[row])
+    if elsewhere.size:
+        i = elsewhere[0]
+        raise DataError(f"{what}: {first['path'][row[i]]} and {frame['path'][i]} have the same name; rename one")
+    other = np.flatnonzero(frame["identity"].to_numpy() != first["identity"].to_numpy()[row])
+    if other.size:
+        i = other[0]
+        raise DataError(
+            f"{what}: {frame['id'][i]} is {first['identity'][row[i]]} in one row and {frame['identity'][i]} in another"
+        )
+    several = np.unique(row[frame["language"].to_numpy() != first["language"].to_numpy()[row]])
+    first.loc[several, "language"] = ""
+    columns = {name: np.array(first[name].astype(str).tolist(), dtype=np.str_) for name in first.columns}
+    items = Items(columns["id"], columns["identity"], columns["language"], columns["gender"], columns["video"])
+    return MediaTable(items, columns["path"]), row.astype(np.int64)
+
+
+class MediaDataModule(SplitDataModule):
+    """Waveforms and images of the files that a subclass lists in :attr:`tables`; ``media`` says how they are read."""
+
+    media: MediaOptions
+
+    @property
+    def tables(self) -> tuple[MediaTable, MediaTable]:
+        raise NotImplementedError
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Mel bins of the network's front end and channels of an image."""
+        return MEL_BINS, CHANNELS
+
+    @cached_property
+    def _bad(self) -> tuple[BadSamples | None, BadSamples | None]:
+        """What is done with unreadable training voices and faces."""
+        if self.media.on_bad_sample == "raise":
+            return None, None
+        found = []
+        for table, rows in zip(self.tables, self.learnt_rows, strict=True):
+            group = pd.Series(table.items.identity).str.cat(table.items.language, sep="\0").factorize()[0]
+            learnt = np.isin(np.arange(len(group)), rows)
+            found.append(BadSamples(np.where(learnt, group, -1)))
+        return found[0], found[1]
+
+    def training_sources(self) -> tuple[ItemSource, ItemSource]:
+        voices, faces = self.tables
+        media, (bad_voices, bad_faces) = self.media, self._bad
+        transform = augmenting_transform(
+            media.image_size, media.image_normalisation, media.smallest_crop, media.colour, media.flip
+        )
+        return (
+            VoiceSource(voices.paths, samples_of(media.frames), seed=self.seed, bad=bad_voices),
+            FaceSource(faces.paths, transform, seed=self.seed, bad=bad_faces),
+        )
+
+    def reference_set(self) -> TrainingSet:
+        voices, faces = (
+            self._plain_source(modality, table.paths, bad)
+            for modality, table, bad in zip(MODALITIES, self.tables, self._bad, strict=True)
+        )
+        return replace(self.training_set(), voices=voices, faces=faces)
+
+    def evaluation_source(self, stage: Stage, modality: Modality) -> MediaSource:
+        table = self.tables[0 if modality == "voice" else 1]
+        where = pd.Index(table.items.ids.astype(object))
+        paths = table.paths[where.get_indexer(self.evaluation_set(stage).items(modality).ids.astype(object))]
+        return self._plain_source(modality, paths)
+
+    def _plain_source(self, modality: Modality, paths: NDArray[np.str_], bad: BadSamples | None = None) -> MediaSource:
+        """Reads files without augmentation."""
+        media = self.media
+        if modality == "voice":
+            return VoiceSource(paths, samples_of(media.frames), media.voice_crops, bad=bad)
+        return FaceSource(paths, plain_transform(media.image_size, media.image_normalisation), bad=bad)
+
+    def train_dataloader(self) -> DataLoader:
+        if self.trainer is not None:
+            for bad in filter(None, self._bad):
+                bad.record = Path(self.trainer.default_root_dir) / "bad_samples.txt"
+        return super().train_dataloader()

@@ -1,0 +1,242 @@
+"""Readers of feature packs: npz, npy with an index, the baseline's CSV files. Formats: ``datamodules/README.md``."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datamodules.files import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text
+from datamodules.people import gender_letter
+from datamodules.references import media_fields, stem
+from datamodules.schema import DataError, Modality
+
+FIELDS = ("identity", "language", "video", "gender")
+_ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
+               TokenError, MemoryError, NotImplementedError)  # fmt: skip
+
+
+@dataclass
+class Pack:
+    """One file of embeddings of one modality. A bare path stands for ``Pack(path)``.
+
+    Attributes:
+        path: ``file.npz`` (arrays ``x, identity, language, video, item``), ``file.npz#array`` (a named array),
+            ``file.npy`` (needs ``index``) or a headerless ``file.csv``.
+        index: what the rows are: a CSV or parquet table with a column ``item`` (or ``voice``/``face``, by modality) and
+            any of ``identity, language, video, gender``; or a challenge list whose lines the rows follow. Rows follow
+            the index, unless an npz holds item ids of its own: then they are looked up in it.
+        labelled: whether the last column of a CSV is the identity. None = yes for ``data.voices`` and ``data.faces``,
+            no for the packs of a test cell, as in the challenges' releases.
+        columns: column names of the index by ours: ``{item: clip_id, video: youtube_id}``.
+        language: language of all items of a pack that does not say.
+    """
+
+    path: str
+    index: str | None = None
+    labelled: bool | None = None
+    columns: dict[str, str] | None = None
+    language: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PackRows:
+    """A pack as it lies in its file, row by row; an item may occur in several rows.
+
+    Attributes:
+        x: (n, d) embeddings, of any floating type.
+        table: (n,) columns ``item`` and :data:`FIELDS`, "" where unknown.
+        in_place: ``x`` is a memory map of the pack's own file.
+    """
+
+    x: NDArray[np.floating]
+    table: pd.DataFrame
+    in_place: bool = False
+
+
+def pack_files(pack: Pack) -> tuple[Path, ...]:
+    """The files a pack consists of.
+
+    Raises:
+        DataError: one does not exist.
+    """
+    path = existing(pack.path.partition("#")[0], "feature pack")
+    return (path,) if pack.index is None else (path, existing(pack.index, "index of a feature pack"))
+
+
+def read_pack(pack: Pack, modality: Modality) -> PackRows:
+    """Reads a pack as a whole.
+
+    Raises:
+        DataError: unreadable, a key, row or column missing, lengths that differ, a value that is no number.
+    """
+    path, array = pack_files(pack)[0], pack.path.partition("#")[2]
+    where = f"feature pack {pack.path}"
+    if path.suffix == ".npz":
+        rows = _read_npz(path, array or "x", where, pack, modality)
+    elif path.suffix == ".npy":
+        rows = PackRows(_load(path, where), _index(pack, modality, where), in_place=True)
+    elif path.suffix in (".csv", ".txt"):
+        rows = _read_csv(path, where, pack, modality)
+    else:
+        raise DataError(f"{where}: unknown kind {path.suffix or 'of file'}; use .npz, .npy or .csv")
+    x, table = rows.x, rows.table
+    if x.ndim != 2 or not np.issubdtype(x.dtype, np.floating) or 0 in x.shape:
+        raise DataError(f"{where}: holds {x.dtype} of shape {x.shape}; (items, width) of a floating type is expected")
+    if len(x) != len(table):
+        raise DataError(f"{where}: {len(x)} rows, but {pack.index or 'its item ids'} have {len(table)}")
+    table["language"] = table["language"].where(table["language"] != "", pack.language)
+    table["gender"] = [gender_letter(value, where) for value in table["gender"]]
+    if (table["item"] == "").any():
+        raise DataError(f"{where}: row {int((table['item'] == '').argmax()) + 1} has no item id")
+    return rows
+
+
+def _load(path: Path, where: str) -> NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except _UNREADABLE as error:
+        raise DataError(f"{where}: cannot be read ({_short(error)})") from error
+
+
+def _read_npz(path: Path, name: str, where: str, pack: Pack, modality: Modality) -> PackRows:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if name not in arrays.files:
+                wide = [key for key in arrays.files if key not in (*FIELDS, *_ID_ARRAYS)]
+                hint = f"; name one as {path.name}#{wide[0]}" if wide else ""
+                raise DataError(f"{where}: no array {name} among {', '.join(arrays.files)}{hint}")
+            x = arrays[name]
+            columns = {
+                key: pd.Series(arrays[key].astype(str), dtype=str)
+                for key in (*FIELDS, *_ID_ARRAYS)
+                if key in arrays.files and arrays[key].shape == x.shape[:1]
+            }
+    except _UNREADABLE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: cannot be read ({_short(error)})") from error
+    ids = next((key for key in _ID_ARRAYS if key in columns), None)
+    if ids is None:
+        return PackRows(x, _index(pack, modality, where))
+    parts = [columns[key] for key in ("identity", "language", "video") if key in columns]
+    item = columns[ids]
+    if ids == "item":
+        for part in reversed(parts):
+            item = part.str.cat(item, sep="/")
+    table = pd.DataFrame({"item": item, **{key: columns.get(key, "") for key in FIELDS}}, dtype=str)
+    if pack.index is None:
+        return PackRows(x, table)
+    index = _index(pack, modality, where).drop_duplicates("item").set_index("item")
+    position = index.index.get_indexer(table["item"])
+    if (position < 0).any():
+        raise DataError(f"{where}: item {table['item'][int((position < 0).argmax())]} is not in {pack.index}")
+    for key in FIELDS:
+        table[key] = table[key].where(table[key] != "", index[key].to_numpy()[position])
+    return PackRows(x, table)
+
+
+def _read_csv(path: Path, where: str, pack: Pack, modality: Modality) -> PackRows:
+    labelled = pack.labelled is not False
+    try:
+        head = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
+        types: dict[int, Any] = dict.fromkeys(range(head.shape[1]), np.float32)
+        if labelled:
+            types[head.shape[1] - 1] = str
+        frame = pd.read_csv(path, header=None, dtype=types, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas' parser and type errors are ValueErrors
+        raise _locate(path, where, labelled) or DataError(f"{where}: cannot be read ({_short(error)})") from error
+    x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
+    if (frame.isna().any(axis=None) or not np.isfinite(x).all()) and (located := _locate(path, where, labelled)):
+        raise located
+    label = frame.iloc[:, -1].str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
+    if label.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").any():
+        raise DataError(f"{where}: its last column is not an identity but a feature; set labelled: false for the pack")
+    if pack.index is None:
+        numbers = [f"{path.stem}/{i}" for i in range(len(frame))]
+        return PackRows(
+            x, pd.DataFrame({"item": numbers, "identity": label, "language": "", "video": "", "gender": ""})
+        )
+    table = _index(pack, modality, where)
+    if len(table) == len(label) and labelled:
+        _check_labels(label, table["identity"], where, pack.index)
+        table["identity"] = table["identity"].where(table["identity"] != "", label)
+    return PackRows(x, table)
+
+
+def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str) -> None:
+    """The label column and the index must split the rows alike, or the rows do not follow the index."""
+    first: dict[str, str] = {}
+    for i, (mine, theirs) in enumerate(zip(label, identity, strict=True)):
+        if theirs and first.setdefault(mine, theirs) != theirs:
+            raise DataError(f"{where}, line {i + 1}: label {mine} is {theirs} in {index}, but {first[mine]} further up")
+
+
+def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
+    """The first value of a headerless CSV that is not a finite number, by a slow scan; None if all are."""
+    rows, lines = csv_rows(read_text(path, "feature pack"), where)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]):
+            return DataError(f"{where}, line {line}: {len(row)} columns, but line {lines[0]} has {len(rows[0])}")
+        for column, value in enumerate(row[: -1 if labelled else None], 1):
+            try:
+                finite = bool(np.isfinite(np.float32(value)))
+            except ValueError:
+                finite = False
+            if not finite:
+                return DataError(f"{where}, line {line}, column {column}: {value!r} is not a finite number")
+    return None
+
+
+def _index(pack: Pack, modality: Modality, where: str) -> pd.DataFrame:
+    """What the rows of a pack are: ``item`` and :data:`FIELDS`."""
+    if pack.index is None:
+        raise DataError(f"{where}: does not say which items its rows are; give the pack an index")
+    if Path(pack.index).suffix not in (".csv", ".tsv", ".parquet"):
+        return _challenge_list(pack.index, modality)
+    source = read_table(pack.index, "index")
+    columns = {name: name for name in FIELDS if name in source.columns}
+    columns["item"] = "item" if "item" in source.columns else modality
+    for name, theirs in (pack.columns or {}).items():
+        if name not in ("item", *FIELDS):
+            raise DataError(f"{where}: columns has {name}{nearest(name, FIELDS)}; use item, {', '.join(FIELDS)}")
+        columns[name] = theirs
+    for name, theirs in columns.items():
+        if theirs not in source.columns:
+            hint = nearest(theirs, source.columns) or f" among {', '.join(source.columns)}"
+            raise DataError(f"index {pack.index}: no column {theirs} for {name}{hint}")
+    table = pd.DataFrame({name: source[columns[name]] if name in columns else "" for name in ("item", *FIELDS)})
+    table["item"] = [stem(item) for item in table["item"]]
+    return table.astype(str)
+
+
+def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:
+    """A train or test list: ``<wav> <jpg>``, ``<key> <wav> <jpg>`` or ``<index> <label> <wav> <jpg>``.
+
+    The identity of both modalities is that of the face path: in v1 the voices are renumbered without the test people,
+    the faces are not.
+    """
+    rows, lines = blank_separated_rows(read_text(path, "index"))
+    if not rows:
+        raise DataError(f"index {path}: is empty")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]) or len(row) not in (2, 3, 4):
+            raise DataError(f"index {path}, line {line}: {len(row)} columns; expected '[<key>] <voice> <face>'")
+    own = [row[-2 if modality == "voice" else -1] for row in rows]
+    _, language, video = zip(*map(media_fields, own), strict=True)
+    identity = [media_fields(row[-1])[0] for row in rows]
+    item = [stem(reference) for reference in own]
+    return pd.DataFrame({"item": item, "identity": identity, "language": language, "video": video, "gender": ""})
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

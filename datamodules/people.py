@@ -1,0 +1,113 @@
+"""Lists of identities and their genders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.files import nearest, read_table, read_text
+from datamodules.schema import DataError
+
+_GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
+
+
+def gender_letter(value: str, where: str) -> str:
+    """ "M", "F" or "" of any usual spelling.
+
+    Raises:
+        DataError: another value.
+    """
+    try:
+        return _GENDERS[value.strip().lower()]
+    except KeyError:
+        raise DataError(f"{where}: gender {value!r} is unknown; write M, F or nothing") from None
+
+
+def read_genders(path: str) -> dict[str, str]:
+    """Gender of each identity from a CSV with the columns ``identity`` (or ``id``) and ``gender``."""
+    table = read_table(path, "genders")
+    person = next((name for name in ("identity", "id") if name in table.columns), None)
+    if person is None or "gender" not in table.columns:
+        raise DataError(f"genders {path}: columns {', '.join(table.columns)}; expected identity, gender")
+    return {
+        identity: gender_letter(gender, f"genders {path}, {identity}")
+        for identity, gender in zip(table[person], table["gender"], strict=True)
+    }
+
+
+def read_identities(source: Sequence[str] | str, what: str) -> list[str]:
+    """Identities, given as they are or in a file.
+
+    A file is text with one identity per line; JSON, a list or ``file.json#key`` for a list inside it; or a table with a
+    column ``identity``, of which ``table.csv#column=value`` takes the rows where a column has a value.
+
+    Args:
+        source: identities, or a path.
+        what: its config key, for messages.
+
+    Returns:
+        Unique identities, sorted.
+
+    Raises:
+        DataError: missing, unreadable, an unknown key or column, or no identity at all.
+    """
+    if not isinstance(source, str):
+        found = [str(identity) for identity in source]
+    else:
+        path, _, key = source.partition("#")
+        suffix = path.rpartition(".")[2].lower()
+        if suffix == "json":
+            found = _from_json(path, key, what)
+        elif suffix in ("csv", "tsv", "parquet"):
+            found = _from_table(path, key, what)
+        else:
+            found = [line.strip() for line in read_text(path, what).split("\n") if line.strip()]
+    if not found:
+        raise DataError(f"{what} {source}: names no identity")
+    return sorted(set(found))
+
+
+def _from_json(path: str, key: str, what: str) -> list[str]:
+    try:
+        content = json.loads(read_text(path, what))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{what} {path}: not JSON ({error})") from error
+    if key:
+        if not isinstance(content, dict) or key not in content:
+            keys = list(content) if isinstance(content, dict) else []
+            raise DataError(f"{what} {path}: no key {key}{nearest(key, keys) or '; there are ' + ', '.join(keys[:20])}")
+        content = content[key]
+    if not isinstance(content, list):
+        raise DataError(f"{what} {path}: not a list of identities; name the list in it as {path}#key")
+    return [str(identity) for identity in content]
+
+
+def _from_table(path: str, key: str, what: str) -> list[str]:
+    table = read_table(path, what)
+    column, _, value = key.partition("=")
+    for name in filter(None, ("identity", column)):
+        if name not in table.columns:
+            raise DataError(f"{what} {path}: no column {name}{nearest(name, table.columns)}")
+    if column:
+        table = table[table[column] == value]
+    return [identity for identity in table["identity"] if identity]
+
+
+def draw_balanced(people: NDArray[np.str_], genders: dict[str, str], size: int, seed: int) -> NDArray[np.str_]:
+    """Draws ``size`` people, as many of each gender as possible; where genders are unknown, of all alike.
+
+    Returns:
+        (size,) sorted identities; the same for the same people, genders and seed.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.unique(people))
+    gender = np.array([genders.get(person, "") for person in order])
+    turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its gender each person is
+    for letter in np.unique(gender):
+        turn[gender == letter] = np.arange((gender == letter).sum())
+    return np.sort(order[np.argsort(turn, kind="stable")[:size]])

@@ -1,0 +1,179 @@
+"""Voices and faces by row: the item sources of the media data modules."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.media import read_audio, read_image
+from datamodules.schema import DataError
+from datamodules.transforms import ImageTransform
+
+ALLOWED = 1000  # one unreadable training file in this many may be passed over
+
+
+class BadSamples:
+    """Training files that cannot be read, over all loader workers of a rank: at most 0.1 % (at least one) of them.
+
+    Args:
+        group: (n,) what a row may be replaced within: person and language; -1 for rows that are not learnt from.
+        record: text file that gets a line for each; None = none.
+    """
+
+    def __init__(self, group: NDArray[np.int64], record: Path | None = None) -> None:
+        self.group, self.record = group, record
+        self.files = int((group >= 0).sum())
+        self.allowed = max(1, self.files // ALLOWED)
+        self._bad = torch.zeros(len(group), dtype=torch.bool).share_memory_()
+
+    def add(self, row: int, error: DataError) -> None:
+        """Notes an unreadable row.
+
+        Raises:
+            DataError: when they are more than allowed.
+        """
+        self._bad[row] = True
+        if self.record is not None:
+            with self.record.open("a", encoding="utf-8") as file:
+                file.write(f"{error}\n")
+        if int(self._bad.sum()) > self.allowed:
+            where = f", see {self.record}" if self.record is not None else ""
+            raise DataError(
+                f"{error}; more than {self.allowed} of {self.files} training files are unreadable{where}: "
+                "mend them or take them out of the training list"
+            ) from error
+        warnings.warn(f"passed over in training: {error}", stacklevel=2)
+
+    def replacement(self, row: int, rng: np.random.Generator) -> int:
+        """Another row of the same person and language, or the row itself if it is not known to be bad.
+
+        Raises:
+            DataError: none is left.
+        """
+        if not self._bad[row]:
+            return row
+        others = np.flatnonzero((self.group == self.group[row]) & ~self._bad.numpy())
+        if not len(others):
+            raise DataError("no readable training file is left of one person; take the person out of the training list")
+        return int(rng.choice(others))
+
+
+class MediaSource(ABC):
+    """Reads files of one modality.
+
+    In training, what is random depends on ``seed`` and the batch's rows alone: not on the number of workers, nor on
+    whether the run was resumed.
+
+    Args:
+        paths: (n,) files by row.
+        seed: of the augmentation; None = none.
+        bad: what to do with unreadable training files; None = raise, as in evaluation.
+    """
+
+    modality: int
+    """Keeps the random numbers of voices and faces apart."""
+
+    def __init__(self, paths: NDArray[np.str_], seed: int | None = None, bad: BadSamples | None = None) -> None:
+        self.paths, self.seed, self.bad = paths, seed, bad
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """Inputs of the given rows, stacked.
+
+        Raises:
+            DataError: an unreadable file; in training under ``bad``, only when too many are.
+        """
+        wanted = [int(row) for row in rows]
+        rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *wanted))
+        return torch.stack([self._load_or_replace(row, rng) for row in wanted])
+
+    def _load_or_replace(self, row: int, rng: np.random.Generator | None) -> Tensor:
+        if self.bad is None:
+            return self.load(row, rng)
+        while True:
+            row = self.bad.replacement(row, np.random.default_rng(row) if rng is None else rng)
+            try:
+                return self.load(row, rng)
+            except DataError as error:
+                self.bad.add(row, error)
+
+    @abstractmethod
+    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
+        """One input; ``rng`` draws its augmentation, None for none."""
+
+
+class VoiceSource(MediaSource):
+    """Waveforms (B, samples), or (B, crops, samples) with several crops; NaN after the end of a short recording.
+
+    In training one crop lies anywhere; in evaluation one lies in the centre, several are spread from start to end.
+
+    Args:
+        paths: recordings.
+        samples: length of a crop at 16 kHz.
+        crops: of each recording in evaluation.
+        seed: see :class:`MediaSource`.
+        bad: see :class:`MediaSource`.
+    """
+
+    modality = 0
+
+    def __init__(
+        self,
+        paths: NDArray[np.str_],
+        samples: int,
+        crops: int = 1,
+        seed: int | None = None,
+        bad: BadSamples | None = None,
+    ) -> None:
+        super().__init__(paths, seed, bad)
+        self.samples, self.crops = samples, crops
+
+    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
+        if rng is not None:
+            positions = [rng.random()]
+        else:
+            positions = np.linspace(0, 1, self.crops).tolist() if self.crops > 1 else [0.5]
+        audio = read_audio(str(self.paths[row]), self.samples, positions)
+        padded = torch.full((len(audio), self.samples), float("nan"))
+        for crop, samples in zip(padded, audio, strict=True):
+            crop[: len(samples)] = torch.from_numpy(samples)
+        return padded if len(padded) > 1 else padded[0]
+
+
+class FaceSource(MediaSource):
+    """Normalised images (B, 3, size, size).
+
+    Args:
+        paths: images.
+        transform: PIL image -> tensor.
+        seed: see :class:`MediaSource`.
+        bad: see :class:`MediaSource`.
+    """
+
+    modality = 1
+
+    def __init__(
+        self,
+        paths: NDArray[np.str_],
+        transform: ImageTransform,
+        seed: int | None = None,
+        bad: BadSamples | None = None,
+    ) -> None:
+        super().__init__(paths, seed, bad)
+        self.transform = transform
+
+    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
+        image = read_image(str(self.paths[row]))
+        if rng is None:
+            return self.transform(image)
+        # torchvision draws from torch's global generator: lend it a seed and give back its state. Only the CPU's:
+        # torch.manual_seed would also touch the accelerator's.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(rng.integers(2**62)))
+            return self.transform(image)

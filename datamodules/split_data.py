@@ -1,0 +1,261 @@
+"""Who is learnt from, who validates, who is tested: the part of a data module that features and media share."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from datamodules.base import ItemSource, Sampling, TrainingSet, VoiceFaceDataModule
+from datamodules.cells import CellSpec, Condition, ItemTable, all_pairs, check_heard, evaluation_set
+from datamodules.files import nearest
+from datamodules.make_trials import make_trials
+from datamodules.people import draw_balanced, read_genders, read_identities
+from datamodules.schema import DataError, EvaluationSet, Items, Stage, Trials
+from datamodules.trials import read_trials
+
+Rows = NDArray[np.int64]
+
+
+class SplitDataModule(VoiceFaceDataModule):
+    """Splits by person and checks that nobody and no language is where it must not be.
+
+    Training uses the clips of the training people in the training languages, without the validation people. It refuses
+    to start if a test person is in training or validation, or if a cell is named ``heard`` or ``unheard`` and is not.
+    A subclass says which items there are (:attr:`tables`), which of them make a clip (:meth:`clip_rows`), and how they
+    are read.
+
+    Args:
+        train_languages: languages a model may hear in training.
+        test: trial lists by cell name: ``heard``, ``unheard``, possibly behind a list-set prefix: ``balanced/heard``.
+        root: folder that relative paths start from.
+        genders: CSV ``identity, gender``, where the items do not say.
+        train_identities: the people to learn from, as a list or a file (``folds.json#0``, ``manifest.csv#split=train``,
+            or one per line); None = all.
+        exclude_identities: people to leave out of training and validation: name the test people here.
+        val_identities: how many training people are held out for validation, as many of each gender as possible; or
+            who. 0 = none: no validation, every person is learnt from.
+        val_languages: languages of the validation trials; None = the training languages.
+        val_trials: trials per validation language.
+        split_seed: draws validation people and trials; independent of the seed of training.
+        batch_size: see :class:`VoiceFaceDataModule`.
+        eval_batch_size: see :class:`VoiceFaceDataModule`.
+        sampling: see :class:`VoiceFaceDataModule`.
+        steps_per_epoch: see :class:`VoiceFaceDataModule`.
+        num_workers: see :class:`VoiceFaceDataModule`.
+        seed: see :class:`VoiceFaceDataModule`.
+    """
+
+    def __init__(
+        self,
+        train_languages: list[str],
+        test: Mapping[str, str | CellSpec] | None,
+        root: str,
+        genders: str | None,
+        train_identities: list[str] | str | None,
+        exclude_identities: list[str] | str | None,
+        val_identities: int | list[str] | str,
+        val_languages: list[str] | None,
+        val_trials: int,
+        split_seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        sampling: Sampling | None,
+        steps_per_epoch: int | None,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed)
+        if not train_languages:
+            raise DataError("data.train_languages: is empty; name the language that training may hear")
+        self.train_languages, self.val_languages = train_languages, val_languages or train_languages
+        self.test: Mapping[str, str | CellSpec] = test or {}
+        self.root, self.genders = root, genders
+        self.train_identities, self.exclude_identities = train_identities, exclude_identities
+        self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
+        self._evaluations: dict[str, EvaluationSet] = {}
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[ItemTable, ItemTable]:
+        """All voices and all faces, cached."""
+
+    @abstractmethod
+    def clip_rows(self) -> tuple[Rows, Rows]:
+        """Rows of ``tables``: (n,) voices and (n,) faces of the same clip. The face says whose clip it is."""
+
+    @abstractmethod
+    def training_sources(self) -> tuple[ItemSource, ItemSource]:
+        """Readers of ``tables`` by row, with the augmentation of training."""
+
+    @property
+    def num_identities(self) -> int:
+        return len(self.training_set().identities)
+
+    def setup(self, stage: str) -> None:
+        """Reads and checks everything, so that a bad split or list stops a run before it starts."""
+        self.training_set()
+        if self.test:
+            self.evaluation_set("test")
+
+    def training_set(self) -> TrainingSet:
+        return self._training
+
+    def identity_genders(self) -> dict[str, str]:
+        return self._genders
+
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
+        kind = "validate" if stage == "validate" else "test"
+        if kind not in self._evaluations:
+            self._evaluations[kind] = self._validation_set() if kind == "validate" else self._test_set()
+        return self._evaluations[kind]
+
+    def val_dataloader(self) -> list[DataLoader]:
+        return super().val_dataloader() if len(self._val_people) else []
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _genders(self) -> dict[str, str]:
+        """Gender of every person: what the items say, and ``data.genders`` over it."""
+        found: dict[str, str] = {}
+        for table in self.tables:
+            known = table.items.gender != ""
+            found.update(zip(table.items.identity[known].tolist(), table.items.gender[known].tolist(), strict=True))
+        return found | (read_genders(self._at(self.genders)) if self.genders else {})
+
+    @cached_property
+    def _clips(self) -> tuple[Rows, Rows]:
+        """Voice and face rows of the clips that training and validation may use, validation people included."""
+        voice, face = self.clip_rows()
+        voices, faces = self.tables[0].items, self.tables[1].items
+        check_known(self.train_languages, np.unique(voices.language[voice]), "train_languages")
+        identity = faces.identity[face]
+        keep = np.isin(voices.language[voice], self.train_languages) & (identity != "")
+        keep &= np.isin(faces.language[face], [*self.train_languages, ""])  # "": a portrait, of no language
+        if self.train_identities is not None:
+            chosen = read_identities(self._at(self.train_identities), "data.train_identities")
+            check_known(chosen, np.unique(identity), "train_identities")
+            keep &= np.isin(identity, chosen)
+        if self.exclude_identities is not None:
+            keep &= ~np.isin(identity, read_identities(self._at(self.exclude_identities), "data.exclude_identities"))
+        if not keep.any():
+            raise DataError("data: no training clip is left; check train_languages, train_ and exclude_identities")
+        return voice[keep], face[keep]
+
+    @cached_property
+    def _val_people(self) -> NDArray[np.str_]:
+        people = np.unique(self.tables[1].items.identity[self._clips[1]])
+        if isinstance(self.val_identities, int):
+            if self.val_identities < 0 or self.val_identities == 1 or self.val_identities >= len(people):
+                raise DataError(
+                    f"data.val_identities: {self.val_identities} of {len(people)} training people; give 0, or at "
+                    "least 2 and fewer than there are"
+                )
+            return draw_balanced(people, self._genders, self.val_identities, self.split_seed)
+        chosen = read_identities(self._at(self.val_identities), "data.val_identities")
+        check_known(chosen, people, "val_identities")
+        return np.array(chosen, dtype=np.str_)
+
+    @cached_property
+    def learnt_rows(self) -> tuple[Rows, Rows]:
+        """Rows of ``tables`` that training uses, (n,) voices and (n,) faces of the same clip."""
+        voice, face = self._clips
+        keep = ~np.isin(self.tables[1].items.identity[face], self._val_people)
+        if not keep.any():
+            raise DataError("data.val_identities: holds out everybody; leave some people to learn from")
+        return voice[keep], face[keep]
+
+    @cached_property
+    def _training(self) -> TrainingSet:
+        voices, faces = self.tables
+        voice, face = self.learnt_rows
+        identities, identity = np.unique(faces.items.identity[face], return_inverse=True)
+        language = np.asarray(voices.items.language[voice])
+        return TrainingSet(*self.training_sources(), voice, face, identity.astype(np.int64), language, identities)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------
+
+    def _validation_set(self) -> EvaluationSet:
+        if not len(self._val_people):
+            return evaluation_set([], self._genders)
+        voices, faces = self.tables
+        check_known(self.val_languages, np.unique(voices.items.language), "val_languages")
+        conditions = []
+        for language in self.val_languages:
+            kind = "heard" if language in self.train_languages else "unheard"
+            alone = sum((other in self.train_languages) == (kind == "heard") for other in self.val_languages) == 1
+            own_voices = _of(voices.items, self._val_people, [language])
+            own_faces = _of(faces.items, self._val_people, [language, ""])
+            trials = make_trials(own_voices, own_faces, self.val_trials, self.split_seed)
+            conditions.append(Condition(kind if alone else f"{language}/{kind}", trials, voices, faces))
+        return evaluation_set(conditions, self._genders)
+
+    def _test_set(self) -> EvaluationSet:
+        if not self.test:
+            raise DataError("data.test: names no trial list; give one as test: {heard: trials.csv}")
+        conditions = [self.condition(name, as_spec(spec)) for name, spec in self.test.items()]
+        found = evaluation_set(conditions, self._genders)
+        tested = np.union1d(found.voices.identity, found.faces.identity)
+        for people, role in ((self.training_set().identities, "training"), (self._val_people, "validation")):
+            both = np.intersect1d(tested[tested != ""], people)
+            if len(both):
+                raise DataError(
+                    f"data.test: {len(both)} test people are in {role} too: {', '.join(both[:5])}"
+                    f"{', ...' if len(both) > 5 else ''}; name them in data.exclude_identities"
+                )
+        for cell in found.cells.values():
+            check_heard(cell, found.voices, self.train_languages)
+        return found
+
+    def condition(self, name: str, spec: CellSpec) -> Condition:
+        """A test condition over :attr:`tables`."""
+        return Condition(name, self.cell_trials(name, spec), *self.tables, spec.language)
+
+    def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
+        """The trials of a test condition, read, or made of all pairs of some people in ``tables`` (None = its own).
+
+        Raises:
+            DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
+        """
+        if (spec.trials is None) == (spec.identities is None):
+            raise DataError(f"data.test.{name}: give either trials or identities")
+        if spec.trials is not None:
+            return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
+        people = read_identities(self._at(cast("list[str] | str", spec.identities)), f"data.test.{name}.identities")
+        items = [table.items for table in tables or self.tables]
+        if spec.language:
+            check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
+            items = [_of(part, np.array(people), [spec.language, ""]) for part in items]  # "": a file that does not say
+            people = np.intersect1d(items[0].identity, items[1].identity).tolist()
+        return all_pairs(name, items[0], items[1], people)
+
+    def _at(self, path: str | list[str]) -> str:
+        """A path below ``root``; lists of names stay as they are."""
+        return os.path.join(self.root, os.path.expanduser(path)) if isinstance(path, str) else cast(str, path)
+
+
+def as_spec(spec: str | CellSpec) -> CellSpec:
+    """A bare path stands for a list."""
+    return CellSpec(trials=spec) if isinstance(spec, str) else spec
+
+
+def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:
+    """Refuses a language or person that the data do not have, with the nearest name."""
+    for name in names:
+        if name not in known:
+            there = ", ".join(known[known != ""][:8]) or "none: give the packs a language or an index"
+            raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")
+
+
+def _of(items: Items, people: NDArray[np.str_], languages: list[str]) -> Items:
+    """The items of some people in some languages."""
+    mask = np.isin(items.identity, people) & np.isin(items.language, languages)
+    return Items(*(np.asarray(getattr(items, name)[mask])
+                   for name in ("ids", "identity", "language", "gender", "video")))  # fmt: skip

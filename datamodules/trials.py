@@ -1,0 +1,274 @@
+"""Trial lists: read, write, and resolve to rows of unique items. Formats: ``datamodules/README.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute as pc
+from pyarrow import csv as arrow_csv
+
+from datamodules.files import blank_separated_rows, csv_rows, nearest, read_text
+from datamodules.references import first_unsafe, stem, stems, unsafe
+from datamodules.schema import DataError, Trials
+
+_COLUMNS = ("key", "voice", "face", "label")
+_BY_WIDTH = {3: ("key", "voice", "face"), 4: ("key", "label", "voice", "face")}
+
+
+def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
+    """Reads a trial list, whichever of the known formats it has.
+
+    - CSV with column names ``key, voice, face[, label]`` in any order;
+    - the challenges' ``<key> <voice> <face>``, one or more spaces, no label;
+    - ``<index> <label> <voice> <face>``.
+
+    CRLF, a byte order mark, blank lines and a missing last line end are fine.
+
+    Args:
+        path: the list.
+        labels: a file of its labels, where the list has none: per line a label, ``<key> <label>`` or ``<label> ...``.
+            Where its other column holds keys they are matched by key, otherwise the lines follow the list.
+
+    Raises:
+        DataError: one line that names file, line, column and reason.
+    """
+    text = read_text(path, "trial list")
+    source = str(path)
+    columns = _parse(text, source)
+    refs = {name: columns[name].combine_chunks().dictionary_encode() for name in ("voice", "face")}
+    _check(columns, refs, source)
+    found: NDArray[np.int8] | None = None
+    if "label" in columns:
+        found = columns["label"].cast(pa.int8()).to_numpy()
+    keys = _strings(columns["key"])
+    if labels is not None:
+        if found is not None:
+            raise DataError(f"trial list {source}: has labels of its own; leave out {labels}")
+        found = _read_labels(labels, keys)
+    voices, faces = (_strings(c.dictionary)[c.indices.to_numpy()] for c in (refs["voice"], refs["face"]))
+    return Trials(keys=keys, voices=voices, faces=faces, labels=found, source=source)
+
+
+def write_trials(trials: Trials, path: str | Path) -> None:
+    """Writes a list as CSV ``key, voice, face[, label]``, whole or not at all; :func:`read_trials` gives it back."""
+    path = Path(path)
+    columns = [trials.keys.tolist(), trials.voices.tolist(), trials.faces.tolist()]
+    if trials.labels is not None:
+        columns.append(trials.labels.tolist())
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS[: len(columns)])
+            writer.writerows(zip(*columns, strict=True))
+        draft.replace(path)
+    except OSError as error:
+        raise DataError(f"trial list {path}: cannot be written ({error.strerror})") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def resolve(
+    trials: Trials, voices: Sequence[str] | NDArray[np.str_], faces: Sequence[str] | NDArray[np.str_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the items each trial names.
+
+    A reference is looked up as it is, then without its extension, then without leading folders one after the other
+    (``v1/voices/id0001/...`` -> ``id0001/...``).
+
+    Args:
+        trials: (t,) the list.
+        voices: (n,) item ids.
+        faces: (m,) item ids.
+
+    Returns:
+        (t,) rows of ``voices`` and (t,) rows of ``faces``.
+
+    Raises:
+        DataError: an item is unknown (names the line and the nearest id), or two files of the list, alike but for their
+            folder, would be one item.
+    """
+    return _resolve(trials, trials.voices, voices, "voice"), _resolve(trials, trials.faces, faces, "face")
+
+
+def _resolve(
+    trials: Trials, references: NDArray[np.str_], ids: Sequence[str] | NDArray[np.str_], column: str
+) -> NDArray[np.int64]:
+    codes, unique = pd.factorize(references.astype(object))
+    index = pd.Index(np.asarray(ids).astype(object))
+    rows = index.get_indexer(unique)
+    names = stems(unique)
+    depth = np.zeros(len(unique), dtype=np.int64)
+    while (missing := np.flatnonzero(rows < 0)).size:
+        rows[missing] = index.get_indexer(names[missing])
+        shorter = [name.partition("/")[2] for name in names[missing]]
+        lost = missing[(rows[missing] < 0) & (np.array(shorter) == "")]
+        if lost.size:
+            first = int(np.flatnonzero(codes == lost[0])[0])
+            hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; look at the ids of the pack"
+            where = _where(trials.source, first)
+            raise DataError(f"{where}, column {column}: unknown item {unique[lost[0]]}{hint}")
+        depth[missing] += 1
+        still = rows[missing] < 0
+        names[missing[still]] = np.array(shorter, dtype=object)[still]
+    _refuse_merged(trials, unique, rows, depth, column)
+    return rows[codes].astype(np.int64)
+
+
+def _refuse_merged(
+    trials: Trials, unique: NDArray[np.object_], rows: NDArray[np.int64], depth: NDArray[np.int64], column: str
+) -> None:
+    """Leading folders were dropped (depth > 1): two references must not have become one item by it."""
+    dropped = np.flatnonzero(depth > 1)
+    if dropped.size == 0 or len(np.unique(rows)) == len(rows):
+        return
+    by_row: dict[int, str] = {}
+    for i in np.r_[np.flatnonzero(depth <= 1), dropped]:
+        other = by_row.setdefault(int(rows[i]), str(unique[i]))
+        if depth[i] > 1 and stem(other) != stem(unique[i]):
+            raise DataError(f"trial list {trials.source}, column {column}: {other} and {unique[i]} would be one item")
+
+
+def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
+    """Columns by name, header removed; every row has the same width."""
+    head = _head(text)
+    if not head:
+        raise DataError(f"trial list {source}: is empty; give key, voice and face per line")
+    names, comma = _names(head), _is_csv(head)
+    width = len(names) if comma else len(head.split())
+    if comma:
+        wrong = [name for name in names if name not in _COLUMNS]
+        lacking = [name for name in _COLUMNS[:3] if name not in names]
+        if wrong or lacking or len(set(names)) < width:
+            said = (
+                f"unknown column {wrong[0]!r}{nearest(wrong[0], _COLUMNS)}" if wrong else f"columns {', '.join(names)}"
+            )
+            raise DataError(f"trial list {source}, line 1: {said}; expected key,voice,face[,label]")
+    elif width not in _BY_WIDTH:
+        raise DataError(
+            f"trial list {source}, line 1: {width} column{'s' * (width > 1)}; expected '<key> <voice> <face>', "
+            "'<index> <label> <voice> <face>' or CSV with the names key,voice,face[,label]"
+        )
+    text = re.sub(r"\n[ \t]+(?=\n)", "\n", text) if comma else _single_blanks(text)
+    data = (text.strip() + "\n").encode()
+    try:
+        table = arrow_csv.read_csv(
+            io.BytesIO(data),
+            arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, autogenerate_column_names=True),
+            arrow_csv.ParseOptions(delimiter="," if comma else " ", quote_char='"' if comma else False),
+            arrow_csv.ConvertOptions(
+                column_types={f"f{i}": pa.string() for i in range(width)}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise _explain(source, width, str(error)) from error
+    if table.num_columns != width:
+        raise _explain(source, width, "the first line is broken")
+    table = table.slice(1) if comma else table
+    if table.num_rows == 0:
+        raise DataError(f"trial list {source}: has column names but no trials")
+    if comma:
+        return {name: pc.utf8_trim_whitespace(table.column(i)) for i, name in enumerate(names)}
+    return {name: table.column(i) for i, name in enumerate(_BY_WIDTH[width])}
+
+
+def _single_blanks(text: str) -> str:
+    """Columns parted by one blank, none at the ends of lines. (A regular expression takes seconds for a million.)"""
+    text = text.replace("\t", " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text.replace(" \n", "\n").replace("\n ", "\n")
+
+
+def _head(text: str) -> str:
+    """The first line that is not blank."""
+    return text.lstrip().partition("\n")[0].strip()
+
+
+def _names(head: str) -> list[str]:
+    return [name.strip().strip('"') for name in head.split(",")]
+
+
+def _is_csv(head: str) -> bool:
+    """Whether the first line names columns, rather than being a trial whose paths hold commas."""
+    return "," in head and (len(head.split()) not in _BY_WIDTH or any(name in _COLUMNS for name in _names(head)))
+
+
+def _explain(source: str, width: int, why: str) -> DataError:
+    """The error of the first line with another number of columns than the first line, else ``why``."""
+    rows, lines = _rows(source)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width:
+            return DataError(f"trial list {source}, line {line}: {len(row)} columns, expected {width}")
+    return DataError(f"trial list {source}: {' '.join(why.split())[:200]}")
+
+
+def _rows(source: str) -> tuple[list[list[str]], list[int]]:
+    """Rows, column names included, and their lines, from 1: slow, for error messages."""
+    text = read_text(source, "trial list")
+    return csv_rows(text, f"trial list {source}") if _is_csv(_head(text)) else blank_separated_rows(text)
+
+
+def _where(source: str, row: int) -> str:
+    """``trial list FILE, line N`` of a trial; a list made in memory has trial numbers."""
+    if not Path(source).is_file():
+        return f"{source}, trial {row + 1}"
+    _, lines = _rows(source)
+    return f"trial list {source}, line {lines[row + _is_csv(_head(read_text(source, 'trial list')))]}"
+
+
+def _check(columns: dict[str, pa.ChunkedArray], refs: dict[str, pa.DictionaryArray], source: str) -> None:
+    def refuse(bad: pa.ChunkedArray, column: str, why: str) -> None:
+        row = pc.index(bad, True).as_py()
+        if row >= 0:
+            value = columns[column][row].as_py()
+            raise DataError(f"{_where(source, row)}, column {column}: {why.format(repr(value)[:80])}")
+
+    for name, column in columns.items():
+        refuse(pc.equal(column, ""), name, "is empty")
+    refuse(pc.match_substring_regex(columns["key"], r"[\s\pZ\pC]"), "key", "{} holds a blank or control character")
+    if "label" in columns:
+        refuse(pc.invert(pc.is_in(columns["label"], pa.array(["0", "1"]))), "label", "{} is neither 0 nor 1")
+    for name, encoded in refs.items():
+        if (code := first_unsafe(encoded.dictionary)) >= 0:
+            refuse(pc.equal(encoded.indices, code), name, f"{{}} {unsafe(encoded.dictionary[code].as_py())}")
+    if pc.count_distinct(columns["key"]).as_py() < len(columns["key"]):
+        keys = columns["key"].to_pandas()
+        row = int(np.flatnonzero(keys.duplicated())[0])
+        first = int(np.flatnonzero(keys == keys[row])[0])
+        raise DataError(f"{_where(source, row)}, column key: {keys[row]!r} occurs before, in {_where(source, first)}")
+
+
+def _read_labels(path: str | Path, keys: NDArray[np.str_]) -> NDArray[np.int8]:
+    """(t,) labels of the trials with these keys."""
+    rows, lines = blank_separated_rows(read_text(path, "label file"))
+    columns = list(zip(*rows, strict=False)) if len({len(row) for row in rows}) == 1 else []
+    for at in (1, 0):
+        if len(columns) > at and set(columns[at]) <= {"0", "1"}:
+            break
+    else:
+        raise DataError(f"label file {path}: needs a column of 0 and 1, the first or the second, in lines of one width")
+    found = np.array(columns[at], dtype=np.int8)
+    if len(columns) > 1:
+        index = pd.Index(columns[1 - at])
+        position = index.get_indexer(keys.astype(object)) if index.is_unique else np.full(len(keys), -1)
+        if (position >= 0).all():
+            return found[position]
+        if (position >= 0).any():
+            raise DataError(f"label file {path}: no label for trial {keys[position < 0][0]}")
+    if len(found) != len(keys):
+        raise DataError(f"label file {path}, line {lines[-1]}: {len(found)} labels for {len(keys)} trials")
+    return found
+
+
+def _strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.str_]:
+    return np.array(column.to_pylist(), dtype=np.str_)

@@ -1,0 +1,320 @@
+"""The feature data module: who is learnt from, who is tested, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from datamodules import CellSpec, FeatureDataModule, Pack
+from datamodules.loaders import ResumableLoader
+from datamodules.make_trials import make_trials
+from datamodules.samplers import IdentityBatchSampler, OncePairSampler, ShuffledPairSampler
+from datamodules.schema import DataError, Items
+from datamodules.trials import write_trials
+from tests.datamodules.packs_on_disk import ids, write_npz
+
+TESTED = ["id0004", "id0005"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Packs of six people in two languages, lists of the last two."""
+    table = write_npz(tmp_path / "voice.npz", width=5)
+    write_npz(tmp_path / "face.npz", width=7, seed=1)
+    (tmp_path / "genders.csv").write_text("identity,gender\n" + "".join(f"id{i:04d},{'mf'[i % 2]}\n" for i in range(6)))
+    (tmp_path / "tested.txt").write_text("\n".join(TESTED))
+    names = np.array(ids(table))
+    for language in ("Alpha", "Beta"):
+        kept = np.isin(table["identity"], TESTED) & (table["language"] == language)
+        empty = np.full(kept.sum(), "")
+        items = Items(names[kept], table["identity"][kept], empty, empty, empty)
+        write_trials(make_trials(items, items, 20, 0), tmp_path / f"{language}.csv")
+    return tmp_path
+
+
+def module(root: Path, **options: Any) -> FeatureDataModule:
+    settings: dict[str, Any] = {
+        "voices": ["voice.npz"], "faces": ["face.npz"], "train_languages": ["Alpha"], "root": str(root),
+        "exclude_identities": "tested.txt", "val_identities": 2, "genders": "genders.csv", "batch_size": 2,
+        "test": {"heard": "Alpha.csv", "unheard": CellSpec("Beta.csv")},
+    }  # fmt: skip
+    return FeatureDataModule(**settings | options)
+
+
+def test_splits_are_apart_and_in_the_right_language(root: Path) -> None:
+    data = module(root)
+    data.setup("fit")
+    train, validation, test = data.training_set(), data.evaluation_set("validate"), data.evaluation_set("test")
+    assert data.dims == (5, 7)
+    assert data.num_identities == 2
+    assert set(train.language) == {"Alpha"}
+    assert set(test.voices.identity) == set(TESTED)
+    assert not set(validation.voices.identity) & (set(TESTED) | set(train.identities))
+    assert set(validation.voices.gender) == {"M", "F"}
+    assert set(validation.cells) == {"heard"}
+    assert validation.cells["heard"].language == "Alpha"
+    assert [cell.language for cell in test.cells.values()] == ["Alpha", "Beta"]
+    assert data.evaluation_set("predict") is test is data.evaluation_set("test")
+
+
+def test_training_rows_are_pairs_of_one_clip(root: Path) -> None:
+    data = module(root, val_identities=0)
+    train, (voices, faces) = data.training_set(), data.tables
+    assert len(train.identity) == 4 * 4
+    np.testing.assert_array_equal(train.identities[train.identity], faces.items.identity[train.face_rows])
+    np.testing.assert_array_equal(voices.items.video[train.voice_rows], faces.items.video[train.face_rows])
+    np.testing.assert_array_equal(np.unique(train.identity), np.arange(data.num_identities))
+
+
+def test_cells_point_at_their_items_and_features(root: Path) -> None:
+    data = module(root)
+    test, (voices, faces) = data.evaluation_set("test"), data.tables
+    where = {name: i for i, name in enumerate(voices.items.ids)}
+    for cell in test.cells.values():
+        assert test.voices.ids[cell.voice_index].tolist() == cell.trials.voices.tolist()
+        assert test.faces.ids[cell.face_index].tolist() == cell.trials.faces.tolist()
+    assert len(set(test.voices.ids)) == len(test.voices)
+    rows = np.array([where[name] for name in test.voices.ids])
+    assert test.voices.features is not None
+    np.testing.assert_array_equal(test.voices.features, voices.array(rows))
+    np.testing.assert_array_equal(data.evaluation_source("test", "voice").read([1, 0]), test.voices.features[[1, 0]])
+    assert set(test.faces.identity) <= set(faces.items.identity)
+
+
+def test_one_item_in_several_cells_is_embedded_once(root: Path) -> None:
+    once = module(root).evaluation_set("test")
+    twice = module(
+        root, test={"heard": "Alpha.csv", "natural/heard": "Alpha.csv", "unheard": "Beta.csv"}
+    ).evaluation_set("test")
+    assert len(twice.voices) == len(once.voices)
+    np.testing.assert_array_equal(twice.cells["heard"].voice_index, twice.cells["natural/heard"].voice_index)
+
+
+def test_no_validation_people_means_no_validation(root: Path) -> None:
+    data = module(root, val_identities=0)
+    assert data.num_identities == 4
+    assert data.evaluation_set("validate").cells == {}
+    assert data.val_dataloader() == []
+
+
+def test_validation_people_by_name_and_in_other_languages(root: Path) -> None:
+    data = module(root, val_identities=["id0001", "id0002"], val_languages=["Alpha", "Beta"])
+    validation = data.evaluation_set("validate")
+    assert set(validation.voices.identity) == {"id0001", "id0002"}
+    assert {name: cell.language for name, cell in validation.cells.items()} == {"heard": "Alpha", "unheard": "Beta"}
+    assert data.training_set().identities.tolist() == ["id0000", "id0003"]
+
+
+def test_several_training_languages_validate_apart(root: Path) -> None:
+    validation = module(root, train_languages=["Alpha", "Beta"], test={}).evaluation_set("validate")
+    assert list(validation.cells) == ["Alpha/heard", "Beta/heard"]
+
+
+def test_all_pairs_of_some_people(root: Path) -> None:
+    data = module(root, test={"pairs": CellSpec(identities=TESTED)})
+    cell = data.evaluation_set("test").cells["pairs"]
+    assert len(cell.trials) == 16 * 16
+    assert cell.trials.labels is not None
+    assert cell.trials.labels.sum() == 2 * 8 * 8
+    assert cell.language == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"exclude_identities": None, "val_identities": 0},
+            r"2 test people are in training too: id0004, id0005; name them in data\.exclude_identities",
+        ),
+        (
+            {"exclude_identities": ["id0000"], "val_identities": ["id0004", "id0001"], "test": {"x": "Alpha.csv"}},
+            r"1 test people are in training too: id0005",
+        ),
+        (
+            {"exclude_identities": ["id0005"], "val_identities": ["id0004", "id0001"],
+             "test": {"x": CellSpec(identities=["id0004"])}},
+            r"1 test people are in validation too: id0004",
+        ),
+        ({"test": {"heard": "Beta.csv"}}, r"test\.heard: holds Beta voices, training hears Alpha; name .* unheard"),
+        ({"test": {"x/unheard": "Alpha.csv"}}, r"data\.test\.x/unheard: holds Alpha voices"),
+        ({"test": {"x": CellSpec("Alpha.csv", language="Beta")}}, "language is given as Beta, it holds Alpha"),
+        ({"test": {"heard": "Alpa.csv"}}, r"no such file; did you mean Alpha\.csv\?"),
+        ({"test": {"heard": CellSpec()}}, "give either trials or identities"),
+        ({"test": {"heard": CellSpec("Alpha.csv", identities=["id0005"])}}, "give either trials or identities"),
+        ({"test": {"heard": CellSpec(identities=["id0006"])}}, "id0006 has no items; did you mean id000"),
+        ({"test": {"heard": CellSpec("Alpha.csv", voices=["face.npz"])}}, r"widths are \(7, 7\), .* training \(5, 7\)"),
+        ({"train_languages": ["Alfa"]}, r"data\.train_languages: Alfa is unknown; did you mean Alpha\?"),
+        ({"train_languages": []}, "is empty"),
+        ({"train_identities": ["id00001"]}, r"data\.train_identities: id00001 is unknown; did you mean id0001\?"),
+        ({"train_identities": TESTED}, "no training clip is left"),
+        ({"val_identities": 4}, r"data\.val_identities: 4 of 4 training people"),
+        ({"val_identities": 1}, r"data\.val_identities: 1 of 4 training people"),
+        ({"val_identities": ["id0004"]}, r"data\.val_identities: id0004 is unknown"),
+        ({"val_identities": ["id0000", "id0001", "id0002", "id0003"]}, "holds out everybody"),
+        ({"faces": ["faces.npz"]}, r"no such file; did you mean face\.npz\?"),
+    ],
+)  # fmt: skip
+def test_it_refuses_to_start(root: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        module(root, **options).setup("fit")
+    assert "\n" not in str(error.value)
+
+
+def test_the_first_five_of_many_are_shown(root: Path) -> None:
+    everybody = [f"id{i:04d}" for i in range(6)]
+    with pytest.raises(DataError, match=r"6 test people .*: id0000, id0001, id0002, id0003, id0004, \.\.\.; name"):
+        module(root, exclude_identities=None, val_identities=0, test={"x": CellSpec(identities=everybody)}).setup("fit")
+
+
+def test_official_feature_files_and_lists(tmp_path: Path) -> None:
+    """Training files end with a label, test files have none and follow their anonymous list."""
+    rng = np.random.default_rng(0)
+    train = [(f"v1/voices/id{p:04d}/English/a/{c}.wav", f"v1/faces/id{p + 2:04d}/English/b/{c}.jpg", p)
+             for p in range(4) for c in range(3)]  # fmt: skip
+    (tmp_path / "English_train.txt").write_text("".join(f"{v} {f}\n" for v, f, _ in train))
+    widths = {"voices": 5, "faces": 7}
+    for kind, width in widths.items():
+        x = rng.normal(size=(len(train), width))
+        rows = [",".join(map(str, row)) + f",{p}" for row, (*_, p) in zip(x, train, strict=True)]
+        (tmp_path / f"English_{kind}_train.csv").write_text("\n".join(rows))
+    test = {}
+    for name, language in (("heard", "English"), ("unheard", "Urdu")):
+        clips = [0, 1, 2, 1]
+        lines = [f"k{i} voices/{language}/{c}.wav faces/{language}/{3 - c}.jpg" for i, c in enumerate(clips)]
+        (tmp_path / f"{language}_test.txt").write_text("\r\n".join(lines))
+        packs = {}
+        for kind, width in widths.items():
+            x = rng.normal(size=(3, width))[clips]
+            (tmp_path / f"{language}_{kind}.csv").write_text("\n".join(",".join(map(str, row)) for row in x))
+            packs[kind] = [Pack(f"{language}_{kind}.csv", f"{language}_test.txt")]
+        test[name] = CellSpec(f"{language}_test.txt", language=language, **packs)
+    data = FeatureDataModule(
+        voices=[Pack("English_voices_train.csv", "English_train.txt")],
+        faces=[Pack("English_faces_train.csv", "English_train.txt")],
+        train_languages=["English"], test=test, root=str(tmp_path), val_identities=0,
+    )  # fmt: skip
+    data.setup("fit")
+    assert data.dims == (5, 7)
+    assert data.training_set().identities.tolist() == ["id0002", "id0003", "id0004", "id0005"]
+    found = data.evaluation_set("test")
+    assert len(found.voices) == 6
+    assert found.voices.ids[0] == "heard/voices/English/0"
+    assert found.cells["unheard"].language == "Urdu"
+    assert found.cells["heard"].trials.labels is None
+    assert found.cells["heard"].voice_index.tolist() == [0, 1, 2, 1]
+
+
+class Collector(LightningModule):
+    """Remembers which items each loader gave."""
+
+    sampling = "shuffle"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[tuple[str, int], list[int]] = {}
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.identities: list[int] = []
+
+    def training_step(self, batch: Any, step: int) -> Tensor:
+        assert batch["voice"].shape[1:] == (5,)
+        assert batch["face"].shape[1:] == (7,)
+        self.identities += batch["identity"].tolist()
+        return self.weight.sum()
+
+    def _collect(self, stage: str, batch: Any, loader: int) -> None:
+        self.seen.setdefault((stage, loader), []).extend(batch["index"].tolist())
+        assert len(batch["x"]) == len(batch["index"])
+
+    def validation_step(self, batch: Any, step: int, dataloader_idx: int = 0) -> None:
+        self._collect("validate", batch, dataloader_idx)
+
+    def test_step(self, batch: Any, step: int, dataloader_idx: int = 0) -> None:
+        self._collect("test", batch, dataloader_idx)
+
+    def predict_step(self, batch: Any, step: int, dataloader_idx: int = 0) -> None:
+        self._collect("predict", batch, dataloader_idx)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_loop_of_a_trainer_gets_every_item_once(root: Path) -> None:
+    data, model = module(root, eval_batch_size=3), Collector()
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    trainer.predict(model, data)
+    assert sorted(model.identities) == [0] * 4 + [1] * 4
+    for stage in ("validate", "test", "predict"):
+        found = data.evaluation_set(stage)  # type: ignore[arg-type]
+        for loader, items in enumerate((found.voices, found.faces)):
+            assert model.seen[stage, loader] == list(range(len(items)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_validation_is_skipped_by_the_trainer(root: Path) -> None:
+    data, model = module(root, val_identities=0), Collector()
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    assert not model.seen
+    assert len(model.identities) == 16
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kind"),
+    [
+        ("identity", IdentityBatchSampler),
+        ("shuffle", ShuffledPairSampler),
+        ("once", OncePairSampler),
+        (None, IdentityBatchSampler),
+    ],
+)
+def test_sampling_by_name(root: Path, sampling: Any, kind: type) -> None:
+    loader = module(root, sampling=sampling).train_dataloader()
+    assert isinstance(loader, ResumableLoader)
+    assert isinstance(loader.pairs, kind)
+    batch = next(iter(loader))
+    assert batch["voice"].dtype == torch.float32
+    assert batch["identity"].dtype == torch.int64
+
+
+def test_unknown_sampling_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, once"):
+        module(root, sampling="shuffel").train_dataloader()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_it_is_configured_in_yaml(root: Path) -> None:
+    text = f"""
+class_path: datamodules.FeatureDataModule
+init_args:
+  root: {root}
+  voices: [{{path: voice.npz}}]
+  faces: [face.npz]
+  train_languages: [Alpha]
+  exclude_identities: tested.txt
+  val_identities: 2
+  test:
+    heard: Alpha.csv
+    unheard: {{trials: Beta.csv, language: Beta}}
+"""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=FeatureDataModule)
+    data = parser.instantiate_classes(parser.parse_args([f"--data={text}"])).data
+    data.setup("fit")
+    assert list(data.evaluation_set("test").cells) == ["heard", "unheard"]
+    assert data.num_identities == 2

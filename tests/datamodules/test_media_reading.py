@@ -1,0 +1,272 @@
+"""Audio and images: read right, cropped without decoding the rest, and refused in one line that names the file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from datamodules.media import read_audio, read_image, samples_of
+from datamodules.schema import DataError
+from datamodules.sources import BadSamples, FaceSource, VoiceSource
+from datamodules.transforms import augmenting_transform, plain_transform
+
+RNG = np.random.default_rng(0)
+
+
+def noise(samples: int = 16000) -> np.ndarray:
+    return (RNG.standard_normal(samples) * 0.1).astype(np.float32)
+
+
+def write(path: Path, audio: np.ndarray, rate: int = 16000, **options: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, **options)
+    return path
+
+
+def jpg(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+    Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8), mode).save(path)
+    return path
+
+
+# -- audio ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("position", "start"), [(0.0, 0), (0.5, 3500), (1.0, 7000)])
+def test_a_crop_is_that_part_of_the_file(tmp_path: Path, position: float, start: int) -> None:
+    audio = noise(8000)
+    path = write(tmp_path / "a.wav", audio, subtype="FLOAT")
+    assert np.array_equal(read_audio(path, 1000, [position])[0], audio[start : start + 1000])
+
+
+def test_a_short_recording_is_read_whole(tmp_path: Path) -> None:
+    audio = noise(5000)
+    crops = read_audio(write(tmp_path / "a.wav", audio, subtype="FLOAT"), 8000, [0.0, 1.0])
+    assert all(np.array_equal(crop, audio) for crop in crops)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_only_the_crop_is_decoded(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / f"long.{suffix}", noise(160_000))
+    decoded: list[int] = []
+    original = soundfile.SoundFile.read
+
+    def counting(self: soundfile.SoundFile, frames: int, **options: object) -> np.ndarray:
+        decoded.append(frames)
+        return original(self, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    read_audio(path, 4000, [0.3])
+    assert decoded == [4000]
+
+
+def test_stereo_is_averaged_and_other_rates_resampled(tmp_path: Path) -> None:
+    t = np.arange(2 * 44100) / 44100
+    tone = 0.5 * np.sin(2 * np.pi * 440 * t)
+    path = write(tmp_path / "a.wav", np.stack([tone, np.zeros_like(tone)], axis=1), 44100)
+    crop = read_audio(path, 16000, [0.0])[0]
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert len(crop) == 16000
+    assert crop.dtype == np.float32
+    assert np.abs(crop - expected)[200:-200].max() < 2e-3
+
+
+def test_a_crop_of_pure_silence_moves_to_the_sound(tmp_path: Path) -> None:
+    audio = np.concatenate([np.zeros(20000, np.float32), noise(2000), np.zeros(20000, np.float32)])
+    crop = read_audio(write(tmp_path / "a.wav", audio), 4000, [0.0])[0]
+    assert len(crop) == 4000
+    assert np.abs(crop).max() == pytest.approx(np.abs(audio).max(), abs=1e-4)
+
+
+def broken_audio(folder: Path) -> dict[str, tuple[Path, str]]:
+    whole = {suffix: write(folder / f"whole.{suffix}", noise(32000)).read_bytes() for suffix in ("wav", "ogg", "flac")}
+    nan = noise()
+    nan[8000] = np.nan
+    made = {
+        "zero.wav": (b"", "not readable as audio"),
+        "junk.wav": (b"not audio at all" * 100, "not readable as audio"),
+        "truncated.wav": (whole["wav"][:20000], "truncated audio, 44044 bytes that its header announces are missing"),
+        "truncated.ogg": (whole["ogg"][: len(whole["ogg"]) // 2], "truncated audio, its last page"),
+        "truncated.flac": (whole["flac"][:20000], "not readable as audio|truncated"),
+    }
+    out = {}
+    for name, (content, said) in made.items():
+        (folder / name).write_bytes(content)
+        out[name] = (folder / name, said)
+    out["silent.wav"] = (write(folder / "silent.wav", np.zeros(16000, np.float32)), "silent audio")
+    out["constant.wav"] = (write(folder / "constant.wav", np.full(16000, 0.3, np.float32)), "silent audio")
+    out["nan.wav"] = (write(folder / "nan.wav", nan, subtype="FLOAT"), "NaN or infinite")
+    out["short.wav"] = (write(folder / "short.wav", noise(200)), "shorter than one analysis window")
+    out["missing.wav"] = (folder / "missing.wav", "no such audio file")
+    return out
+
+
+BROKEN = (
+    "zero.wav junk.wav truncated.wav truncated.ogg truncated.flac silent.wav constant.wav nan.wav short.wav missing.wav"
+)
+
+
+@pytest.mark.parametrize("name", BROKEN.split())
+def test_broken_audio_is_one_line_that_names_the_file(tmp_path: Path, name: str) -> None:
+    path, said = broken_audio(tmp_path)[name]
+    with pytest.raises(DataError, match=said) as error:
+        read_audio(path, 32000, [0.5])
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_streamed_wav_without_a_length_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(4000))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(read_audio(path, 4000, [0.0])[0]) == 4000
+
+
+def test_names_with_blanks_and_unicode(tmp_path: Path) -> None:
+    folder = tmp_path / "مثال voices ü"
+    assert len(read_audio(write(folder / "a 1.wav", noise()), 400, [0.0])[0]) == 400
+    assert read_image(jpg(folder / "b 2.jpg")).size == (40, 30)
+
+
+def test_every_real_recording_is_read(shared_data: Path) -> None:
+    files = sorted((shared_data / "s2f" / "audio").glob("*.ogg"))[::10]
+    for file in files:
+        (crop,) = read_audio(file, samples_of(128), [0.5])
+        assert len(crop) == samples_of(128)
+
+
+# -- images --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_any_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new(mode, (20, 30), 100).save(path)
+    image = read_image(path)
+    assert image.mode == "RGB"
+    assert image.size == (20, 30)
+
+
+def test_exif_rotation_is_undone(tmp_path: Path) -> None:
+    image, exif = Image.new("RGB", (20, 30)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").size == (30, 20)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "zero", "junk", "missing"])
+def test_broken_images_are_one_line_that_names_the_file(tmp_path: Path, kind: str) -> None:
+    whole = jpg(tmp_path / "whole.jpg", (100, 100)).read_bytes()
+    path = tmp_path / f"{kind}.jpg"
+    if kind != "missing":
+        path.write_bytes({"truncated": whole[: len(whole) // 2], "zero": b"", "junk": b"\xff\xd8 no"}[kind])
+    with pytest.raises(DataError, match="image") as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_plain_transform_is_resize_centre_crop_and_statistics() -> None:
+    image = Image.new("RGB", (60, 40), (255, 0, 128))
+    out = plain_transform(32, "imagenet")(image)
+    expected = (torch.tensor([1.0, 0.0, 128 / 255]) - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
+    assert out.shape == (3, 32, 32)
+    assert torch.allclose(out, expected[:, None, None].expand(3, 32, 32), atol=1e-5)
+    stripes = np.zeros((40, 60, 3), np.uint8)
+    stripes[:, :10] = stripes[:, 50:] = 255  # cut away by the centre crop
+    assert plain_transform(40)(Image.fromarray(stripes)).unique().numel() == 3
+
+
+def test_unknown_statistics_are_named() -> None:
+    with pytest.raises(ValueError, match="image_normalisation is 'vgg'; choose from imagenet, clip"):
+        plain_transform(32, "vgg")  # type: ignore[arg-type]
+
+
+# -- sources -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> np.ndarray:
+    return np.array([str(write(tmp_path / f"v{i}.wav", noise(4000 + 4000 * i))) for i in range(5)])
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> np.ndarray:
+    return np.array([str(jpg(tmp_path / f"f{i}.jpg")) for i in range(5)])
+
+
+def test_evaluation_is_deterministic_and_padded_with_nan(voices: np.ndarray) -> None:
+    source = VoiceSource(voices, samples=8000)
+    batch = source.read([0, 2, 0])
+    assert batch.shape == (3, 8000)
+    assert (~batch.isnan()).sum(1).tolist() == [4000, 8000, 4000]
+    assert torch.equal(batch.nan_to_num(), source.read([0, 2, 0]).nan_to_num())
+    whole = soundfile.read(voices[2], dtype="float32")[0]
+    assert np.array_equal(batch[1].numpy(), whole[2000:10000])
+
+
+def test_several_crops_are_spread_from_start_to_end(voices: np.ndarray) -> None:
+    batch = VoiceSource(voices, samples=8000, crops=3).read([4, 0])
+    whole = soundfile.read(voices[4], dtype="float32")[0]
+    assert batch.shape == (2, 3, 8000)
+    for crop, start in zip(batch[0].numpy(), (0, 6000, 12000), strict=True):
+        assert np.array_equal(crop, whole[start : start + 8000])
+
+
+def test_augmentation_depends_on_seed_and_rows_only(voices: np.ndarray, faces: np.ndarray) -> None:
+    transform = augmenting_transform(24)
+    for make in (lambda s: VoiceSource(voices, 2000, seed=s), lambda s: FaceSource(faces, transform, seed=s)):
+        first = make(1).read([4, 3])
+        torch.manual_seed(5)
+        torch.rand(3)
+        state = torch.get_rng_state()
+        assert torch.equal(make(1).read([4, 3]), first)
+        assert torch.equal(torch.get_rng_state(), state)  # and it leaves the global generator alone
+        assert not torch.equal(make(2).read([4, 3]), first)
+        assert not torch.equal(make(1).read([3, 4]).flip(0), first)
+
+
+def test_an_unreadable_file_stops_evaluation_and_training(voices: np.ndarray) -> None:
+    Path(voices[1]).write_bytes(b"")
+    for seed in (None, 0):
+        with pytest.raises(DataError, match=r"v1\.wav"):
+            VoiceSource(voices, 2000, seed=seed).read([0, 1])
+
+
+def test_skip_replaces_by_the_same_person_up_to_the_cap_and_keeps_a_list(voices: np.ndarray, tmp_path: Path) -> None:
+    person = np.array([0, 0, 1, 1, 1])
+    record = tmp_path / "bad_samples.txt"
+    source = VoiceSource(voices, 2000, seed=0, bad=BadSamples(person, record))
+    Path(voices[1]).write_bytes(b"")
+    with pytest.warns(UserWarning, match="passed over in training: .*v1.wav"):
+        batch = source.read([1, 4])
+    whole = soundfile.read(voices[0], dtype="float32")[0]  # the only other file of person 0
+    assert any(np.array_equal(batch[0].numpy(), whole[i : i + 2000]) for i in range(2001))
+    source.read([1])  # known by now: no second attempt, no second line
+    assert record.read_text().count("v1.wav") == 1
+    Path(voices[3]).write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"v3\.wav: .*more than 1 of 5 training files are unreadable, see .*bad_s"):
+        source.read([3])
+
+
+def test_the_cap_is_one_in_a_thousand() -> None:
+    assert BadSamples(np.zeros(2999, np.int64)).allowed == 2
+    assert BadSamples(np.zeros(10, np.int64)).allowed == 1
+
+
+def test_a_person_without_readable_files_is_said(faces: np.ndarray) -> None:
+    Path(faces[0]).write_bytes(io.BytesIO(b"junk").getvalue())
+    source = FaceSource(faces, plain_transform(24), seed=0, bad=BadSamples(np.arange(5)))
+    with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="no readable training file is left"):
+        source.read([0])

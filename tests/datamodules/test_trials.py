@@ -1,0 +1,231 @@
+"""Trial lists: every known format is read, everything else is one line that says where and why."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datamodules.schema import DataError, Trials
+from datamodules.trials import read_trials, resolve, write_trials
+
+VOICES = ["id1/Alpha/v/00000", "id1/Alpha/v/00001", "id2/Alpha/w/00000"]
+FACES = ["id1/Alpha/v/0000025", "id2/Alpha/w/0000050"]
+
+
+def write(tmp_path: Path, text: str | bytes, name: str = "list.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def as_rows(trials: Trials) -> list[tuple]:
+    labels = [None] * len(trials) if trials.labels is None else trials.labels.tolist()
+    return list(zip(trials.keys.tolist(), trials.voices.tolist(), trials.faces.tolist(), labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key,voice,face,label\nk1,a.wav,b.jpg,1\nk2,c.wav,d.jpg,0\n",
+        "label,face,voice,key\r\n1,b.jpg,a.wav,k1\r\n0,d.jpg,c.wav,k2",
+        "\ufeffkey, voice, face, label\n\nk1 , a.wav,b.jpg,1\n   \nk2,c.wav,d.jpg ,0\n\n",
+        '"key","voice","face","label"\n"k1","a.wav","b.jpg","1"\nk2,c.wav,d.jpg,0',
+        "k1 1 a.wav b.jpg\nk2 0 c.wav d.jpg",
+        "\ufeffk1   1\ta.wav b.jpg  \r\n  k2 0  c.wav    d.jpg",
+        "key,voice,face,label\rk1,a.wav,b.jpg,1\rk2,c.wav,d.jpg,0\r",
+    ],
+)
+def test_labelled_formats_read_alike(tmp_path: Path, text: str) -> None:
+    trials = read_trials(write(tmp_path, text))
+    assert as_rows(trials) == [("k1", "a.wav", "b.jpg", 1), ("k2", "c.wav", "d.jpg", 0)]
+    assert trials.labels is not None
+    assert trials.labels.dtype == np.int8
+
+
+@pytest.mark.parametrize("text", ["key,voice,face\nk1,a b.wav,b.jpg\n", "k1   v,1.wav f,1.jpg\r\n", "k1 a.wav b.jpg"])
+def test_unlabelled_formats(tmp_path: Path, text: str) -> None:
+    trials = read_trials(write(tmp_path, text))
+    assert trials.labels is None
+    assert as_rows(trials)[0][0] == "k1"
+    assert as_rows(trials)[0][1] in ("a b.wav", "v,1.wav", "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("key,voice,face\n", "no trials"),
+        ("key\nk1\n", "1 column"),
+        ("a b\n", "2 columns"),
+        ("key,voice,fase\nk,a,b\n", "line 1: unknown column 'fase'; did you mean face?"),
+        ("key,voice\nk,a\n", "columns key, voice; expected key,voice,face"),
+        ("key,voice,voice,face\nk,a,a,b\n", "expected key,voice,face"),
+        ("key,voice,face\nk1,a,b\n\nk2,a\n", "line 4: 2 columns, expected 3"),
+        ("k1 a b\nk2 a b c\n", "line 2: 4 columns, expected 3"),
+        ("key,voice,face\nk1,a,b\nk1,c,d\n", "line 3, column key: 'k1' occurs before, in .* line 2"),
+        ("key,voice,face,label\nk1,a,b,1\n\nk2,a,b,2\n", "line 4, column label: '2' is neither 0 nor 1"),
+        ("k1 yes a b\n", "line 1, column label: 'yes'"),
+        ("key,voice,face\nk1,,b\n", "line 2, column voice: is empty"),
+        ("key,voice,face\nk 1,a,b\n", "line 2, column key: 'k 1' holds a blank"),
+        ("key,voice,face\nk1,a,../b\n", r"line 2, column face: '\.\./b' climbs out"),
+        ("k1 a/../../etc/passwd b\n", "line 1, column voice: .* climbs out"),
+        ("k1 a /etc/passwd\n", "line 1, column face: '/etc/passwd' is absolute"),
+        ("k1 C:\\a b\n", "column voice: .* is absolute"),
+        ("k1 a\\..\\b c\n", "climbs out"),
+        ("key,voice,face\nk1,a\x07,b\n", "line 2, column voice: .* unprintable"),
+        ('key,voice,face\nk1,"a,b\n', "line"),
+        (b"k1 a b\nk2 \xff b\n", "line 2: not UTF-8"),
+        (b"k1 a b\nk2 a\0 b\n", "line 2: holds a zero byte"),
+    ],
+)
+def test_what_is_wrong_and_where(tmp_path: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        read_trials(write(tmp_path, text))
+    assert "\n" not in str(error.value)
+    assert "list.csv" in str(error.value)
+
+
+def test_missing_list_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "k a b", "Urdu_test.txt")
+    with pytest.raises(DataError, match=r"no such file; did you mean Urdu_test\.txt\?"):
+        read_trials(tmp_path / "Urdu_tset.txt")
+    with pytest.raises(DataError, match=r"the folder .*nowhere does not exist"):
+        read_trials(tmp_path / "nowhere" / "list.txt")
+    with pytest.raises(DataError, match="is a folder"):
+        read_trials(tmp_path)
+
+
+@pytest.mark.parametrize("labels", ["1\n0\n", "k1 1\nk2 0\n", "k2 0\r\nk1 1", "1 x\n0 y", "0 1\n1 0\n"])
+def test_labels_of_their_own_file(tmp_path: Path, labels: str) -> None:
+    path = write(tmp_path, "k1 a b\nk2 c d\n")
+    trials = read_trials(path, write(tmp_path, labels, "labels.txt"))
+    assert trials.labels is not None
+    assert trials.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("1\n", "line 1: 1 labels for 2 trials"),
+        ("k1 1\nk3 0\n", "no label for trial k2"),
+        ("a b\nc d", "needs a column of 0 and 1"),
+        ("1\n0 1", "needs a column of 0 and 1"),
+        ("", "needs a column of 0 and 1"),
+    ],
+)
+def test_wrong_labels(tmp_path: Path, labels: str, said: str) -> None:
+    path = write(tmp_path, "k1 a b\nk2 c d\n")
+    with pytest.raises(DataError, match=said):
+        read_trials(path, write(tmp_path, labels, "labels.txt"))
+
+
+def test_labels_twice_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "k1 1 a b\n")
+    with pytest.raises(DataError, match="has labels of its own"):
+        read_trials(path, write(tmp_path, "1", "labels.txt"))
+
+
+VISIBLE = st.characters(exclude_categories=("C", "Z"))
+KEYS = st.text(VISIBLE, min_size=1, max_size=8)
+REFERENCES = (
+    st.text(st.characters(exclude_categories=("C", "Zl", "Zp"), exclude_characters="\\:/\xa0"), min_size=1, max_size=12)
+    .map(lambda text: text.strip())
+    .filter(lambda text: text and text != ".." and text.isprintable())
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_what_is_written_is_read_back(tmp_path: Path, data: st.DataObject) -> None:
+    keys = data.draw(st.lists(KEYS, min_size=1, max_size=6, unique=True))
+    n = len(keys)
+    voices, faces = (data.draw(st.lists(REFERENCES, min_size=n, max_size=n)) for _ in range(2))
+    labels = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=n, max_size=n))
+    written = Trials(
+        np.array(keys), np.array(voices), np.array(faces), None if labels is None else np.array(labels, np.int8), "x"
+    )
+    path = tmp_path / "round.csv"
+    write_trials(written, path)
+    assert as_rows(read_trials(path)) == as_rows(written)
+    assert [p.name for p in tmp_path.iterdir()] == ["round.csv"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='key,voice face\n\r"01 ./\\\t\x0b\x1c\u2028é', max_size=60).map(str.encode)
+    | st.text(alphabet='k,a01"\n ./', max_size=40).map(lambda text: ("key,voice,face,label\n" + text).encode())
+)
+def test_any_file_is_read_or_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path, content, "fuzz.txt")
+    try:
+        trials = read_trials(path)
+    except DataError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert "fuzz.txt" in str(error)  # noqa: PT017
+    else:
+        assert len(trials) == len(set(trials.keys)) == len(trials.voices) == len(trials.faces) > 0
+
+
+@pytest.mark.parametrize(
+    ("voice", "face"),
+    [
+        ("id2/Alpha/w/00000", "id1/Alpha/v/0000025"),
+        ("id2/Alpha/w/00000.wav", "id1/Alpha/v/0000025.jpg"),
+        ("v1/voices/id2/Alpha/w/00000.wav", "a/b/id1/Alpha/v/0000025.jpeg"),
+        ("voices\\id2\\Alpha\\w\\00000.flac", "faces\\id1\\Alpha\\v\\0000025.png"),
+    ],
+)
+def test_references_find_their_items(voice: str, face: str) -> None:
+    trials = Trials(np.array(["k"]), np.array([voice]), np.array([face]), None, "memory")
+    rows = resolve(trials, VOICES, FACES)
+    assert (rows[0].tolist(), rows[1].tolist()) == ([2], [0])
+
+
+def test_dots_in_a_name_are_no_extension() -> None:
+    trials = Trials(np.array(["k"]), np.array(["audio/clip_021.5-026.75.ogg"]), np.array([FACES[0]]), None, "memory")
+    assert resolve(trials, ["clip_021", "clip_021.5-026.75"], FACES)[0].tolist() == [1]
+
+
+def test_unknown_item_is_named_with_its_line_and_the_nearest(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "key,voice,face\n\nk1,id1/Alpha/v/00000.wav,id1/Alpha/v/0000025.jpg\nk2,id1/Alpha/v/00009.wav,x\n"
+    )
+    with pytest.raises(
+        DataError, match=r"line 4, column voice: unknown item .*00009\.wav; did you mean id1/Alpha/v/0000\d"
+    ):
+        resolve(read_trials(path), VOICES, FACES)
+
+
+def test_two_files_do_not_become_one_item() -> None:
+    trials = Trials(np.array(["k", "l"]), np.array(["a/0.wav", "b/0.wav"]), np.array([FACES[0]] * 2), None, "memory")
+    with pytest.raises(DataError, match=r"a/0\.wav and b/0\.wav would be one item"):
+        resolve(trials, ["0"], FACES)
+
+
+def test_a_million_lines_in_seconds(tmp_path: Path) -> None:
+    n, voices = 1_000_000, [f"id{i % 70:04d}/Alpha/v{i % 9}/{i:05d}" for i in range(5000)]
+    lines = (f"k{i:07d}  {voices[i % 5000]}.wav  {voices[i * 7 % 5000]}.jpg" for i in range(n))
+    path = write(tmp_path, "\r\n".join(lines))
+    start = time.process_time()
+    trials = read_trials(path)
+    rows = resolve(trials, voices, voices)
+    assert time.process_time() - start < 15  # 3 s on an idle core; the limit only catches loops in Python
+    assert rows[1][3] == 21
+    assert len(trials) == n
+
+
+def test_the_lists_of_the_share_are_read(shared_data: Path) -> None:
+    lists = sorted((shared_data / "mavceleb" / "trials").glob("*.csv"))
+    assert len(lists) == 36
+    for path in lists:
+        trials = read_trials(path)
+        assert trials.labels is not None
+        same = np.array([v[:6] == f[:6] for v, f in zip(trials.voices, trials.faces, strict=True)])
+        np.testing.assert_array_equal(trials.labels, same.astype(np.int8))
