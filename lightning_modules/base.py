@@ -1,0 +1,218 @@
+"""The one module every method extends: embed each unique voice and face once, gather by index, score the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import MODALITIES, EvaluationSet, ItemBatch, Modality, PairBatch, ScoredCell, Stage
+from lightning_modules.finite import require_finite
+from postproc.bank import EmbeddingBank
+from postproc.cells import scored_cell
+from postproc.metrics import evaluate_cell, overall
+from postproc.reference import Reference
+
+SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d floats
+NetworkFactory = Callable[[int, int], nn.Module]
+
+
+class AssociationModule(LightningModule):
+    """A voice-face association model.
+
+    A subclass implements :meth:`embed_voice`, :meth:`embed_face` and :meth:`loss`; it may override :meth:`distance`.
+    Validation, test and prediction embed every unique item once, on whichever rank its loader put it, gather the
+    embeddings by index, and score the trials of each cell on rank 0, so the numbers do not depend on the number of
+    ranks. After the epoch, :attr:`embeddings` and :attr:`scores` hold what callbacks refine and save; a refining
+    callback leaves its distances in :attr:`refined`.
+
+    Args:
+        dims: input sizes (voice, face); the CLI links them from the data module.
+        optimizer: ``params -> Optimizer``.
+        scheduler: ``optimizer -> scheduler``, stepped every optimiser step; None = constant.
+    """
+
+    sampling: ClassVar[str] = "identity"
+    """How training pairs are drawn unless the data module says otherwise: ``identity``, ``shuffle`` or ``once``."""
+
+    def __init__(
+        self,
+        dims: tuple[int, int] | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        if dims is None:
+            raise ValueError("model.dims: the input sizes (voice, face) are missing; the CLI takes them from data")
+        self.dims = (int(dims[0]), int(dims[1]))
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.embeddings: dict[Modality, NDArray[np.float32]] = {}
+        self.scores: dict[str, NDArray[np.float64]] = {}
+        self.refined: dict[str, NDArray[np.float64]] = {}
+        self._banks: dict[Modality, EmbeddingBank] = {}
+        self._loss_since_step: Tensor | None = None
+        self._last_batch: PairBatch | None = None
+
+    def embed_voice(self, x: Tensor) -> Tensor:
+        """Voices (B, ...) -> embeddings (B, d)."""
+        raise NotImplementedError
+
+    def embed_face(self, x: Tensor) -> Tensor:
+        """Faces (B, ...) -> embeddings (B, d)."""
+        raise NotImplementedError
+
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+        """Loss terms of a training batch; the one named ``loss`` is minimised, all are logged as ``train/<name>``."""
+        raise NotImplementedError
+
+    def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
+        """Distances (t,) of aligned rows (t, d) and (t, d): 1 - cosine, lower = same person ([SCC] 3.2)."""
+        return 1 - F.cosine_similarity(voices, faces, dim=-1)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        terms = self.loss(batch)
+        size = len(cast(Tensor, batch["identity"]))
+        values = {f"train/{k}": v.detach() for k, v in terms.items()}
+        self.log_dict(values, batch_size=size, prog_bar=True, sync_dist=True)
+        loss = terms["loss"].detach()
+        self._loss_since_step = loss if self._loss_since_step is None else self._loss_since_step + loss
+        self._last_batch = batch
+        return terms["loss"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._loss_since_step is not None:
+            require_finite(self, self._loss_since_step, self._last_batch)
+        self._loss_since_step = self._last_batch = None
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+        }
+
+    # -- evaluation ---------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._open_banks("validate")
+
+    def on_test_epoch_start(self) -> None:
+        self._open_banks("test")
+
+    def on_predict_epoch_start(self) -> None:
+        self._open_banks("predict")
+
+    def validation_step(self, batch: ItemBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._embed(batch, dataloader_idx)
+
+    def test_step(self, batch: ItemBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._embed(batch, dataloader_idx)
+
+    def predict_step(self, batch: ItemBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._embed(batch, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:  # a few batches only: nothing to score
+            return
+        self._gather_and_score("validate")
+        voices, faces = self.evaluation.voices, self.evaluation.faces
+        results = {
+            name: evaluate_cell(cell, voices, faces, self.scores[name], controls=False)
+            for name, cell in self.evaluation.cells.items()
+        }
+        self.log("val/eer", overall(results)["eer"], prog_bar=True, sync_dist=True)
+
+    def evaluate(self, stage: Stage) -> None:
+        """Gathers embeddings and scores every cell once per epoch; callbacks may call it, later calls do nothing."""
+        if not self.scores:
+            self._gather_and_score(stage)
+
+    def on_test_epoch_end(self) -> None:
+        self.evaluate("test")
+
+    def on_predict_epoch_end(self) -> None:
+        self.evaluate("predict")
+
+    @property
+    def evaluation(self) -> EvaluationSet:
+        """The evaluation set of the running stage."""
+        return self._evaluation
+
+    def scored_cell(self, name: str) -> ScoredCell:
+        """What a refinement may see of a cell: scores and embeddings of its own unique items, nothing else."""
+        return scored_cell(self.evaluation, name, self.scores[name], self.embeddings)
+
+    @torch.no_grad()
+    def reference(self, per_identity: int = 50, seed: int = 0) -> Reference:
+        """Embeds clips of the training people, for refinements that learn from them; without augmentation, on one rank.
+
+        Args:
+            per_identity: clips of a person at most.
+            seed: draws them.
+        """
+        data = cast(Any, self.trainer).datamodule
+        train = data.reference_set()
+        order = np.random.default_rng(seed).permutation(len(train.identity))
+        order = order[np.argsort(train.identity[order], kind="stable")]
+        first = np.searchsorted(train.identity[order], np.arange(len(train.identities)))
+        clips = np.sort(order[np.arange(len(order)) - first[train.identity[order]] < per_identity])
+        genders = data.identity_genders()
+        identity = train.identities[train.identity[clips]]
+        gender = np.array([genders.get(person, "") for person in identity.tolist()], dtype=np.str_)
+        spaces = []
+        sources, rows_of = (train.voices, train.faces), (train.voice_rows[clips], train.face_rows[clips])
+        for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
+            embed = self.embed_voice if modality == "voice" else self.embed_face
+            given = self.evaluation.items(modality).features is not None
+            inputs, learnt = [], []
+            for start in range(0, len(rows), data.eval_batch_size):
+                x = source.read(rows[start : start + data.eval_batch_size])
+                with self.trainer.precision_plugin.forward_context():
+                    learnt.append(embed(x.to(self.device)).float().cpu().numpy())
+                if given:
+                    inputs.append(x.numpy())
+            spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))
+        return Reference(spaces[0], spaces[1], identity, train.language[clips], gender)
+
+    def _open_banks(self, stage: Stage) -> None:
+        self._evaluation = self.trainer.datamodule.evaluation_set(stage)  # type: ignore[attr-defined]
+        self.embeddings, self.scores, self.refined = {}, {}, {}
+        self._banks = {m: EmbeddingBank(len(self._evaluation.items(m))).to(self.device) for m in MODALITIES}
+
+    def _embed(self, batch: ItemBatch, dataloader_idx: int) -> None:
+        modality = MODALITIES[dataloader_idx]
+        embed = self.embed_voice if modality == "voice" else self.embed_face
+        self._banks[modality].update(embed(cast(Tensor, batch["x"])), cast(Tensor, batch["index"]))
+
+    def _gather_and_score(self, stage: Stage) -> None:
+        for modality, bank in self._banks.items():
+            self.embeddings[modality] = bank.compute().cpu().numpy()
+        self._banks = {}
+        scores: dict[str, NDArray[np.float64]] = {}
+        if self.trainer.is_global_zero:
+            cells = self.evaluation.cells.items()
+            scores = {name: self._score(cell.voice_index, cell.face_index) for name, cell in cells}
+        # one result for all: devices may round differently, and ranks that disagree on "best" never meet again
+        self.scores = self.trainer.strategy.broadcast(scores, src=0)
+
+    @torch.no_grad()
+    def _score(self, voice_index: NDArray[np.int64], face_index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Distances of trials, in float32 on the module's device, in bounded memory."""
+        voices = torch.from_numpy(self.embeddings["voice"]).to(self.device)
+        faces = torch.from_numpy(self.embeddings["face"]).to(self.device)
+        out = np.empty(len(voice_index), dtype=np.float64)
+        with torch.autocast(self.device.type, enabled=False):
+            for start in range(0, len(out), SCORING_CHUNK):
+                chunk = slice(start, start + SCORING_CHUNK)
+                v, f = torch.from_numpy(voice_index[chunk]), torch.from_numpy(face_index[chunk])
+                out[chunk] = self.distance(voices[v.to(self.device)], faces[f.to(self.device)]).cpu().numpy()
+        return out

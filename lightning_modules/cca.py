@@ -1,0 +1,108 @@
+"""Regularised CCA as a module: fitted in one pass, then validated, tested and saved like any trained model."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import DataError, PairBatch, Stage
+from lightning_modules.base import AssociationModule
+from lightning_modules.closed_form import PairStatistics, regularised_cca
+
+
+class RegularisedCCA(AssociationModule):
+    """Closed-form voice-face scorer: hard to beat on a few dozen training identities (method.md section 4).
+
+    One epoch, whatever ``max_epochs`` says: each rank adds up statistics of its clips, their sum over ranks is solved
+    in float64, and the solution is written into the parameters. They are ordinary parameters, learnt without gradients,
+    so DDP, checkpoints and loaders need no special case.
+
+    Args:
+        dims: input sizes (voice, face); linked from the data.
+        shrinkage: r, weight of the identity matrix in the whitening, in units of the mean variance.
+        directions: k, width of the embedding.
+
+    Raises:
+        DataError: an option out of range; a test without a fit; a fit that did not see every clip exactly once.
+    """
+
+    sampling: ClassVar[str] = "once"
+
+    def __init__(self, dims: tuple[int, int] | None = None, shrinkage: float = 100.0, directions: int = 16) -> None:
+        super().__init__(dims)
+        if not shrinkage >= 0:
+            raise DataError(f"model.shrinkage is {shrinkage}; give 0 or more (100 generalises well)")
+        if not 1 <= directions <= min(self.dims):
+            raise DataError(f"model.directions is {directions}; choose 1 to {min(self.dims)}, the narrower input")
+        self.automatic_optimization = False
+        self.shrinkage, self.directions = shrinkage, directions
+        voice, face = self.dims
+        self.voice_mean = nn.Parameter(torch.zeros(voice))
+        self.face_mean = nn.Parameter(torch.zeros(face))
+        self.voice_projection = nn.Parameter(torch.zeros(voice, directions))
+        self.face_projection = nn.Parameter(torch.zeros(face, directions))
+        self._statistics: PairStatistics | None = None
+
+    def embed_voice(self, x: Tensor) -> Tensor:
+        return _project(x, self.voice_mean, self.voice_projection)
+
+    def embed_face(self, x: Tensor) -> Tensor:
+        return _project(x, self.face_mean, self.face_projection)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        # Never sees a gradient. Its one step makes Lightning count a step, without which nothing would be checkpointed.
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def on_train_epoch_start(self) -> None:
+        self._statistics = PairStatistics(self._data.num_identities, self.dims)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> None:  # type: ignore[override]
+        statistics = cast(PairStatistics, self._statistics)
+        statistics.update(*(cast(Tensor, batch[key]) for key in ("voice", "face", "identity")))
+        if self.trainer.is_last_batch:  # here and not at the end of the epoch, which comes after its validation
+            self._statistics = None
+            self._solve(statistics)
+
+    def _solve(self, statistics: PairStatistics) -> None:
+        statistics.reduce(self._sum_over_ranks)
+        self._check_every_clip_seen(int(statistics.count.sum()))
+        solution = regularised_cca(statistics, self.shrinkage, self.directions)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(getattr(solution, name))
+        cast(torch.optim.Optimizer, self.optimizers()).step()
+        self.log("train/correlation", solution.correlations[0].float(), prog_bar=True)
+        self.trainer.should_stop = True
+
+    def _open_banks(self, stage: Stage) -> None:
+        if not (self.trainer.sanity_checking or self.voice_projection.any()):
+            raise DataError(f"RegularisedCCA is not fitted: run fit before {stage}, or give --ckpt_path")
+        super()._open_banks(stage)
+
+    @property
+    def _data(self) -> Any:
+        return cast(Any, self.trainer).datamodule
+
+    def _sum_over_ranks(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(x.to(self.device), reduce_op="sum")).cpu()
+
+    def _check_every_clip_seen(self, seen: int) -> None:
+        """Statistics of a part, or with repeats, would give a model that looks right and is not."""
+        clips = len(self._data.training_set().identity)
+        if seen == clips:
+            return
+        message = f"CCA was fitted on {seen} clips, the training set has {clips}"
+        if self.trainer.limit_train_batches != 1.0:
+            rank_zero_warn(f"{message} (trainer.limit_train_batches)")
+            return
+        raise DataError(f"{message}: leave data.sampling unset and start anew instead of resuming within the epoch")
+
+
+def _project(x: Tensor, mean: Tensor, projection: Tensor) -> Tensor:
+    """(B, d) features of any length -> (B, k) float32 unit-length embeddings, in float32 under any autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.normalize((F.normalize(x.float(), dim=1) - mean.float()) @ projection.float(), dim=1)

@@ -1,0 +1,52 @@
+"""Stops training before an optimiser step with a NaN or infinite loss or gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient is NaN or infinite; the weights are those before the step."""
+
+
+def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
+    """Raises on every rank if loss or gradients are not finite on any; to be called before the optimiser steps.
+
+    Saves the last batch of each rank as ``nonfinite_step<step>_rank<rank>.pt`` under the trainer's root directory.
+    Under a gradient scaler (16-mixed) only the loss is looked at: the scaler itself skips infinite gradients.
+
+    Args:
+        module: gradients, step and ranks are read from it.
+        loss: sum of the losses since the last step, on this rank.
+        batch: the last training batch of this rank.
+
+    Raises:
+        NonFiniteError: names the step, what is not finite, and the saved batch.
+    """
+    trainer = module.trainer
+    loss_is_finite = bool(torch.isfinite(loss))
+    gradients_are_finite = True
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        gradients_are_finite = bool(torch.isfinite(get_total_norm(gradients)))
+    fine = loss_is_finite and gradients_are_finite
+    if trainer.strategy.reduce_boolean_decision(fine, all=True):
+        return
+    what = "loss" if not loss_is_finite else "gradient" if not gradients_are_finite else "loss on another rank"
+    path = Path(trainer.default_root_dir) / f"nonfinite_step{module.global_step}_rank{module.global_rank}.pt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(batch, path)
+        saved = f"the batch is in {path}"
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        saved = f"the batch could not be saved to {path} ({' '.join(str(error).split())[:120]})"
+    raise NonFiniteError(
+        f"step {module.global_step}: {what} is NaN or infinite, stopped before the optimiser step; {saved}; "
+        "lower the learning rate, set trainer.gradient_clip_val or check the data"
+    )

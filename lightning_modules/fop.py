@@ -1,0 +1,111 @@
+"""FOP: fusion and orthogonal projection, the baseline of the FAME challenges ([FOP]; method.md section 6)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, cast, get_args
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import DataError, PairBatch
+from lightning_modules.base import AssociationModule
+from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
+from lightning_modules.networks.fusion import GatedFusion, LinearFusion
+from lightning_modules.networks.weights import load_weights, read_state_dict
+
+Fusion = Literal["gated", "linear"]
+
+
+class _Branch(nn.Module):
+    """Linear, BatchNorm, ReLU, Dropout, then unit length; ``fc1`` as in the official checkpoints."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.fc1(x), dim=1)
+
+
+class FOP(AssociationModule):
+    """Classifies training identities from the fused voice and face embedding, kept orthogonal between identities.
+
+    Loss: cross-entropy + ``alpha`` * OPL, both on the fused embedding. A trial's distance is the L2 distance of
+    tanh(face) and tanh(voice); :meth:`embed_voice` and :meth:`embed_face` therefore return the tanh, so that
+    refinements see the space the scores live in. Batch normalisation sees the batch of its own rank; on GPUs
+    ``trainer.sync_batchnorm`` makes it global.
+
+    Args:
+        dims: input sizes (voice, face); linked from the data.
+        num_identities: training classes; linked from the data.
+        embedding_dim: width of both branches.
+        dropout: of both branches.
+        fusion: ``gated`` (the baseline) or ``linear`` ([SCC] Table 3 uses the baseline's).
+        alpha: weight of OPL.
+        weights: official checkpoint or own state dict to start from; every key must fit. A classifier of another number
+            of people is left out, with a warning: scores do not depend on it.
+        optimizer: the baseline's Adam, lr 1e-2, weight decay .01.
+        scheduler: see :class:`AssociationModule`.
+
+    Raises:
+        DataError: an option out of range, or weights that do not fit.
+    """
+
+    sampling: ClassVar[str] = "shuffle"
+
+    def __init__(
+        self,
+        dims: tuple[int, int] | None = None,
+        num_identities: int | None = None,
+        embedding_dim: int = 128,
+        dropout: float = 0.5,
+        fusion: Fusion = "gated",
+        alpha: float = 1.0,
+        weights: str | None = None,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.01),
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(dims, optimizer, scheduler)
+        if num_identities is None or num_identities < 2:
+            raise DataError(f"model.num_identities is {num_identities}: FOP classifies at least 2 training identities")
+        if fusion not in get_args(Fusion):
+            raise DataError(f"model.fusion is {fusion!r}; choose from {', '.join(get_args(Fusion))}")
+        voice_dim, face_dim = self.dims
+        self.voice_branch = _Branch(voice_dim, embedding_dim, dropout)
+        self.face_branch = _Branch(face_dim, embedding_dim, dropout)
+        self.fusion_layer = GatedFusion(embedding_dim) if fusion == "gated" else LinearFusion(embedding_dim)
+        self.logits_layer = nn.Linear(embedding_dim, num_identities)
+        self.opl = OrthogonalProjectionLoss()
+        self.alpha = alpha
+        if weights is not None:
+            self._load(weights)
+
+    def embed_voice(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.voice_branch(x))
+
+    def embed_face(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.face_branch(x))
+
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+        voice, face = self.voice_branch(batch["voice"]), self.face_branch(batch["face"])
+        identity = cast(Tensor, batch["identity"])
+        fused = self.fusion_layer(face, voice)
+        cross_entropy = F.cross_entropy(self.logits_layer(fused), identity)
+        opl = self.opl(fused, identity)
+        return {"loss": cross_entropy + self.alpha * opl, "cross_entropy": cross_entropy, "opl": opl}
+
+    def _load(self, path: str) -> None:
+        people, own = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features
+        if people in (0, own):
+            load_weights(self, path)
+            return
+        rank_zero_warn(f"{path} classifies {people} people, the data has {own}: its classifier is left out")
+        classifier = ("logits_layer.weight", "logits_layer.bias")
+        load_weights(self, path, rename=lambda key: None if key in classifier else key, optional=classifier)
+
+    def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
+        """L2 distances (t,) of aligned tanh embeddings, lower = same person."""
+        return torch.linalg.vector_norm(voices - faces, dim=-1)

@@ -1,0 +1,148 @@
+"""The loss of SCC: contrastive between voices and faces ([SCC] 3.1, Eq. 1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.schema import DataError
+from lightning_modules.losses.gather import gather_rows, rank
+
+Direction = Literal["voice_to_face", "face_to_voice", "both"]
+SameIdentity = Literal["negative", "masked", "positive"]
+
+LOGITS_AT_ONCE = 1 << 21  # larger batches are computed in blocks of rows of 8 MB of logits
+MIN_TAU = 0.01  # a learnt tau stops here, as in CLIP: below, the loss only sharpens noise
+
+
+class ContrastiveLoss(nn.Module):
+    """Eq. 1 of [SCC]: ``-1/N sum_i log( exp(v_i.f_i / tau) / sum_j exp(v_i.f_j / tau) )``.
+
+    Under DDP the j run over the batches of all ranks and the i over one's own: mean over ranks and gradients equal one
+    process with the whole batch. (Gradient accumulation does not enlarge the set of negatives.)
+    Computed in float32 whatever the autocast; memory grows with B, not B^2, as logits are made in blocks of rows.
+
+    Args:
+        tau: temperature. Not published; 0.05 is CAV-MAE's and the authors' later code's.
+        learnable_tau: train ``tau`` (as its logarithm, not below 0.01). Not from the paper.
+        direction: ``voice_to_face`` as printed; ``both`` takes the mean with ``face_to_voice`` (the authors' later
+            code).
+        same_identity: what a pair (i, j) of one person in two clips is: ``negative`` as printed; ``masked``: left out
+            of the sum; ``positive``: one more positive (supervised contrastive, mean over positives of the log term).
+            The last two are not from the paper. All three agree where each identity occurs once in the batch.
+
+    Raises:
+        DataError: an option out of range, or a batch of less than 2 pairs over all ranks.
+        ValueError: inputs that are not two aligned (B, d) batches.
+    """
+
+    def __init__(
+        self,
+        tau: float = 0.05,
+        learnable_tau: bool = False,
+        direction: Direction = "voice_to_face",
+        same_identity: SameIdentity = "negative",
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(tau) and tau > 0):
+            raise DataError(f"tau is {tau}; give a positive number such as 0.05")
+        if direction not in get_args(Direction):
+            raise DataError(f"direction is {direction!r}; choose from {', '.join(get_args(Direction))}")
+        if same_identity not in get_args(SameIdentity):
+            raise DataError(f"same_identity is {same_identity!r}; choose from {', '.join(get_args(SameIdentity))}")
+        self.direction, self.same_identity = direction, same_identity
+        log_tau = torch.tensor(math.log(tau))
+        self.log_tau = nn.Parameter(log_tau) if learnable_tau else None
+        self._fixed_tau = tau
+
+    @property
+    def tau(self) -> Tensor | float:
+        """The temperature in use."""
+        return self._fixed_tau if self.log_tau is None else self.log_tau.clamp(min=math.log(MIN_TAU)).exp()
+
+    def forward(self, voice: Tensor, face: Tensor, identity: Tensor) -> Tensor:
+        """Mean loss of the rank's pairs.
+
+        Args:
+            voice: (B, d) embeddings, L2-normalised by the network.
+            face: (B, d), row i of the same clip or person as row i of ``voice``.
+            identity: (B,) int64 class index.
+        """
+        if voice.ndim != 2 or voice.shape != face.shape or identity.shape != voice.shape[:1]:
+            raise ValueError(
+                f"voice {tuple(voice.shape)}, face {tuple(face.shape)} and identity {tuple(identity.shape)} "
+                "must be (B, d), (B, d) and (B,)"
+            )
+        with torch.autocast(voice.device.type, enabled=False):
+            voice, face = voice.float(), face.float()
+            identities = gather_rows(identity)
+            if len(identities) < 2:
+                raise DataError("a contrastive batch needs at least 2 pairs; raise data.batch_size")
+            terms = []
+            if self.direction != "face_to_voice":
+                terms.append(self._one_way(voice, gather_rows(face), identity, identities))
+            if self.direction != "voice_to_face":
+                terms.append(self._one_way(face, gather_rows(voice), identity, identities))
+            return torch.stack(terms).mean()
+
+    def _one_way(self, anchors: Tensor, others: Tensor, identity: Tensor, identities: Tensor) -> Tensor:
+        """Mean loss of the rank's own anchors (B, d) against everyone's others (N, d)."""
+        tau = torch.as_tensor(self.tau, device=anchors.device)
+        loss: Tensor = _BlockwiseLoss.apply(anchors, others, tau, identity, identities, self.same_identity)
+        return loss
+
+
+class _BlockwiseLoss(torch.autograd.Function):
+    """Mean of log-sum-exp minus positive, in blocks of rows.
+
+    With P the softmax of a row of logits and T the share of each positive in it (one-hot but for ``positive``), the
+    gradient by the logits is P - T. It is taken in the forward pass, while the block is there: B x N logits never exist
+    at once and nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        others: Tensor,
+        tau: Tensor,
+        identity: Tensor,
+        identities: Tensor,
+        same_identity: SameIdentity,
+    ) -> Tensor:
+        rows = torch.arange(len(anchors), device=anchors.device)
+        partner = rows + rank() * len(anchors)  # the rank's own rows among everyone's
+        loss, by_others = anchors.new_zeros(()), torch.zeros_like(others)
+        by_anchors = torch.empty_like(anchors)
+        for block in rows.split(max(1, LOGITS_AT_ONCE // len(others))):
+            own = partner[block, None]
+            logits = (anchors[block] @ others.T).div_(tau)
+            same = identity[block, None] == identities if same_identity != "negative" else None
+            if same_identity == "positive" and same is not None:
+                share = same / same.sum(dim=1, keepdim=True)
+                positive = (share * logits).sum(dim=1)
+            else:
+                positive = logits.gather(1, own).squeeze(1)
+                if same is not None:
+                    logits.masked_fill_(same.scatter_(1, own, False), -torch.inf)
+            total = logits.logsumexp(dim=1)
+            loss += (total - positive).sum()
+            by_logits = logits.sub_(total[:, None]).exp_()
+            if same_identity == "positive":
+                by_logits.sub_(share)
+            else:
+                by_logits.scatter_add_(1, own, torch.full_like(own, -1, dtype=by_logits.dtype))
+            by_anchors[block] = by_logits @ others
+            by_others.addmm_(by_logits.T, anchors[block])
+        scale = 1 / (tau * len(anchors))
+        by_anchors, by_others = by_anchors.mul_(scale), by_others.mul_(scale)
+        ctx.save_for_backward(by_anchors, by_others, -(by_anchors * anchors).sum() / tau)
+        return loss / len(anchors)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        by_anchors, by_others, by_tau = ctx.saved_tensors
+        return gradient * by_anchors, gradient * by_others, gradient * by_tau, None, None, None

@@ -1,0 +1,65 @@
+"""Small branches on top of frozen encoders: features in, unit-length embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import DataError
+
+Norm = Literal["none", "batch", "layer"]
+_NORMS: dict[Norm, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class HeadPair(nn.Module):
+    """One branch per modality: ``[Dropout, Linear, norm, ReLU] * len(hidden), Dropout, Linear``, then unit length.
+
+    Without hidden layers a branch is linear. Dropout also acts on the input features: on a few dozen training people it
+    is what keeps the heads from learning them by heart (numbers in configs/model/scc_mlp.yaml).
+
+    Args:
+        voice_dim: width of voice features.
+        face_dim: width of face features.
+        embedding_dim: width of the shared space.
+        hidden: widths of the hidden layers of each branch.
+        dropout: probability before every Linear.
+        norm: after every hidden Linear.
+    """
+
+    def __init__(
+        self,
+        voice_dim: int,
+        face_dim: int,
+        embedding_dim: int = 128,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        norm: Norm = "none",
+    ) -> None:
+        super().__init__()
+        if norm not in get_args(Norm):
+            raise DataError(f"norm is {norm!r}; choose from {', '.join(get_args(Norm))}")
+        self.voice_branch = _branch(voice_dim, hidden, embedding_dim, dropout, norm)
+        self.face_branch = _branch(face_dim, hidden, embedding_dim, dropout, norm)
+
+    def voice(self, x: Tensor) -> Tensor:
+        """Voice features (B, voice_dim) -> unit embeddings (B, embedding_dim) float32."""
+        return F.normalize(self.voice_branch(x).float(), dim=-1)
+
+    def face(self, x: Tensor) -> Tensor:
+        """Face features (B, face_dim) -> unit embeddings (B, embedding_dim) float32."""
+        return F.normalize(self.face_branch(x).float(), dim=-1)
+
+    def forward(self, voice: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
+        """Both branches."""
+        return self.voice(voice), self.face(face)
+
+
+def _branch(inputs: int, hidden: Sequence[int], outputs: int, dropout: float, norm: Norm) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Dropout(dropout), nn.Linear(inputs, width), _NORMS[norm](width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(inputs, outputs))

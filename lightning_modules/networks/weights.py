@@ -1,0 +1,115 @@
+"""Loads weights without executing anything: ``weights_only`` pickles and safetensors. Errors list the keys."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from datamodules.schema import DataError
+
+LISTED = 5  # keys named in an error before it says "and n more"
+
+
+class WeightsError(DataError):
+    """A weights file that cannot be used. One line: the file, what is wrong, the way out."""
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint by key, on the CPU; a ``module.`` prefix (DataParallel, DDP) is stripped.
+
+    Reads plain state dicts, ``{"state_dict": ...}`` (Lightning, FOP) and ``{"model": ...}`` pickles, ``.safetensors``.
+
+    Raises:
+        WeightsError: missing, unreadable, or holding objects whose loading would run code.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: not a file of tensors and plain values, nothing in it was run; "
+            f"save its state_dict as .safetensors ({_one_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, SafetensorError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: damaged or not a checkpoint; fetch it again ({_one_line(error)})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: holds no state_dict (a mapping from names to tensors)")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def load_weights(
+    module: nn.Module,
+    path: str | Path,
+    prefix: str = "",
+    rename: Callable[[str], str | None] | None = None,
+    optional: Collection[str] = (),
+    convert: Callable[[str, Tensor], Tensor] | None = None,
+) -> None:
+    """Copies the tensors of a file into a module, strictly: every tensor of both must be accounted for.
+
+    Args:
+        module: takes the weights, in place.
+        path: see :func:`read_state_dict`.
+        prefix: only keys that begin with it are read, without it (``network.`` of a Lightning checkpoint).
+        rename: file key (without prefix) -> key in ``module``, or None to ignore the tensor (a decoder, a head).
+        optional: keys of ``module`` that the file may lack; they keep their values.
+        convert: (key in ``module``, tensor) -> tensor of the wanted shape (positions of another length).
+
+    Raises:
+        WeightsError: keys missing in the file, unexpected in it, of another shape, or NaN/inf in it.
+    """
+    state = {k.removeprefix(prefix): v for k, v in read_state_dict(path).items() if k.startswith(prefix)}
+    if rename is not None:
+        names = {key: rename(key) for key in state}
+        twice = [str(name) for name, times in Counter(names.values()).items() if times > 1 and name is not None]
+        if twice:
+            raise WeightsError(f"{path}: several tensors would become {_some(twice)}; check the key map")
+        state = {name: state[key] for key, name in names.items() if name is not None}
+    if convert is not None:
+        state = {key: convert(key, value) for key, value in state.items()}
+    own = module.state_dict()
+    shapes = [
+        f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    problems = {
+        "missing": [key for key in own if key not in state and key not in optional],
+        "unexpected": [key for key in state if key not in own],
+        "wrong shape": shapes,
+        "not finite": [key for key, v in state.items() if key in own and not torch.isfinite(v).all()],
+    }
+    found = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys]
+    if found:
+        where = f" under {prefix!r}" if prefix else ""
+        raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {'; '.join(found)}")
+    module.load_state_dict(state, strict=not optional)
+
+
+def _some(keys: list[str]) -> str:
+    more = len(keys) - LISTED
+    return ", ".join(keys[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _one_line(error: Exception, limit: int = 120) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit] + "..."
