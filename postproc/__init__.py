@@ -7,20 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from postproc.bank import EmbeddingBank as EmbeddingBank
+    from postproc.blocks import BlockAverage as BlockAverage
     from postproc.callback import ChainingClusterCallback as ChainingClusterCallback
     from postproc.chaining import ChainingCluster as ChainingCluster
+    from postproc.fusion import Fusion as Fusion
+    from postproc.gender import GenderProbe as GenderProbe
+    from postproc.guard import Guarded as Guarded
+    from postproc.normalisation import ASNorm as ASNorm
+    from postproc.normalisation import Centring as Centring
+    from postproc.partitions import Clustering as Clustering
+    from postproc.reference import Reference as Reference
     from postproc.refinement import Refined as Refined
     from postproc.refinement import Refinement as Refinement
+    from postproc.refinement import calibrate as calibrate
     from postproc.refinement import refine as refine
     from postproc.thresholds import Threshold as Threshold
+    from postproc.transport import Transport as Transport
 
 _HOME = {
+    "ASNorm": "normalisation",
+    "BlockAverage": "blocks",
+    "Centring": "normalisation",
     "ChainingCluster": "chaining",
     "ChainingClusterCallback": "callback",
+    "Clustering": "partitions",
     "EmbeddingBank": "bank",
+    "Fusion": "fusion",
+    "GenderProbe": "gender",
+    "Guarded": "guard",
+    "Reference": "reference",
     "Refined": "refinement",
     "Refinement": "refinement",
     "Threshold": "thresholds",
+    "Transport": "transport",
+    "calibrate": "refinement",
     "refine": "refinement",
 }
 __all__ = sorted(_HOME)

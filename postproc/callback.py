@@ -10,8 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
-from datamodules.schema import ScoredCell, Stage
-from postproc.refinement import Refinement, refine
+from datamodules.schema import EvaluationSet, ScoredCell, Stage
+from postproc.reference import Reference
+from postproc.refinement import Refinement, calibrate, refine
 
 
 class _Scorer(Protocol):
@@ -27,11 +28,19 @@ class _Scorer(Protocol):
     def scored_cell(self, name: str) -> ScoredCell:
         """What a refinement may see of a cell."""
 
+    @property
+    def evaluation(self) -> EvaluationSet:
+        """Cells and items."""
+
+    def reference(self) -> Reference:
+        """Embedded clips of training people."""
+
 
 class ChainingClusterCallback(Callback):
     """Applies refinements to every cell of a test or predict run, before anything writes results.
 
-    Runs on rank 0; all ranks get the refined distances, in :attr:`refined` and as ``module.refined`` (traces:
+    Runs on rank 0; where a step learns from training people, they are embedded and the steps calibrated first. All
+    ranks get the refined distances, in :attr:`refined` and as ``module.refined`` (traces:
     ``module.refinement_traces``). A cell that a step cannot refine keeps its scores, with one warning that says why.
     A step that raises has a bug: its cell and the cells after it have no refined scores, the raw ones are still scored
     and written, and the run then fails on all ranks, in ``teardown``, with the step's error.
@@ -74,17 +83,21 @@ class ChainingClusterCallback(Callback):
         module.refined, module.refinement_traces = self.refined, self.traces
 
     def _refine_cells(self, module: _Scorer) -> None:
-        for name in module.scores:
-            try:
-                result = refine(module.scored_cell(name), self.steps)
-            except Exception as error:
-                kind = type(error).__name__
-                self._failure, self._cause = (
-                    f"refining cell {name!r} failed, raw scores are kept: {kind}: {error}",
-                    error,
-                )
-                return
-            self.refined[name], self.traces[name] = result.distances, result.trace["steps"]
-            for trace in self.traces[name]:
-                if "unchanged" in trace:
-                    rank_zero_warn(f"cell {name!r}: {trace['step']} left the scores unchanged: {trace['unchanged']}")
+        what = "calibrating the refinement"
+        try:
+            if any(step.needs_reference for step in self.steps):
+                calibrate(self.steps, module.reference())
+            for name in module.scores:
+                what = f"refining cell {name!r}"
+                self._refine_cell(module, name)
+        except Exception as error:
+            self._failure = f"{what} failed, raw scores are kept: {type(error).__name__}: {error}"
+            self._cause = error
+
+    def _refine_cell(self, module: _Scorer, name: str) -> None:
+        trials = module.evaluation.cells[name].trials
+        result = refine(module.scored_cell(name), [step.for_cell(name, trials.keys) for step in self.steps])
+        self.refined[name], self.traces[name] = result.distances, result.trace["steps"]
+        for trace in self.traces[name]:
+            if "unchanged" in trace:
+                rank_zero_warn(f"cell {name!r}: {trace['step']} left the scores unchanged: {trace['unchanged']}")

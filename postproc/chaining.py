@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
+from postproc.spaces import embeddings, initial_distances, shared_space, unit
 from postproc.thresholds import Threshold
 
 UNTOUCHED, REWARDED, PENALISED = 0, 1, 2
@@ -101,15 +102,9 @@ class ChainingCluster(Refinement):
             return unchanged(cell, str(reason))
 
     def _refine(self, cell: ScoredCell) -> Refined:
-        initial = np.asarray(cell.distances, dtype=np.float64)
-        if not len(initial):
-            raise DegenerateInput("the cell has no trials")
-        if not np.isfinite(initial).all():
-            raise DegenerateInput(f"{int((~np.isfinite(initial)).sum())} initial distances are not finite")
-        points, learnt = self._embeddings(cell, self.space), self._embeddings(cell, "model")
-        widths = [learnt[m].shape[1] for m in MODALITIES]
-        if widths[0] != widths[1]:
-            raise DegenerateInput(f"voices ({widths[0]}-d) and faces ({widths[1]}-d) share no space to compare in")
+        initial = initial_distances(cell)
+        points = embeddings(cell, self.space, normalise=self.normalise)
+        learnt = shared_space(cell, normalise=self.normalise)
 
         # Algorithm 1, step 1: gender clusters of both modalities, and which belongs to which
         genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}
@@ -121,7 +116,7 @@ class ChainingCluster(Refinement):
         prototypes: dict[Modality, list[NDArray[np.float64]]] = {}
         for m in MODALITIES:
             identity[m], prototypes[m] = self._identities(m, points[m], learnt[m], label[m], genders[m], trace)
-        similarity = [_unit(prototypes["voice"][g]) @ _unit(prototypes["face"][g]).T for g in GENDERS]
+        similarity = [unit(prototypes["voice"][g]) @ unit(prototypes["face"][g]).T for g in GENDERS]
         t_alpha = self.t_alpha.of(np.concatenate([s.ravel() for s in similarity]))
 
         # step 5 (Eq. 4, line 22): reward; step 6: penalty. B_l and B_u are the best and worst initial distance.
@@ -153,26 +148,6 @@ class ChainingCluster(Refinement):
         }
         return Refined(refined, trace)
 
-    def _embeddings(self, cell: ScoredCell, space: str) -> dict[Modality, NDArray[np.float64]]:
-        found: dict[Modality, NDArray[np.float64]] = {}
-        for m, spaces in zip(MODALITIES, (cell.voices, cell.faces), strict=True):
-            if space not in spaces:
-                raise DegenerateInput(
-                    f"the cell has no {space!r} embeddings of its {m}s (has {sorted(spaces)}); set space: model"
-                )
-            x = np.asarray(spaces[space], dtype=np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):
-                squares = np.einsum("nd,nd->n", x, x)
-                total = squares.sum()
-            if not np.isfinite(total):
-                raise DegenerateInput(
-                    f"{m} embeddings ({space}) are not finite, first item {int(np.argmin(np.isfinite(squares)))}"
-                )
-            if self.normalise and not squares.all():
-                raise DegenerateInput(f"{m} embedding {int(np.argmin(squares))} ({space}) is zero and has no direction")
-            found[m] = _unit(x) if self.normalise else x
-        return found
-
     def _cluster(self, x: NDArray[np.float64], k: int, what: str) -> Clusters:
         """K-means, or the reason why there are no k clusters."""
         if len(x) < k:
@@ -194,7 +169,7 @@ class ChainingCluster(Refinement):
         The mean listed distance within and across genders is traced as a check. It decides nothing: what happens to a
         pair may not depend on the other pairs of the list.
         """
-        centres = {m: _unit(_means(learnt[m], genders[m].labels, 2)) for m in MODALITIES}
+        centres = {m: unit(_means(learnt[m], genders[m].labels, 2)) for m in MODALITIES}
         cosine = centres["voice"] @ centres["face"].T
         gap = float(np.trace(cosine) - np.trace(cosine[:, ::-1]))
         if abs(gap) < 1e-9:
@@ -286,9 +261,3 @@ def _mean(x: NDArray[np.float64]) -> float:
 def _means(x: NDArray[np.float64], labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Mean of each cluster's rows; every cluster has some."""
     return np.stack([x[labels == c].mean(axis=0) for c in range(k)])
-
-
-def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows at unit length; a zero mean (opposite samples) stays zero and resembles nothing."""
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1)

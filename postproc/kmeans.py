@@ -1,25 +1,36 @@
 """K-means on faiss (GPU or CPU) or scikit-learn; the only file that imports faiss.
 
 All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the
-partition up to rounding, and the seed alone decides it, not the number of threads.
+partition up to rounding, and the seed alone decides it, not the number of threads. Many points cost little more than a
+sample of them: starts are tried, and the elbow is looked for, on at most a few thousand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch  # before faiss: both bring an OpenMP runtime, and torch must load its own first
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from postproc.seeding import plus_plus
 
 import faiss  # isort: skip
 
 Backend = Literal["auto", "gpu", "cpu", "sklearn"]
 
 _CHUNK = 1 << 14  # points assigned at once
+_SAMPLE, _SAMPLE_PER_CLUSTER = 1 << 13, 64  # starts of larger sets are tried on so many points
+_POLISH = 10  # Lloyd iterations on all points, from the best start on the sample
+_ELBOW_EXACT, _ELBOW_SAMPLE = 1 << 11, 1 << 12  # up to this many points an elbow tries every start; a sample above
+_ONE_THREAD = 1 << 23  # values of points up to which one thread does
+_ELBOW_ITER = 8  # Lloyd iterations for each number of clusters, from the centres of the number before
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +60,9 @@ def kmeans(
 ) -> Clusters:
     """Clusters points; the best of ``n_init`` starts.
 
+    Of more than 16,384 points (or 128 per cluster) the starts see a random half or less, and the best one is finished
+    on all.
+
     Args:
         x: (n, d) finite points.
         k: number of clusters, 1..n.
@@ -65,28 +79,22 @@ def kmeans(
         raise ValueError(f"x: k-means needs points (n, d), got {x.shape}")
     if not 1 <= k <= len(x):
         raise ValueError(f"k: {k} clusters of {len(x)} points; take 1 to {len(x)}")
-    if not np.isfinite(x).all():
-        row = int(np.argmin(np.isfinite(x).all(axis=1)))
-        raise ValueError(f"x: point {row} is not finite; check the embeddings")
+    _check_finite(x)
     if n_init < 1 or n_iter < 1:
         raise ValueError(f"n_init: {n_init} starts of n_iter: {n_iter} iterations; both must be positive")
     backend = resolve_backend(backend)
 
-    # k-means commutes with shifts and scalings: centred points of unit size keep float32 accurate
-    mean = x.mean(axis=0, dtype=np.float64)
-    points = x - mean
-    scale = float(np.abs(points).max()) or 1.0
-    if not np.isfinite(scale):
-        raise ValueError("x: points are too large to average; normalise the embeddings")
-    points = np.ascontiguousarray(points / scale, dtype=np.float32)
-
-    best: Clusters | None = None
-    for start in np.random.SeedSequence(seed).spawn(n_init):
-        centres = _seed(points, k, np.random.default_rng(start))
-        found = _settle(points, _lloyd(points, centres, backend, n_iter))
-        if best is None or found.inertia < best.inertia:
-            best = found
-    assert best is not None
+    points, mean, scale = _standardise(x)
+    starts = np.random.SeedSequence(seed).spawn(n_init)
+    size = max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)
+    if len(points) <= 2 * size:
+        with _few_threads(points):
+            best = _best_start(points, k, starts, backend, n_iter)
+    else:
+        sample = points[_rows(len(points), size, seed)]
+        with _few_threads(sample):
+            centres = _best_start(sample, k, starts, backend, n_iter).centres.astype(np.float32)
+        best = _settle(points, _lloyd(points, centres, backend, min(n_iter, _POLISH)))
     return Clusters(best.centres * scale + mean, best.labels, best.distances * scale, best.inertia * scale**2)
 
 
@@ -105,6 +113,9 @@ def elbow(
     only serves as a reference and is never chosen. The curve flattens on its own as k grows, so the rule favours the
     low end: ``ks`` has to start near the expected number of people, as the paper says.
 
+    Of more than 2,048 points the curve is that of a sample of 4,096, scaled to all, and each k starts from the centres
+    of the k before and new k-means++ ones; ``n_init`` does not count then. So the cost does not grow with n.
+
     Args:
         x: (n, d) finite points.
         ks: at least two increasing numbers of clusters, none above n.
@@ -121,9 +132,13 @@ def elbow(
     """
     if len(ks) < 2 or any(b <= a for a, b in pairwise(ks)):
         raise ValueError(f"ks: {list(ks)} must be at least two increasing numbers of clusters")
-    curve = {
-        k: float(kmeans(x, k, seed=seed, backend=backend, n_init=n_init, n_iter=n_iter).distances.sum()) for k in ks
-    }
+    x = np.asarray(x)
+    if len(x) > _ELBOW_EXACT and x.ndim == 2 and ks[0] >= 1 and ks[-1] <= len(x):
+        curve = _sampled_curve(x, ks, seed, backend, min(n_iter, _ELBOW_ITER))
+    else:
+        curve = {
+            k: float(kmeans(x, k, seed=seed, backend=backend, n_init=n_init, n_iter=n_iter).distances.sum()) for k in ks
+        }
     drops = [curve[a] - curve[b] for a, b in pairwise(ks)]
     return ks[int(np.argmax(drops)) + 1], curve
 
@@ -146,36 +161,84 @@ def resolve_backend(backend: Backend) -> Backend:
     return backend
 
 
-def _seed(points: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """k-means++ with several candidates a step, the best kept (Arthur and Vassilvitskii 2007).
+def _check_finite(x: NDArray[np.floating]) -> None:
+    for start in range(0, len(x), _CHUNK):
+        finite = np.isfinite(x[start : start + _CHUNK]).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"x: point {start + int(np.argmin(finite))} is not finite; check the embeddings")
 
-    Ours, because the oldest supported faiss-cpu has no k-means++ and scikit-learn's would start the backends apart.
+
+def _standardise(x: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+    """Centred points of unit size in float32, their mean and scale; k-means commutes with shifts and scalings.
+
+    Raises:
+        ValueError: points too large to average, or not finite.
     """
-    candidates = 2 + int(np.log(k))
+    mean = x.mean(axis=0, dtype=np.float64)
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]  # no float64 copy of everything
+    scale = max(float(np.abs(x[part] - mean).max()) for part in parts) or 1.0
+    if not np.isfinite(scale):
+        raise ValueError("x: points are too large to average; normalise the embeddings")
+    points = np.empty(x.shape, dtype=np.float32)
+    for part in parts:
+        points[part] = (x[part] - mean) / scale
+    return points, mean, scale
+
+
+@contextmanager
+def _few_threads(points: NDArray[np.float32]) -> Iterator[None]:
+    """One thread for small problems: on a busy machine, threads that wait for each other cost more than they give."""
+    if points.size > _ONE_THREAD:
+        yield
+        return
+    with _threads().limit(limits=1):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()  # looks at every loaded library: once
+
+
+def _rows(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    """A random ``size`` of n rows, in order."""
+    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))
+
+
+def _best_start(
+    points: NDArray[np.float32], k: int, starts: Sequence[np.random.SeedSequence], backend: Backend, n_iter: int
+) -> Clusters:
+    """The partition of least inertia over some starts."""
+    best: Clusters | None = None
+    for start in starts:
+        seeds = points[plus_plus(points, k, np.random.default_rng(start))]
+        found = _settle(points, _lloyd(points, seeds, backend, n_iter))
+        if best is None or found.inertia < best.inertia:
+            best = found
+    assert best is not None
+    return best
+
+
+def _sampled_curve(
+    x: NDArray[np.floating], ks: Sequence[int], seed: int, backend: Backend, n_iter: int
+) -> dict[int, float]:
+    """Total L2 distance by k of a sample, scaled to all points, each k going on from the one before."""
+    _check_finite(x)
+    size = max(_ELBOW_SAMPLE, _SAMPLE_PER_CLUSTER * ks[-1])
+    points, _, scale = _standardise(x[_rows(len(x), size, seed)])
+    backend, rng = resolve_backend(backend), np.random.default_rng(seed)
+    centres = np.empty((0, points.shape[1]), dtype=np.float32)
     norms = np.einsum("nd,nd->n", points, points)
-    chosen = [int(rng.integers(len(points)))]
-    nearest = _squared(points, norms, chosen)[:, 0]
-    while len(chosen) < k:
-        total = nearest.sum(dtype=np.float64)
-        if total > 0:
-            drawn = np.searchsorted(np.cumsum(nearest, dtype=np.float64), rng.random(candidates) * total)
-            drawn = np.minimum(drawn, len(points) - 1)
-        else:  # fewer distinct points than clusters: any other point will do
-            drawn = rng.choice(np.setdiff1d(np.arange(len(points)), chosen), 1)
-        reached = np.minimum(nearest[:, None], _squared(points, norms, drawn))
-        best = int(np.argmin(reached.sum(axis=0, dtype=np.float64)))
-        chosen.append(int(drawn[best]))
-        nearest = reached[:, best]
-    return points[chosen]
-
-
-def _squared(
-    points: NDArray[np.float32], norms: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Squared distances (n, len(rows)) of all points to some of them, exactly 0 to themselves."""
-    squared = norms[:, None] + norms[rows] - 2 * (points @ points[rows].T)
-    squared[rows, np.arange(len(rows))] = 0
-    return np.maximum(squared, 0)
+    nearest: NDArray[np.float32] | None = None
+    curve = {}
+    for k in ks:
+        with _few_threads(points):
+            new = points[plus_plus(points, k - len(centres), rng, nearest)]
+            centres = _lloyd(points, np.concatenate([centres, new]), backend, n_iter)
+        nearest = (norms[:, None] + np.einsum("kd,kd->k", centres, centres) - 2 * (points @ centres.T)).min(axis=1)
+        nearest = np.maximum(nearest, 0)
+        curve[k] = float(np.sqrt(nearest).sum(dtype=np.float64)) * scale * len(x) / len(points)
+    return curve
 
 
 def _lloyd(

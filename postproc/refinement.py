@@ -10,12 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.schema import ScoredCell
+from datamodules.schema import Modality, ScoredCell
+
+if TYPE_CHECKING:
+    from postproc.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +29,13 @@ class Refined:
         distances: (t,) float64, finite, lower = same person.
         trace: thresholds, clusters and decisions; plain values and numpy arrays. ``unchanged`` holds the reason when
             the step left the scores alone.
+        embeddings: new ``model`` embeddings of voices (n, d) and faces (m, d) for the steps after this one; None = as
+            they were.
     """
 
     distances: NDArray[np.float64]
     trace: dict[str, Any] = field(default_factory=dict)
+    embeddings: dict[Modality, NDArray[np.float64]] | None = None
 
 
 class DegenerateInput(Exception):
@@ -37,11 +43,39 @@ class DegenerateInput(Exception):
 
 
 class Refinement(ABC):
-    """A step from initial to refined distances. Configured in ``__init__``, applied by a call, without state."""
+    """A step from initial to refined distances: configured in ``__init__``, calibrated once, applied by a call."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether :meth:`calibrate` learns from training people, who must then be embedded."""
+        return False
 
     @abstractmethod
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines the distances of one cell; degenerate input comes back unchanged with the reason in the trace."""
+
+    def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:  # noqa: B027
+        """Learns from people outside the test set; the default learns nothing. Called once, before any cell.
+
+        Args:
+            reference: clips of training people.
+            before: the steps that come before this one, calibrated.
+        """
+
+    def for_cell(self, name: str, keys: NDArray[np.str_]) -> Refinement:
+        """The step as it is for one cell: itself, unless it reads files that are aligned by trial keys.
+
+        Args:
+            name: of the cell.
+            keys: (t,) of its trials; used to align, never to score.
+        """
+        return self
+
+
+def calibrate(steps: Sequence[Refinement], reference: Reference) -> None:
+    """Calibrates steps in turn, each with those before it."""
+    for place, step in enumerate(steps):
+        step.calibrate(reference, steps[:place])
 
 
 def unchanged(cell: ScoredCell, reason: str) -> Refined:
@@ -76,4 +110,9 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
             )
         traces.append({"step": name, **refined.trace})
         cell = replace(cell, distances=refined.distances)
+        if refined.embeddings is not None:
+            moved = refined.embeddings
+            cell = replace(
+                cell, voices={**cell.voices, "model": moved["voice"]}, faces={**cell.faces, "model": moved["face"]}
+            )
     return Refined(cell.distances, {"steps": traces})

@@ -127,3 +127,29 @@ def test_elbow_takes_the_number_after_the_largest_drop() -> None:
         elbow(x, [3], seed=0)
     with pytest.raises(ValueError, match="increasing"):
         elbow(x, [3, 2], seed=0)
+
+
+def test_many_points_give_the_partition_and_the_elbow_of_a_full_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampled starts and a warm-started curve must not cost quality where there is something to find."""
+    x, label = blobs(k=8, n=4000, d=32)
+    found = {}
+    for name, limit in (("full", 1 << 20), ("sampled", 300)):
+        monkeypatch.setattr(module, "_SAMPLE", limit)
+        monkeypatch.setattr(module, "_SAMPLE_PER_CLUSTER", 8)
+        monkeypatch.setattr(module, "_ELBOW_EXACT", limit)
+        monkeypatch.setattr(module, "_ELBOW_SAMPLE", 1000)
+        found[name] = kmeans(x, 8, seed=0, backend="cpu"), elbow(x, range(2, 12), seed=0, backend="cpu", n_init=3)
+    assert adjusted_rand_score(found["sampled"][0].labels, label) == 1
+    assert found["sampled"][0].inertia == pytest.approx(found["full"][0].inertia, rel=1e-6)
+    for k, total in found["full"][1][1].items():
+        assert found["sampled"][1][1][k] == pytest.approx(total, rel=0.05)
+    noise = np.random.default_rng(0).normal(size=(3000, 16))
+    assert kmeans(noise, 5, seed=0).inertia < 1.01 * KMeans(5, n_init=3, random_state=0).fit(noise).inertia_
+
+
+def test_a_sampled_elbow_sees_bad_points_and_identical_ones() -> None:
+    x = np.zeros((3000, 2))
+    assert list(elbow(x, range(1, 4), seed=0)[1].values()) == [0, 0, 0]
+    x[2999] = np.nan
+    with pytest.raises(ValueError, match="point 2999 is not finite"):
+        elbow(x, range(1, 4), seed=0)

@@ -17,7 +17,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.schema import ScoredCell
-from postproc import ChainingCluster, ChainingClusterCallback, Refined, Refinement, Threshold, refine
+from postproc import (
+    BlockAverage,
+    Centring,
+    ChainingCluster,
+    ChainingClusterCallback,
+    GenderProbe,
+    Guarded,
+    Refined,
+    Refinement,
+    Threshold,
+    Transport,
+    refine,
+)
 from postproc.refinement import unchanged
 from tests.postproc.conftest import Ranks, make_cell
 
@@ -71,8 +83,17 @@ def test_a_step_that_breaks_the_contract_is_named(cell: ScoredCell) -> None:
         refine(cell, [Cut()])
 
 
+class Listed:
+    """Trial keys of any cell."""
+
+    def __getitem__(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(trials=SimpleNamespace(keys=np.array([f"{name}{i}" for i in range(16)])))
+
+
 class Scorer(SimpleNamespace):
     """A module as the callback sees it, scored on demand."""
+
+    evaluation = SimpleNamespace(cells=Listed())
 
     def evaluate(self, stage: str) -> None:
         self.stages.append(stage)
@@ -137,6 +158,7 @@ class Module(LightningModule):
     def __init__(self, cell: ScoredCell) -> None:
         super().__init__()
         self.cell = cell
+        self.evaluation = SimpleNamespace(cells=Listed())
         self.scores: dict[str, np.ndarray] = {}
         self.refined: dict[str, np.ndarray] = {}
 
@@ -217,6 +239,18 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     assert isinstance(step, ChainingCluster)
     default = ChainingCluster()
     assert vars(step) == vars(default), "the config states the defaults"
+    default_of = {"blocks": BlockAverage(), "transport": Transport(), "gender": GenderProbe(), "centring": Centring()}
+    for name, default_step in default_of.items():
+        (step,) = parse("--postproc", str(configs / f"{name}.yaml")).steps
+        assert type(step) is type(default_step)
+        assert vars(step) == vars(default_step), f"{name}.yaml states the defaults"
+    (step,) = parse("--postproc", str(configs / "guarded_chaining.yaml")).steps
+    assert isinstance(step, Guarded)
+    assert isinstance(step.step, ChainingCluster)
+    best = parse("--postproc", str(configs / "best.yaml")).steps
+    assert [type(step) for step in best] == [Centring, Guarded]
+    built = [parse("--postproc", str(path)).steps for path in sorted(configs.glob("*.yaml"))]
+    assert len(built) >= 9
 
 
 def test_a_config_may_give_either_kind_of_threshold() -> None:
@@ -238,5 +272,5 @@ def test_unknown_names_list_the_known_ones() -> None:
     assert set(postproc.__all__) <= set(dir(postproc))
     for name in postproc.__all__:
         assert getattr(postproc, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'ChainCluster'; it exports ChainingCluster"):
+    with pytest.raises(AttributeError, match="no attribute 'ChainCluster'; it exports ASNorm, BlockAverage"):
         _ = postproc.ChainCluster

@@ -1,0 +1,108 @@
+"""How well languages and modalities line up: nearest-neighbour retrieval between embeddings, for results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.schema import EvaluationSet, Items, Modality
+from postproc.ranking import retrieval_map
+from postproc.spaces import unit
+
+_BLOCK = 256  # queries compared with the gallery at once
+Record = dict[str, Any]
+
+
+def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[np.floating]]) -> Record:
+    """Retrieval across languages and modalities, before (``input``) and after the model (``model``), by cosine.
+
+    ``[space]["voice_to_voice"]["A->B"]``: voices in language A find the same person's voices in language B.
+    ``["model"]["voice_to_face"]["A"]``: voices in A find faces of clips in A (of all clips where faces have none); the
+    encoders of two modalities share no space, so there is no ``input`` figure for it. Each record holds ``r1``,
+    ``map``, ``chance`` (the expected ``r1`` of a blind guess), ``queries`` and ``gallery``, the number of items of the
+    language in the set. Queries whose person is not in the gallery do not count. Not from the papers.
+
+    Args:
+        evaluation: the items, with identities and languages; input embeddings are their ``features``.
+        embeddings: learnt embeddings (n, d) of the items by modality.
+
+    Returns:
+        The records; a pair that has nobody in common, or no known identity or language, is left out.
+    """
+    voices, faces = evaluation.voices, evaluation.faces
+    spaces: dict[str, NDArray[np.floating]] = {"model": embeddings["voice"]}
+    if voices.features is not None:
+        spaces = {"input": voices.features, **spaces}
+    found: Record = {}
+    languages = [str(language) for language in np.unique(voices.language) if language]
+    by_language = {language: _known(voices) & (voices.language == language) for language in languages}
+    for space, x in spaces.items():
+        x = unit(np.asarray(x, dtype=np.float64))
+        pairs = {}
+        for a, query in by_language.items():
+            for b, gallery in by_language.items():
+                if a != b:
+                    pairs[f"{a}->{b}"] = retrieval(
+                        x[query], voices.identity[query], x[gallery], voices.identity[gallery]
+                    )
+        found[space] = {"voice_to_voice": _there(pairs)}
+    voice, face = (unit(np.asarray(embeddings[m], dtype=np.float64)) for m in ("voice", "face"))
+    if voice.shape[1] == face.shape[1]:
+        pairs = {}
+        for a, query in by_language.items():
+            spoken = faces.language == a
+            gallery = _known(faces) & (spoken if spoken.any() else np.ones(len(faces), dtype=bool))
+            pairs[a] = retrieval(voice[query], voices.identity[query], face[gallery], faces.identity[gallery])
+        found["model"]["voice_to_face"] = _there(pairs)
+    return found
+
+
+def retrieval(
+    queries: NDArray[np.float64],
+    query_identity: NDArray[np.str_],
+    gallery: NDArray[np.float64],
+    gallery_identity: NDArray[np.str_],
+) -> Record | None:
+    """R@1 and mAP of finding a query's person in a gallery, by dot product.
+
+    Args:
+        queries: (q, d).
+        query_identity: (q,) person.
+        gallery: (g, d).
+        gallery_identity: (g,) person.
+
+    Returns:
+        ``r1`` (items tied for the nearest share it), ``map``, ``chance``, ``queries``, ``gallery``; None when nobody of
+        the queries is in the gallery.
+    """
+    kept = np.isin(query_identity, gallery_identity)
+    queries, people = queries[kept], query_identity[kept]
+    if not len(queries):
+        return None
+    hits = prevalence = 0.0
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        similarity = queries[rows] @ gallery.T
+        same = people[rows, None] == gallery_identity
+        nearest = similarity == similarity.max(axis=1, keepdims=True)
+        hits += float(((same & nearest).sum(axis=1) / nearest.sum(axis=1)).sum())
+        prevalence += float(same.mean(axis=1).sum())
+    precision = retrieval_map(lambda rows: queries[rows] @ gallery.T, people, gallery_identity, direction="similarity")
+    return {
+        "r1": hits / len(queries),
+        "map": precision,
+        "chance": prevalence / len(queries),
+        "queries": len(queries),
+        "gallery": len(gallery),
+    }
+
+
+def _known(items: Items) -> NDArray[np.bool_]:
+    return items.identity != ""
+
+
+def _there(pairs: Mapping[str, Record | None]) -> Record:
+    return {name: record for name, record in pairs.items() if record is not None}

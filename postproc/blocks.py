@@ -1,0 +1,90 @@
+"""Block averaging: a pair is as similar as its voice cluster is to its face cluster. Not from the papers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.schema import ScoredCell
+from postproc.partitions import Clustering, Labels, cluster_means
+from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
+from postproc.spaces import Embeddings, initial_distances, shared_space, unit
+
+Similarity = Literal["cosine", "dot"]
+
+
+class BlockAverage(Refinement):
+    """Replaces a distance by minus the mean centred similarity of its voice cluster x face cluster block.
+
+    Averaging over a cluster removes what differs between the clips of one person. Transductive. The mean over a block
+    is the dot product of the two cluster means, so the cost is linear in items and trials. A distance depends on the
+    voices and faces of the cell, not on which pairs are listed.
+
+    Args:
+        clustering: of voices and faces; None = :class:`Clustering` with its defaults.
+        similarity: what is averaged in the learnt space: ``cosine``, or ``dot`` for embeddings whose length means
+            something, scaled to the spread that cosine has.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(self, clustering: Clustering | None = None, similarity: Similarity = "cosine") -> None:
+        if similarity not in ("cosine", "dot"):
+            raise ValueError(f"similarity: {similarity!r} is neither 'cosine' nor 'dot'")
+        self.clustering, self.similarity = clustering or Clustering(), similarity
+
+    def __call__(self, cell: ScoredCell) -> Refined:
+        """Refines one cell; the trace holds ``ks``, ``space`` and per k the ``spread`` of the blocks' similarities."""
+        try:
+            initial_distances(cell)
+            learnt = comparable(shared_space(cell, normalise=False), self.similarity)
+            partitions, trace = self.clustering(cell)
+        except DegenerateInput as reason:
+            return unchanged(cell, str(reason))
+        total = np.zeros(len(cell.distances))
+        spreads = []
+        for labels in partitions:
+            blocks = block_similarity(learnt, labels)
+            spreads.append(float(blocks.std()))
+            total -= blocks[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
+        return Refined(total / len(partitions), trace | {"spread": spreads})
+
+
+def block_similarity(learnt: Embeddings, labels: Labels) -> NDArray[np.float64]:
+    """Mean similarity (voice clusters, face clusters) of the pairs of each block, centred by row and by column.
+
+    Centring takes away that some clusters resemble everything. Each cluster counts the same, whatever its size.
+    """
+    blocks = cluster_means(learnt["voice"], labels["voice"]) @ cluster_means(learnt["face"], labels["face"]).T
+    return blocks - blocks.mean(axis=0) - blocks.mean(axis=1, keepdims=True) + blocks.mean()
+
+
+def comparable(learnt: Embeddings, similarity: Similarity) -> Embeddings:
+    """Embeddings whose dot product is the similarity.
+
+    Raises:
+        DegenerateInput: all pairs are equally similar.
+    """
+    cosine: Embeddings = {m: unit(x) for m, x in learnt.items()}
+    spread = _spread(cosine)
+    if not spread > 1e-9:
+        raise DegenerateInput("all voices resemble all faces alike")
+    if similarity == "cosine":
+        return cosine
+    largest = {m: float(np.abs(x).max()) for m, x in learnt.items()}
+    scaled: Embeddings = {m: x / largest[m] for m, x in learnt.items()}
+    own = _spread(scaled)
+    if not own > 1e-9 * float(np.abs(scaled["voice"].mean(axis=0)) @ np.abs(scaled["face"].mean(axis=0)) + 1e-30):
+        raise DegenerateInput("all voices resemble all faces alike")
+    return {"voice": scaled["voice"] * (spread / own), "face": scaled["face"]}
+
+
+def _spread(x: Embeddings) -> float:
+    """Standard deviation of the dot products of all pairs, without forming them."""
+    voices, faces = x["voice"], x["face"]
+    mean = voices.mean(axis=0) @ faces.mean(axis=0)
+    square = np.sum((voices.T @ voices / len(voices)) * (faces.T @ faces / len(faces)))
+    return float(np.sqrt(max(square - mean**2, 0.0)))

@@ -1,0 +1,153 @@
+"""Gender as soft evidence, by a probe learnt on training people. Not from the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from datamodules.schema import MODALITIES, Modality, ScoredCell
+from postproc.reference import Reference, practice_cells
+from postproc.refinement import DegenerateInput, Refined, Refinement, refine, unchanged
+from postproc.roc import eer
+from postproc.spaces import Embeddings, embeddings, initial_distances, unit
+
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
+_FOLDS, _CELLS = 4, 6  # of the choice of the weight
+_LEAST = 2  # people of each gender a probe needs
+
+
+class GenderProbe(Refinement):
+    """Moves a distance by how likely voice and face are of the same gender.
+
+    A logistic regression per modality learns M/F from the reference's people, each counting the same. With its
+    probabilities p and q of one gender, ``P(same) = p q + (1 - p) (1 - q)`` and the distance becomes
+    ``d - weight * log(2 P(same))``. Inductive: a pair's shift depends on the pair alone.
+
+    The weight is in units of the distances it is added to. ``calibrate`` tries several on practice test sets of
+    reference people, after the steps that come before this one, with probes that were learnt on other people. The model
+    knows these people, so its own scores are better than on strangers, and the weight found is rather too small than
+    too large.
+
+    Args:
+        weight: of the evidence; ``calibrate`` = chosen on reference people.
+        space: embeddings the probe reads; ``input`` falls back to ``model`` where there are none.
+        regularisation: inverse strength C of the L2 penalty, for embeddings of unit length.
+        floor: the least P(same): no pair is ruled out by gender alone.
+        seed: of folds and practice sets.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        weight: float | Literal["calibrate"] = "calibrate",
+        space: Literal["input", "model"] = "input",
+        regularisation: float = 10.0,
+        floor: float = 0.02,
+        seed: int = 0,
+    ) -> None:
+        if weight != "calibrate" and not 0 <= weight < np.inf:
+            raise ValueError(f"weight: {weight} must be 0 or more, or calibrate")
+        if space not in ("input", "model"):
+            raise ValueError(f"space: {space!r} is neither 'input' nor 'model'")
+        if not 0 < regularisation < np.inf:
+            raise ValueError(f"regularisation: {regularisation} must be positive")
+        if not 0 < floor < 0.5:
+            raise ValueError(f"floor: {floor} is outside 0..0.5")
+        self.weight, self.space, self.regularisation, self.floor, self.seed = weight, space, regularisation, floor, seed
+        self._probes: dict[Modality, LogisticRegression] = {}
+        self._curve: dict[str, float] = {}
+        self._weight, self._why = 0.0, "the probe was not calibrated: no reference people were given"
+
+    @property
+    def needs_reference(self) -> bool:
+        return True
+
+    def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
+        self._probes, self._curve = {}, {}
+        self._space = "input" if self.space == "input" and "input" in reference.voices else "model"
+        known = reference.rows(reference.gender != "")
+        self._why = too_few(known)
+        if self._why:
+            return
+        self._weight = self._choose(known, before) if self.weight == "calibrate" else float(self.weight)
+        self._probes = self._fit(known)
+
+    def __call__(self, cell: ScoredCell) -> Refined:
+        """Refines one cell; the trace holds ``weight``, ``weights_tried`` (mean EER by weight) and ``confidence``,
+        the mean of max(p, 1 - p) of each modality."""
+        if not self._probes:
+            return unchanged(cell, self._why)
+        try:
+            initial = initial_distances(cell)
+            points = embeddings(cell, self._space)
+        except DegenerateInput as reason:
+            return unchanged(cell, str(reason))
+        p = probabilities(self._probes, points)
+        shift = same_gender_evidence(p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor)
+        trace: dict[str, Any] = {
+            "weight": self._weight,
+            "space": self._space,
+            "weights_tried": self._curve,
+            "confidence": {m: float(np.maximum(p[m], 1 - p[m]).mean()) for m in MODALITIES},
+        }
+        return Refined(initial - self._weight * shift, trace)
+
+    def _fit(self, known: Reference) -> dict[Modality, LogisticRegression]:
+        return fit_probes(known, self._space, self.regularisation)
+
+    def _choose(self, known: Reference, before: Sequence[Refinement]) -> float:
+        errors: list[list[float]] = []
+        for fold, people in enumerate(known.folds(_FOLDS, self.seed)):
+            inside = np.isin(known.identity, people)
+            if too_few(known.rows(inside)) or too_few(known.rows(~inside)):
+                continue
+            probes = self._fit(known.rows(~inside))
+            for cell, labels, _ in practice_cells(known.rows(inside), _CELLS, self.seed + fold):
+                distances = refine(cell, before).distances
+                p = probabilities(probes, embeddings(cell, self._space))
+                shift = same_gender_evidence(p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor)
+                errors.append([eer(distances - w * shift, labels, direction="distance").eer for w in WEIGHTS])
+        if not errors:
+            self._curve = {}
+            return 0.0
+        mean = np.mean(errors, axis=0)
+        self._curve = dict(zip(map(str, WEIGHTS), mean.round(5).tolist(), strict=True))
+        return WEIGHTS[int(np.argmin(mean))]
+
+
+def fit_probes(known: Reference, space: str, regularisation: float = 10.0) -> dict[Modality, LogisticRegression]:
+    """Probes of M against F by modality; every person counts the same, and so do the genders."""
+    _, person, count = np.unique(known.identity, return_inverse=True, return_counts=True)
+    weights = 1 / count[person]
+    male = known.gender == "M"
+    weights = weights * np.where(male, 0.5 / weights[male].sum(), 0.5 / weights[~male].sum()) * len(count)
+    probes: dict[Modality, LogisticRegression] = {}
+    for m, spaces in zip(MODALITIES, (known.voices, known.faces), strict=True):
+        model = LogisticRegression(C=regularisation, max_iter=1000)
+        probes[m] = model.fit(unit(np.asarray(spaces[space], dtype=np.float64)), male, sample_weight=weights)
+    return probes
+
+
+def probabilities(probes: dict[Modality, LogisticRegression], points: Embeddings) -> Embeddings:
+    """P(male) of every voice (n,) and face (m,) at unit length."""
+    return {m: probes[m].predict_proba(points[m])[:, 1] for m in MODALITIES}
+
+
+def same_gender_evidence(p: NDArray[np.float64], q: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """log(2 P(same gender)) of pairs, from P(male) of their voices and faces; 0 where nothing is known."""
+    return np.log(2 * np.clip(p * q + (1 - p) * (1 - q), floor, 1 - floor))
+
+
+def too_few(known: Reference) -> str:
+    """Why no probe can be learnt, or "" when one can."""
+    for gender, name in (("M", "male"), ("F", "female")):
+        people = len(np.unique(known.identity[known.gender == gender]))
+        if people < _LEAST:
+            return f"{people} {name} reference people of known gender, a probe needs {_LEAST}; give data.genders"
+    return ""

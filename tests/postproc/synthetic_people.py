@@ -1,0 +1,59 @@
+"""Synthetic people whose voices and faces share a weak common space and have strong input spaces of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datamodules.schema import ScoredCell
+from postproc.reference import Reference
+
+INPUT, SHARED = 24, 6
+
+
+class World:
+    """Draws people and their clips; the maps from a person to voices and faces are those of the seed."""
+
+    def __init__(self, seed: int = 0, noise: float = 1.2, gender: float = 1.0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.noise, self.gender = noise, gender
+        self.own = self.rng.normal(size=(2, SHARED + 1, INPUT))
+
+    def people(self, genders: str) -> tuple[np.ndarray, np.ndarray]:
+        """Traits (people, SHARED + 1), the last one gender; and the letters."""
+        letters = np.array(list(genders))
+        traits = self.rng.normal(size=(len(letters), SHARED + 1))
+        traits[:, -1] = self.gender * np.where(letters == "M", 1, -1)
+        return traits, letters
+
+    def clips(self, traits: np.ndarray, counts: np.ndarray, modality: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Person (n,), model embeddings (n, SHARED + 1), input embeddings (n, INPUT) of some clips."""
+        person = self.rng.permutation(np.repeat(np.arange(len(traits)), counts))
+        model = traits[person] + self.noise * self.rng.normal(size=(len(person), SHARED + 1))
+        given = traits[person] @ self.own[modality] + 0.3 * self.rng.normal(size=(len(person), INPUT))
+        return person, model / np.linalg.norm(model, axis=1, keepdims=True), given
+
+    def cell(
+        self, genders: str = "MMMFFF", strangers: bool = False, trials: int = 3000
+    ) -> tuple[ScoredCell, np.ndarray]:
+        """A cell and its labels; with ``strangers`` the faces are other people's and no label is 1."""
+        traits, _ = self.people(genders)
+        others = self.people(genders)[0] if strangers else traits
+        counts = self.rng.integers(12, 30, size=(2, len(traits)))
+        pv, mv, iv = self.clips(traits, counts[0], 0)
+        pf, mf, jf = self.clips(others, counts[1], 1)
+        voice, face = self.rng.integers(len(pv), size=trials), self.rng.integers(len(pf), size=trials)
+        distances = 1 - np.einsum("td,td->t", mv[voice], mf[face])
+        labels = ((pv[voice] == pf[face]) & (not strangers)).astype(np.int8)
+        return ScoredCell(distances, voice, face, {"model": mv, "input": iv}, {"model": mf, "input": jf}), labels
+
+    def reference(self, genders: str = "M" * 12 + "F" * 12, clips: int = 10) -> Reference:
+        """Clips of people outside every cell."""
+        traits, letters = self.people(genders)
+        person = np.repeat(np.arange(len(traits)), clips)
+        spaces = []
+        for modality in (0, 1):
+            model = traits[person] + self.noise * self.rng.normal(size=(len(person), SHARED + 1))
+            given = traits[person] @ self.own[modality] + 0.3 * self.rng.normal(size=(len(person), INPUT))
+            spaces.append({"model": model / np.linalg.norm(model, axis=1, keepdims=True), "input": given})
+        names = np.array([f"id{p:02d}" for p in person])
+        return Reference(spaces[0], spaces[1], names, np.full(len(person), "English"), letters[person])
