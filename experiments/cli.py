@@ -7,12 +7,14 @@ import os
 import sys
 import warnings
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionYesNo, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -26,14 +28,18 @@ from experiments.results import ResultsWriter, print_results
 from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
 from experiments.tracking import prepare_wandb
 from lightning_modules.base import AssociationModule
+from lightning_modules.finite import NonFiniteError
 from postproc.callback import ChainingClusterCallback
 
-# Lightning has tips to give; none of these is for the person who runs an experiment.
+# Lightning says these of every run; none of them is for the person who runs an experiment.
 QUIET = (
     ".*does not have many workers.*",
-    ".*litlogger.*",
     ".*LightningCLI's args parameter.*",
     ".*lr_scheduler.step.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*The dirpath has changed from.*",
+    ".*predict returned None.*",
+    ".*Total length of `list` across ranks is zero.*",
 )
 
 
@@ -89,6 +95,7 @@ class ExperimentCLI(LightningCLI):
         if self.command == "fit":
             text = "test the best checkpoint when training has ended"
             parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
+        parser.add_argument("--pictures", type=bool, default=True, help="draw pictures of the test into the run folder")
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ChainingClusterCallback, "postproc")
@@ -124,6 +131,15 @@ class ExperimentCLI(LightningCLI):
             prepare_wandb(config.logger.init_args, self.run_dir, name)
         _say(f"run folder: {self.run_dir}")
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # an option its class refuses; the parser wraps what the class said
+            said: BaseException = error
+            while said.__cause__ is not None:
+                said = said.__cause__
+            raise DataError(str(said)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init
         config["checkpoint"].dirpath = str(self.run_dir / "checkpoints")
@@ -132,7 +148,12 @@ class ExperimentCLI(LightningCLI):
         fixed = {"default_root_dir": str(self.run_dir), "use_distributed_sampler": False, "logger": logger or False}
         trainer = super().instantiate_trainer(**fixed, **kwargs)
         self.writer = ResultsWriter(self.run_dir, config["postproc"])
-        trainer.callbacks.append(self.writer)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(self.writer)
+        if self.config.pictures:
+            from experiments.pictures import Pictures  # matplotlib takes a second to import
+
+            callbacks.append(Pictures(self.run_dir, config["postproc"]))
         return trainer
 
     def run_command(self) -> None:
@@ -144,7 +165,7 @@ class ExperimentCLI(LightningCLI):
             resume = find_checkpoint(ckpt_path, near) if ckpt_path else None
             self.trainer.fit(**loading, ckpt_path=resume)
             if self.config.test and self.trainer.state.finished:
-                best = None if self.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
+                best = None if self.config.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
                 self.trainer.test(**loading, ckpt_path=best, verbose=False)
         elif self.command == "predict":
             self.trainer.predict(**loading, ckpt_path=find_checkpoint(ckpt_path, near), return_predictions=False)
@@ -156,6 +177,8 @@ class ExperimentCLI(LightningCLI):
                 logger.experiment.finish()
         if self.writer.results:
             print_results(self.writer.results)
+        elif (self.run_dir / "scores.parquet").exists():
+            _say("no labels in the trial lists: scores.parquet is written, there is no EER to report")
         _say(f"run folder: {self.run_dir}")
 
     def _config_name(self) -> str:
@@ -176,15 +199,32 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as one line each, without the lines of code they come from."""
+    original = warnings.formatwarning
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message)
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+        try:
+            yield
+        finally:
+            warnings.formatwarning = original
+
+
+def _no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
+
+
+@_plain_warnings()
 def main(command: str, argv: list[str]) -> int:
     """Runs ``fit``, ``validate``, ``test`` or ``predict``; bad input ends in one line and status 2."""
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
     try:
         cli = ExperimentCLI(command, argv)
         cli.run_command()
-    except (DataError, MisconfigurationException) as error:
+    except (DataError, MisconfigurationException, NonFiniteError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 2
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -39,7 +40,7 @@ def find_config(name: str, near: Path | None = None) -> Path:
     )
 
 
-def read_config(path: Path) -> dict[str, object]:
+def read_config(path: Path) -> dict[str, Any]:
     """A config file as a dict, its group files named by absolute paths.
 
     Raises:
@@ -62,22 +63,29 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     """Arguments with every config and group file found; the config files, in order.
 
     A ``--config`` becomes its content, so that the parser sees group files by absolute path wherever the config lies.
+    A group file on the command line replaces the config's group as a whole: merged with it, options of the one would
+    stay in the other.
     """
     out: list[str] = []
-    configs: list[Path] = []
+    paths: list[Path] = []
+    contents: list[tuple[int, dict[str, Any]]] = []
     rest = iter(argv)
     for argument in rest:
         flag, equals, value = argument.partition("=")
-        key = flag.lstrip("-")
-        if flag in ("-c", "--config") or (flag.startswith("--") and key in GROUPS):
-            if not equals:
-                value = next(rest, "")
-            if key in GROUPS:
-                is_file = value.endswith((".yaml", ".yml"))
-                out.append(f"{flag}={find_config(value) if is_file else value}")
-            else:
-                configs.append(find_config(value))
-                out.append(f"--config={yaml.safe_dump(read_config(configs[-1]), sort_keys=False, width=10_000)}")
+        key = flag.removeprefix("--")
+        if flag in ("-c", "--config"):
+            paths.append(find_config(value if equals else next(rest, "")))
+            contents.append((len(out), read_config(paths[-1])))
+            out.append("--config=")
+        elif flag.startswith("--") and key in GROUPS:
+            value = value if equals else next(rest, "")
+            if value.endswith((".yaml", ".yml")):
+                value = str(find_config(value))
+                for _, content in contents:
+                    content.pop(key, None)
+            out.append(f"{flag}={value}")
         else:
             out.append(argument)
-    return out, configs
+    for position, content in contents:
+        out[position] += yaml.safe_dump(content, sort_keys=False, width=10_000)
+    return out, paths

@@ -77,7 +77,12 @@ class Trial:
 
     def command(self, out: Path) -> list[str]:
         fixed = [f"--config={self.config}", f"--vars.fold={self.fold}", f"--seed_everything={self.seed}"]
-        tail = ["--logger=null", "--trainer.enable_progress_bar=false", f"--run_dir={self.folder(out)}"]
+        tail = [
+            "--logger=null",
+            "--pictures=false",
+            "--trainer.enable_progress_bar=false",
+            f"--run_dir={self.folder(out)}",
+        ]
         return ["fit", *fixed, *tail, *self.arguments]
 
     def outcome(self, out: Path) -> Outcome | None:

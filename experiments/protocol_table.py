@@ -43,7 +43,7 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     records = []
     for method in dict.fromkeys(o.method for o in outcomes):
         mine = [o for o in outcomes if o.method == method]
-        names = [name for name in mine[0].results if not name.endswith("overall")]
+        names = [name for name in mine[0].results if name.rpartition("/")[2] not in ("overall", "alignment")]
         for lists in dict.fromkeys(name.rpartition("/")[0] for name in names):
             cells = [name for name in names if name.rpartition("/")[0] == lists]
             record: dict[str, Any] = {"method": method, "lists": lists or "main", "fits": len(mine)}
@@ -53,8 +53,8 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
                 record[rate] = None if values is None else {"mean": float(values.mean()), "sd": _sd(values)}
             for condition in ("heard", "unheard"):
                 part = [c for c in cells if c.rpartition("/")[2] == condition]
-                values = {rate: _by_fold(mine, part, RATES[rate]) for rate in ("raw", "refined")}
-                record[condition] = {r: None if v is None else float(v.mean()) for r, v in values.items()}
+                pair = {rate: _by_fold(mine, part, RATES[rate]) for rate in ("raw", "refined")}
+                record[condition] = {r: None if v is None else float(v.mean()) for r, v in pair.items()}
             raw, refined = by_fold["raw"], by_fold["refined"]
             record["change"] = None if raw is None or refined is None else _paired(refined - raw)
             kept = {"raw": raw, "refined": refined}
@@ -66,7 +66,9 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
 def _by_fold(outcomes: list[Outcome], cells: list[str], key: str) -> np.ndarray | None:
     """Mean of a rate over everything within each fold: (folds,)."""
     folds = sorted({o.fold for o in outcomes})
-    values = {f: [o.results[c].get(key) for o in outcomes if o.fold == f for c in cells] for f in folds}
+    values: dict[int, list[Any]] = {
+        f: [o.results[c].get(key) for o in outcomes if o.fold == f for c in cells] for f in folds
+    }
     if not cells or any(v is None for column in values.values() for v in column):
         return None
     return np.array([np.mean(values[f]) for f in folds])

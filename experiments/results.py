@@ -18,6 +18,7 @@ from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet
 from lightning_modules.base import AssociationModule
+from postproc.alignment import alignment
 from postproc.callback import ChainingClusterCallback
 from postproc.metrics import evaluate_cell, summarise
 
@@ -51,7 +52,8 @@ class ResultsWriter(Callback):
                 for name, cell in labelled.items()
             }
         )
-        write_json(self.run_dir / "results.json", self.results)
+        extra = {"alignment": alignment(evaluation, pl_module.embeddings)}
+        write_json(self.run_dir / "results.json", self.results | extra)
         metrics = {
             f"test/{cell}/{metric}": record[metric]
             for cell, record in self.results.items()
@@ -78,14 +80,19 @@ def write_scores(
     scores: dict[str, NDArray[np.float64]],
     refined: dict[str, NDArray[np.float64]],
 ) -> None:
-    """All trials of all cells: cell, key, voice, face, label, distance, refined (lower = same person)."""
+    """All trials of all cells, as ``experiments.saved_run`` reads them back; distance and refined: lower = same person.
+
+    ``voice_row`` and ``face_row`` are rows of the saved embeddings.
+    """
     frames = []
     for name, cell in evaluation.cells.items():
         trials = cell.trials
-        columns: dict[str, Any] = {"cell": name, "key": trials.keys, "voice": trials.voices, "face": trials.faces}
+        columns: dict[str, Any] = {"cell": name, "language": cell.language}
+        columns |= {"key": trials.keys, "voice": trials.voices, "face": trials.faces}
         columns["label"] = pd.array([pd.NA] * len(trials) if trials.labels is None else trials.labels, dtype="Int8")
         columns["distance"] = scores[name]
         columns["refined"] = refined.get(name, np.full(len(trials), np.nan))
+        columns |= {"voice_row": cell.voice_index, "face_row": cell.face_index}
         frames.append(pd.DataFrame(columns))
     beside = path.with_suffix(".tmp")
     pd.concat(frames, ignore_index=True).to_parquet(beside, index=False)
@@ -93,11 +100,18 @@ def write_scores(
 
 
 def write_embeddings(folder: Path, evaluation: EvaluationSet, embeddings: dict[Any, NDArray[np.float32]]) -> None:
-    """``voices.npy`` + ``voices.csv`` and the same for faces: packs that any data config can read."""
+    """``voices.npy`` + ``voices.csv`` and the same for faces: packs that any data config can read.
+
+    ``voices_input.npy`` holds the encoder embeddings the model was fed, where there are any.
+    """
     folder.mkdir(exist_ok=True)
     for modality in MODALITIES:
         items = evaluation.items(modality)
         np.save(folder / f"{modality}s.npy", embeddings[modality])
+        given = folder / f"{modality}s_input.npy"
+        given.unlink(missing_ok=True)  # of an earlier test in this folder
+        if items.features is not None:
+            np.save(given, items.features)
         index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
         pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
 

@@ -11,6 +11,9 @@ COMMANDS = {
     "validate": ("experiments.cli", "validate a checkpoint on the validation identities"),
     "test": ("experiments.cli", "test a checkpoint on the heard and the unheard language, refine the scores"),
     "predict": ("experiments.cli", "score trials without labels"),
+    "submit": ("experiments.submit", "make a challenge archive from tested runs; --check validates one"),
+    "refine": ("experiments.refine", "refine the saved scores of a run, without its model or data"),
+    "bench": ("experiments.bench", "time EER and refinement against scikit-learn"),
     "protocol": ("experiments.protocol", "folds x train languages x seeds of several methods, in one table"),
 }
 

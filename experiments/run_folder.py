@@ -30,7 +30,7 @@ def choose_run_dir(given: str | None, name: str) -> Path:
         if not job:
             path = _unused(path)
     folder = Path(path).resolve()
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".writable").touch()

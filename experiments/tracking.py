@@ -30,7 +30,7 @@ def prepare_wandb(settings: Namespace, run_dir: Path, name: str) -> None:
         name: display name.
     """
     id_file = run_dir / "wandb_id"
-    if not id_file.exists() and rank_zero_only.rank == 0:
+    if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
     settings.save_dir = str(run_dir)
     settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)

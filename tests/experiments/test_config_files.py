@@ -37,7 +37,9 @@ def test_groups_are_looked_up_beside_the_config_then_packaged(tmp_path: Path) ->
     assert content["trainer"] == str(packaged() / "trainer" / "features.yaml")
 
 
-@pytest.mark.parametrize(("text", "said"), [("- a\n", "expected keys and values"), ("a: [\n", "config"), ("\xff", "")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("- a\n", "expected keys and values"), ("a: [\n", "config"), ("\xff", "decode")]
+)
 def test_a_broken_config_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_bytes(text.encode("latin-1"))
@@ -55,6 +57,13 @@ def test_arguments_carry_configs_by_content_and_groups_by_path(tmp_path: Path) -
     assert yaml.safe_load(arguments[0].removeprefix("--config=")) == {"seed_everything": 3}
     assert arguments[1] == f"--model={packaged() / 'model' / 'cca.yaml'}"
     assert arguments[2] == "--vars.fold=2"
+
+
+def test_a_group_on_the_command_line_replaces_the_configs(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("model: model/scc_heads.yaml\nseed_everything: 1\n")
+    arguments, _ = expand_arguments(["--config", str(config), "--model=model/cca.yaml"])
+    assert yaml.safe_load(arguments[0].removeprefix("--config=")) == {"seed_everything": 1}
 
 
 @pytest.mark.parametrize("path", sorted(packaged().glob("*.yaml")), ids=lambda p: p.stem)

@@ -1,0 +1,124 @@
+"""``refine``: refines the saved scores and embeddings of a tested run again; no model, no data config."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.schema import DataError
+from experiments.config_errors import explain
+from experiments.config_files import find_config, read_config
+from experiments.results import print_results, write_json, write_scores
+from experiments.saved_run import SavedRun, read_reference, read_run
+from postproc.callback import ChainingClusterCallback
+from postproc.cells import scored_cell
+from postproc.metrics import evaluate_cell, summarise
+from postproc.refinement import Refinement, calibrate, refine
+
+Record = dict[str, Any]
+
+
+def read_steps(path: Path) -> list[Refinement]:
+    """The steps of a strategy, made as ``fit`` and ``test`` make them.
+
+    Args:
+        path: ``postproc/NAME.yaml``, or the ``config.yaml`` of a run, whose key ``postproc`` is taken.
+
+    Raises:
+        DataError: a wrong key, class, type or option; names the nearest valid one.
+    """
+    content = read_config(path)
+    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
+    parser.add_class_arguments(ChainingClusterCallback, "postproc")
+    try:
+        config = parser.parse_object(
+            {"postproc": content.get("postproc", {}) if path.name == "config.yaml" else content}
+        )
+        callback: ChainingClusterCallback = parser.instantiate_classes(config)["postproc"]
+    except (ArgumentError, OmegaConfBaseException) as error:
+        raise DataError(f"{path}: {explain(error, [action.dest for action in parser._actions])}") from error
+    except ValueError as error:  # an option its class refuses; the parser wraps what the class said
+        said: BaseException = error
+        while said.__cause__ is not None:
+            said = said.__cause__
+        raise DataError(f"{path}: {said}") from error
+    return callback.steps
+
+
+def refine_run(run: SavedRun, steps: Sequence[Refinement]) -> tuple[dict[str, NDArray[Any]], dict[str, list[Record]]]:
+    """Refined distances (t,) and the traces of the steps, by cell: what the callback of the run computed."""
+    if any(step.needs_reference for step in steps):
+        calibrate(steps, read_reference(run.folder))
+    refined, traces = {}, {}
+    for name, distances in run.scores.items():
+        keys = run.evaluation.cells[name].trials.keys
+        cell = scored_cell(run.evaluation, name, distances, run.embeddings)
+        found = refine(cell, [step.for_cell(name, keys) for step in steps])
+        refined[name], traces[name] = found.distances, found.trace["steps"]
+        for trace in traces[name]:
+            if "unchanged" in trace:
+                why = f"{trace['step']} left the scores unchanged: {trace['unchanged']}"
+                print(f"warning: cell {name!r}: {why}", file=sys.stderr)
+    return refined, traces
+
+
+def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement]) -> dict[str, Record]:
+    """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells."""
+    refined, traces = refine_run(run, steps)
+    evaluation = run.evaluation
+    results = {
+        name: evaluate_cell(cell, evaluation.voices, evaluation.faces, run.scores[name], refined[name])
+        for name, cell in evaluation.cells.items()
+        if cell.trials.labels is not None
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_scores(folder / "scores.parquet", evaluation, run.scores, refined)
+    write_json(folder / "refinement.json", traces)
+    if not results:
+        return {}
+    results = summarise(results)
+    write_json(folder / "results.json", results)
+    return results
+
+
+def main(command: str, argv: list[str]) -> int:
+    """``refine RUN [--postproc postproc/NAME.yaml]... [--out DIR]``."""
+    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of a test")
+    text = "strategy, e.g. postproc/chaining.yaml, or a run's config.yaml; may be given again; default: the run's own"
+    parser.add_argument("--postproc", action="append", metavar="FILE", help=text)
+    text = (
+        "folder for results.json and scores.parquet, one below it for each of several strategies; default RUN/refined"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help=text)
+    options = parser.parse_args(argv)
+    try:
+        files = [find_config(name) for name in options.postproc or [str(options.run / "config.yaml")]]
+        names = ["own" if path.name == "config.yaml" else path.stem for path in files]
+        if len(set(names)) < len(names):
+            raise DataError(f"--postproc: {', '.join(names)}; names of strategies must differ")
+        strategies = dict(zip(names, map(read_steps, files), strict=True))
+        run = read_run(options.run)
+        out = options.out or options.run / "refined"
+        for name, steps in strategies.items():
+            folder = out / name if options.out is None or len(strategies) > 1 else out
+            results = write_refined(folder, run, steps)
+            print(f"{name}:")
+            if results:
+                print_results(results)
+            print(f"written: {folder}")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0

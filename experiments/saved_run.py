@@ -1,0 +1,134 @@
+"""Reads back what a test left in a run folder: scores, items, embeddings. No model, no data config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyarrow import ArrowException
+
+from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials
+from postproc.reference import Reference
+
+INDEX = ("identity", "language", "gender", "video")
+COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """A tested run.
+
+    Attributes:
+        folder: the run folder.
+        evaluation: its items and cells, as the data module made them.
+        scores: (t,) raw distances by cell, lower = same person.
+        refined: (t,) refined distances of the cells that have them.
+        embeddings: (n, d) learnt embeddings of the items, by modality.
+    """
+
+    folder: Path
+    evaluation: EvaluationSet
+    scores: dict[str, NDArray[np.float64]]
+    refined: dict[str, NDArray[np.float64]]
+    embeddings: dict[Modality, NDArray[np.float32]]
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """The table of scores.parquet, trials in list order.
+
+    Raises:
+        DataError: no such folder or file, unreadable, or written without the columns needed here.
+    """
+    path = folder / "scores.parquet"
+    if not path.is_file():
+        what = "no such run folder" if not folder.is_dir() else "no scores.parquet in it; run test or predict"
+        raise DataError(f"run {folder}: {what}")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise DataError(f"{path}: not a readable parquet file ({' '.join(str(error).split())})") from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise DataError(f"{path}: has no column {missing[0]}; run test again")
+    return table
+
+
+def read_run(folder: Path) -> SavedRun:
+    """All that a test left.
+
+    Raises:
+        DataError: as :func:`read_scores`; embeddings missing, or not those of the scores.
+    """
+    table = read_scores(folder)
+    items: dict[Modality, Items] = {}
+    embeddings: dict[Modality, NDArray[np.float32]] = {}
+    for modality in MODALITIES:
+        items[modality], embeddings[modality] = _read_items(folder / "embeddings", modality)
+        rows = table[f"{modality}_row"]
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(items[modality]):
+            raise DataError(
+                f"run {folder}: scores.parquet names {modality} {rows.max()}, embeddings has {len(items[modality])}"
+            )
+    cells, scores, refined = {}, {}, {}
+    for name, part in table.groupby("cell", sort=False):
+        cells[str(name)] = _cell(str(name), part, folder)
+        scores[str(name)] = part["distance"].to_numpy(np.float64)
+        if not part["refined"].isna().all():
+            refined[str(name)] = part["refined"].to_numpy(np.float64)
+    return SavedRun(folder, EvaluationSet(items["voice"], items["face"], cells), scores, refined, embeddings)
+
+
+def write_reference(folder: Path, reference: Reference) -> None:
+    """``embeddings/reference.npz`` of a run folder: the training people that steps are calibrated on."""
+    (folder / "embeddings").mkdir(exist_ok=True)
+    arrays = {f"voice_{space}": x for space, x in reference.voices.items()}
+    arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
+    known = {"identity": reference.identity, "language": reference.language, "gender": reference.gender}
+    np.savez(folder / "embeddings" / "reference.npz", **arrays, **known)  # type: ignore[arg-type]
+
+
+def read_reference(folder: Path) -> Reference:
+    """Reads back what :func:`write_reference` wrote.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    path = folder / "embeddings" / "reference.npz"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            arrays = dict(saved)
+        known = [arrays.pop(name) for name in ("identity", "language", "gender")]
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        why = "no such file" if not path.is_file() else " ".join(str(error).split())
+        raise DataError(f"{path}: {why}; a step learns from training people: test again with that step") from error
+    sides = ({k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES)
+    voices, faces = sides
+    return Reference(voices, faces, *known)
+
+
+def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:
+    labels = None if part["label"].isna().any() else part["label"].to_numpy(np.int8)
+    keys, voices, faces = (part[column].to_numpy(dtype=np.str_) for column in ("key", "voice", "face"))
+    trials = Trials(keys, voices, faces, labels, str(folder / "scores.parquet"))
+    voice_rows, face_rows = (part[f"{modality}_row"].to_numpy(np.int64) for modality in MODALITIES)
+    return Cell(name, str(part["language"].iloc[0]), trials, voice_rows, face_rows)
+
+
+def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:
+    path = folder / f"{modality}s.npy"
+    try:
+        index = pd.read_csv(folder / f"{modality}s.csv", dtype=str, keep_default_na=False)
+        embeddings = np.load(path, allow_pickle=False)
+        features = folder / f"{modality}s_input.npy"
+        given = np.load(features, allow_pickle=False) if features.is_file() else None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: {' '.join(str(error).split())}; run test again") from error
+    for array in (embeddings, given):
+        if array is not None and len(array) != len(index):
+            raise DataError(f"{path}: {len(array)} rows, but {modality}s.csv names {len(index)}; run test again")
+    columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
+    return Items(columns.pop("item"), **columns, features=given), embeddings

@@ -1,0 +1,28 @@
+"""One finished run of tests/conf/tiny.yaml, made through the command line and shared by the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.run import main
+
+TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Synthetic worlds and expanded packs go to a cache of the tests."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VOICEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a finished `fit`."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["fit", "--config", str(TINY), f"--run_dir={run}"]) == 0
+    return run

@@ -1,0 +1,157 @@
+"""fit, validate, test and predict through the command line, in process."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from experiments.run import COMMANDS, main
+from postproc.metrics import eer
+from tests.experiments.conftest import TINY
+
+
+def results(run: Path) -> dict[str, dict[str, float]]:
+    return json.loads((run / "results.json").read_text())
+
+
+def test_fit_leaves_everything_in_the_run_folder(tiny_run: Path) -> None:
+    files = {p.relative_to(tiny_run).as_posix() for p in tiny_run.rglob("*") if p.is_file()}
+    assert {"config.yaml", "results.json", "scores.parquet", "refinement.json"} <= files
+    assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "embeddings/voices.npy", "embeddings/faces.csv"} <= files
+    record = results(tiny_run)
+    assert set(record) == {"heard", "unheard", "overall", "alignment"}
+    for name in ("heard", "unheard", "overall"):
+        cell = record[name]
+        rates = [cell[k] for k in ("eer", "eer_refined", "eer_same_gender", "eer_gender_only", "auc")]
+        assert all(0 <= rate <= 1 for rate in rates)
+        assert cell["trials"] > 0
+
+
+def test_results_follow_from_the_saved_scores(tiny_run: Path) -> None:
+    scores = pd.read_parquet(tiny_run / "scores.parquet")
+    for name, cell in scores.groupby("cell"):
+        labels = cell["label"].to_numpy(np.int8)
+        raw = eer(cell["distance"].to_numpy(), labels, direction="distance").eer
+        refined = eer(cell["refined"].to_numpy(), labels, direction="distance").eer
+        assert results(tiny_run)[str(name)]["eer"] == pytest.approx(raw, abs=1e-12)
+        assert results(tiny_run)[str(name)]["eer_refined"] == pytest.approx(refined, abs=1e-12)
+
+
+def test_config_yaml_reproduces_the_run(tiny_run: Path, tmp_path: Path) -> None:
+    assert main(["fit", "--config", str(tiny_run / "config.yaml"), f"--run_dir={tmp_path}"]) == 0
+    assert results(tmp_path) == results(tiny_run)
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "path"])
+def test_test_of_a_checkpoint_gives_the_results_of_fit(tiny_run: Path, tmp_path: Path, checkpoint: str) -> None:
+    path = checkpoint if checkpoint == "best" else str(tiny_run / "checkpoints" / "best.ckpt")
+    config = str(tiny_run / "config.yaml")
+    assert main(["test", "--config", config, f"--ckpt_path={path}", f"--run_dir={tmp_path}"]) == 0
+    assert results(tmp_path) == results(tiny_run)
+
+
+def test_checkpoints_hold_data_and_no_code(tiny_run: Path) -> None:
+    for name in ("best", "last"):
+        assert "state_dict" in torch.load(tiny_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def test_no_test_stops_after_training(tmp_path: Path) -> None:
+    assert main(["fit", "--config", str(TINY), "--no-test", f"--run_dir={tmp_path}"]) == 0
+    assert (tmp_path / "checkpoints" / "best.ckpt").exists()
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_predict_scores_without_results(tiny_run: Path, tmp_path: Path) -> None:
+    config = str(tiny_run / "config.yaml")
+    assert main(["predict", "--config", config, "--ckpt_path=best", f"--run_dir={tmp_path}"]) == 0
+    fit, predicted = (pd.read_parquet(run / "scores.parquet") for run in (tiny_run, tmp_path))
+    np.testing.assert_allclose(predicted["distance"], fit["distance"])
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_command_line_overrides_reach_interpolated_values(tmp_path: Path) -> None:
+    command = ["fit", "--config", str(TINY), "--vars.people=12", "--no-test", f"--run_dir={tmp_path}"]
+    assert main(command) == 0
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["people"] == 12
+
+
+def test_a_method_is_swapped_by_its_group(tmp_path: Path) -> None:
+    command = [
+        "fit",
+        "--config",
+        str(TINY),
+        "--model=model/cca.yaml",
+        "--data.val_identities=0",
+        f"--run_dir={tmp_path}",
+    ]
+    assert main(command) == 0
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert saved["model"]["class_path"].endswith("RegularisedCCA")
+    assert results(tmp_path)["overall"]["eer"] < 0.4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.tauu=3"], r"model: lightning_modules\.SCC has no option 'tauu'; did you mean tau\?"),
+        (["--modell.tau=3"], r"unknown option --modell\.tau=3; did you mean --model\.tau"),
+        (["--model.tau=abc"], r"model\.tau: expected float, got '?abc"),
+        (
+            ["--model=lightning_modules.SCCC"],
+            r"no class 'lightning_modules\.SCCC'; did you mean lightning_modules\.SCC\?",
+        ),
+        (["--trainer.max_epoch=3"], r"unknown option --trainer\.max_epoch=3; did you mean --trainer\.max_epochs"),
+        (["--trainer.max_epochs=many"], r"trainer\.max_epochs: expected int, got many"),
+        (["--model=model/ccaa.yaml"], r"config model/ccaa\.yaml: no such file.*did you mean model/cca\.yaml\?"),
+        (["--vars.poeple=3"], r"--vars\.poeple: the config has no such value; it has people"),
+        (["--data.clips=${vars.none}"], r"data\.init_args\.clips: Interpolation key 'vars\.none' not found"),
+        (["--trainer.accelerator=gpu", "--trainer.devices=8"], r"This machine has \d+ CUDA GPUs"),
+        (["--data.people=1"], r"data: people 1.*at least 4"),
+        (["--run_dir=/proc/nowhere"], r"run folder /proc/nowhere: .*--run_dir"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_way_out(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available() and "--trainer.accelerator=gpu" in arguments:
+        pytest.skip("this machine has a GPU")
+    assert main(["fit", "--config", str(TINY), f"--run_dir={tmp_path}", *arguments]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert re.search(said, errors[0]), errors[0]
+
+
+def test_test_without_a_checkpoint_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--config", str(TINY), f"--run_dir={tmp_path}"]) == 2
+    assert "--ckpt_path best, last or a path" in capsys.readouterr().err
+
+
+def test_unknown_checkpoint_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["test", "--config", str(TINY), f"--run_dir={tmp_path}", "--ckpt_path=nowhere.ckpt"]
+    assert main(command) == 2
+    assert "no file nowhere.ckpt" in capsys.readouterr().err
+
+
+def test_top_level_help_lists_every_command_within_three_seconds() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - start < 3
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fitt"]) == 2
+    assert "did you mean 'fit'" in capsys.readouterr().err

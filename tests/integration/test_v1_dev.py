@@ -1,0 +1,29 @@
+"""The V1 dev protocol on real embeddings, through the protocol command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.config_files import find_config
+from experiments.protocol import Protocol, run_protocol
+from experiments.protocol_table import summarise_protocol
+
+
+def test_cca_reproduces_the_known_eer_of_24_cells(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25.9 % on balanced lists with FaceNet and ECAPA (method.md section 4), learnt from all 58 other people."""
+    monkeypatch.setenv("VOICEFACE_DATA", str(shared_data))
+    protocol = Protocol.read(find_config("protocols/v1_dev.yaml"))
+    outcomes = run_protocol(protocol, tmp_path, jobs=2, only=["cca"])
+    by_lists = {record["lists"]: record for record in summarise_protocol(outcomes)}
+    assert by_lists["balanced"]["fits"] == 12
+    assert by_lists["balanced"]["raw"]["mean"] == pytest.approx(0.259, abs=0.003)
+    assert by_lists["main"]["raw"]["mean"] == pytest.approx(0.259, abs=0.01)
+    assert by_lists["balanced"]["gender_only"]["mean"] == pytest.approx(0.283, abs=0.01)
+    assert by_lists["balanced"]["chance"]["mean"] == pytest.approx(0.5, abs=0.03)
+
+    again = run_protocol(protocol, tmp_path, jobs=2, only=["cca"])  # finished fits are not run again
+    assert summarise_protocol(again) == summarise_protocol(outcomes)
