@@ -166,6 +166,6 @@ def main(command: str, argv: list[str]) -> int:
         return 2
     summary = summarise_protocol(outcomes)
     (out / "protocol.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    Console(width=None if sys.stdout.isatty() else 160).print(protocol_table(summary))
+    Console(width=None if sys.stdout.isatty() else 200).print(protocol_table(summary))
     print(f"written: {out / 'protocol.json'}")
     return 0

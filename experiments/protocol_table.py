@@ -89,11 +89,11 @@ def _paired(differences: np.ndarray) -> dict[str, float | None]:
 def protocol_table(summary: list[dict[str, Any]]) -> Table:
     """The printed table, EERs in percent: mean (sd over folds)."""
     table = Table(title="EER in %: mean over cells and seeds (sd over folds); refined is transductive")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     table.add_column("lists")
     columns = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance", "refined - raw [95 %]"]
     for column in [*columns, "heard raw/ref", "unheard raw/ref", "fits"]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for i, record in enumerate(summary):
         rates = [_mean_sd(record[rate]) for rate in RATES]
         parts = [_pair(record["heard"]), _pair(record["unheard"])]

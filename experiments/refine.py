@@ -16,11 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.schema import DataError
 from experiments.config_errors import explain
 from experiments.config_files import find_config, read_config
-from experiments.results import print_results, write_json, write_scores
+from experiments.results import print_results, write_results
 from experiments.saved_run import SavedRun, read_reference, read_run
 from postproc.callback import ChainingClusterCallback
 from postproc.cells import scored_cell
-from postproc.metrics import evaluate_cell, summarise
 from postproc.refinement import Refinement, calibrate, refine
 
 Record = dict[str, Any]
@@ -73,20 +72,8 @@ def refine_run(run: SavedRun, steps: Sequence[Refinement]) -> tuple[dict[str, ND
 def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement]) -> dict[str, Record]:
     """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells."""
     refined, traces = refine_run(run, steps)
-    evaluation = run.evaluation
-    results = {
-        name: evaluate_cell(cell, evaluation.voices, evaluation.faces, run.scores[name], refined[name])
-        for name, cell in evaluation.cells.items()
-        if cell.trials.labels is not None
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_scores(folder / "scores.parquet", evaluation, run.scores, refined)
-    write_json(folder / "refinement.json", traces)
-    if not results:
-        return {}
-    results = summarise(results)
-    write_json(folder / "results.json", results)
-    return results
+    return write_results(folder, run.evaluation, run.scores, refined, run.embeddings, traces)
 
 
 def main(command: str, argv: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.schema import MODALITIES, EvaluationSet
+from datamodules.schema import MODALITIES, EvaluationSet, Modality
+from experiments.saved_run import write_reference
 from lightning_modules.base import AssociationModule
 from postproc.alignment import alignment
 from postproc.callback import ChainingClusterCallback
@@ -24,6 +26,7 @@ from postproc.metrics import evaluate_cell, summarise
 
 LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
 Record = dict[str, Any]
+Scores = Mapping[str, NDArray[np.float64]]
 
 
 class ResultsWriter(Callback):
@@ -40,20 +43,7 @@ class ResultsWriter(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, AssociationModule)
-        evaluation, scores, refined = pl_module.evaluation, pl_module.scores, self.refinement.refined
-        self._write(pl_module)
-        labelled = {n: c for n, c in evaluation.cells.items() if c.trials.labels is not None}
-        if not labelled:
-            return
-        self.results = summarise(
-            {
-                name: evaluate_cell(cell, evaluation.voices, evaluation.faces, scores[name], refined.get(name))
-                for name, cell in labelled.items()
-            }
-        )
-        extra = {"alignment": alignment(evaluation, pl_module.embeddings)}
-        write_json(self.run_dir / "results.json", self.results | extra)
+        self.results = self._write(pl_module)
         metrics = {
             f"test/{cell}/{metric}": record[metric]
             for cell, record in self.results.items()
@@ -65,20 +55,57 @@ class ResultsWriter(Callback):
 
     @rank_zero_only
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, AssociationModule)
-        self._write(pl_module)
+        self._write(pl_module, labelled=False)
 
-    def _write(self, module: AssociationModule) -> None:
-        write_scores(self.run_dir / "scores.parquet", module.evaluation, module.scores, self.refinement.refined)
+    def _write(self, module: LightningModule, labelled: bool = True) -> dict[str, Record]:
+        assert isinstance(module, AssociationModule)
+        found = self.refinement
         write_embeddings(self.run_dir / "embeddings", module.evaluation, module.embeddings)
-        write_json(self.run_dir / "refinement.json", self.refinement.traces)
+        if found.reference is not None:
+            write_reference(self.run_dir, found.reference)
+        tested = (module.evaluation, module.scores, found.refined, module.embeddings)
+        return write_results(self.run_dir, *tested, found.traces, labelled)
+
+
+def write_results(
+    folder: Path,
+    evaluation: EvaluationSet,
+    scores: Scores,
+    refined: Scores,
+    embeddings: Mapping[Modality, NDArray[np.float32]],
+    traces: Mapping[str, Any],
+    labelled: bool = True,
+) -> dict[str, Record]:
+    """scores.parquet and refinement.json and, for the labelled cells, results.json.
+
+    Args:
+        folder: to write into.
+        evaluation: items and cells.
+        scores: (t,) distances by cell, lower = same person.
+        refined: the same, refined; empty where nothing was.
+        embeddings: (n, d) learnt embeddings by modality.
+        traces: of the refinement by cell.
+        labelled: False leaves labels alone.
+
+    Returns:
+        The records by cell and their means; empty without labels. The file holds ``alignment`` beside them.
+    """
+    write_scores(folder / "scores.parquet", evaluation, scores, refined)
+    write_json(folder / "refinement.json", traces)
+    cells = {n: c for n, c in evaluation.cells.items() if labelled and c.trials.labels is not None}
+    if not cells:
+        return {}
+    voices, faces = evaluation.voices, evaluation.faces
+    results = summarise({n: evaluate_cell(c, voices, faces, scores[n], refined.get(n)) for n, c in cells.items()})
+    write_json(folder / "results.json", results | {"alignment": alignment(evaluation, embeddings)})
+    return results
 
 
 def write_scores(
     path: Path,
     evaluation: EvaluationSet,
-    scores: dict[str, NDArray[np.float64]],
-    refined: dict[str, NDArray[np.float64]],
+    scores: Scores,
+    refined: Scores,
 ) -> None:
     """All trials of all cells, as ``experiments.saved_run`` reads them back; distance and refined: lower = same person.
 

@@ -20,7 +20,6 @@ class _Scorer(Protocol):
 
     scores: Mapping[str, NDArray[np.float64]]
     refined: dict[str, NDArray[np.float64]]
-    refinement_traces: dict[str, list[dict[str, Any]]]
 
     def evaluate(self, stage: Stage) -> None:
         """Gathers and scores on all ranks."""
@@ -40,10 +39,10 @@ class ChainingClusterCallback(Callback):
     """Applies refinements to every cell of a test or predict run, before anything writes results.
 
     Runs on rank 0; where a step learns from training people, they are embedded and the steps calibrated first. All
-    ranks get the refined distances, in :attr:`refined` and as ``module.refined`` (traces:
-    ``module.refinement_traces``). A cell that a step cannot refine keeps its scores, with one warning that says why.
-    A step that raises has a bug: its cell and the cells after it have no refined scores, the raw ones are still scored
-    and written, and the run then fails on all ranks, in ``teardown``, with the step's error.
+    ranks get the refined distances, in :attr:`refined` and as ``module.refined``. A cell that a step cannot refine
+    keeps its scores, with one warning that says why. A step that raises has a bug: its cell and the cells after it have
+    no refined scores, the raw ones are still scored and written, and the run then fails on all ranks, in ``teardown``,
+    with the step's error.
 
     Args:
         steps: refinements, applied in turn; None or empty refines nothing.
@@ -51,6 +50,7 @@ class ChainingClusterCallback(Callback):
     Attributes:
         refined: refined distances (t,) by cell; empty without steps.
         traces: on rank 0, one trace per step by cell; empty elsewhere.
+        reference: on rank 0, the training people the steps were calibrated on; None where none learns.
     """
 
     def __init__(self, steps: list[Refinement] | None = None) -> None:
@@ -58,6 +58,7 @@ class ChainingClusterCallback(Callback):
         self.steps = list(steps or [])
         self.refined: dict[str, NDArray[np.float64]] = {}
         self.traces: dict[str, list[dict[str, Any]]] = {}
+        self.reference: Reference | None = None
         self._failure: str | None = None
         self._cause: Exception | None = None  # on rank 0; not every exception can be sent to another
 
@@ -80,13 +81,14 @@ class ChainingClusterCallback(Callback):
                 self._refine_cells(module)
             # a failure travels too: a rank that waits for scores that never come would hang
             self.refined, self._failure = trainer.strategy.broadcast((self.refined, self._failure))
-        module.refined, module.refinement_traces = self.refined, self.traces
+        module.refined = self.refined
 
     def _refine_cells(self, module: _Scorer) -> None:
         what = "calibrating the refinement"
         try:
             if any(step.needs_reference for step in self.steps):
-                calibrate(self.steps, module.reference())
+                self.reference = module.reference()
+                calibrate(self.steps, self.reference)
             for name in module.scores:
                 what = f"refining cell {name!r}"
                 self._refine_cell(module, name)
