@@ -127,8 +127,11 @@ class ExperimentCLI(LightningCLI):
             raise DataError(NO_CHECKPOINT)
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
-        if config.get("logger") is not None and config.logger.class_path.endswith("WandbLogger"):
-            prepare_wandb(config.logger.init_args, self.run_dir, name)
+        logger = config.get("logger")
+        if logger is not None and "save_dir" in logger.init_args:
+            logger.init_args.save_dir = str(self.run_dir)
+        if logger is not None and logger.class_path.endswith("WandbLogger"):
+            prepare_wandb(logger.init_args, self.run_dir, name)
         _say(f"run folder: {self.run_dir}")
 
     def instantiate_classes(self) -> None:

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from jsonargparse import Namespace
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 def has_key() -> bool:
@@ -32,9 +32,9 @@ def prepare_wandb(settings: Namespace, run_dir: Path, name: str) -> None:
     id_file = run_dir / "wandb_id"
     if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
-    settings.save_dir = str(run_dir)
     settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)
     settings.name = settings.name or f"{name}-{run_dir.name}"
     if not settings.offline and "WANDB_MODE" not in os.environ and not has_key():
         settings.offline = True
-        rank_zero_info("W&B: no key found, logging offline; `wandb login` or WANDB_API_KEY logs online")
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print("W&B: no key found, logging offline; `wandb login` or WANDB_API_KEY logs online")

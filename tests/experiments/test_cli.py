@@ -101,6 +101,31 @@ def test_a_method_is_swapped_by_its_group(tmp_path: Path) -> None:
     assert results(tmp_path)["overall"]["eer"] < 0.4
 
 
+def test_the_csv_logger_writes_into_the_run_folder(tmp_path: Path) -> None:
+    command = ["fit", "--config", str(TINY), "--logger=logger/csv.yaml", f"--run_dir={tmp_path}"]
+    assert main(command) == 0
+    (metrics,) = tmp_path.rglob("metrics.csv")
+    assert {"val/eer", "test/heard/eer"} <= set(pd.read_csv(metrics).columns)
+
+
+def test_wandb_is_offline_without_a_key_and_holds_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no netrc
+    run = tmp_path / "run"
+    assert main(["fit", "--config", str(TINY), "--logger=logger/wandb.yaml", f"--run_dir={run}"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("no key found, logging offline") == 1
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    assert folder.name.endswith((run / "wandb_id").read_text())
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(folder)]
+    inspected = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in ("val/eer", "test/heard/eer", "test/unheard/eer_refined", "test/overall/eer_same_gender"):
+        assert name in inspected, name
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

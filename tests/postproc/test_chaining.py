@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,22 @@ from postproc.metrics import eer
 from tests.postproc.conftest import make_cell
 
 QUICK: dict[str, Any] = {"n_identities": 3, "backend": "cpu", "n_init": 3}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "sklearn"])
+def test_eight_trials_worked_by_hand(backend: Any) -> None:
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "chaining_8_trials.json").read_text())
+    column = {key: np.array([trial[key] for trial in golden["trials"]]) for key in golden["trials"][0]}
+    voices, faces = ({"model": np.array(golden[side])} for side in ("voices", "faces"))
+    cell = ScoredCell(column["distance"], column["voice"], column["face"], voices, faces)
+    everything = Threshold(quantile=1.0)
+    step = ChainingCluster(
+        2, t_m=everything, t_g=everything, t_alpha=Threshold(absolute=0.5), alpha=0.5, backend=backend
+    )
+    result = step(cell)
+    names = np.array(["untouched", "rewarded", "penalised"])
+    assert names[result.trace["action"]].tolist() == column["action"].tolist()
+    np.testing.assert_allclose(result.distances, column["refined"], atol=1e-12)
 
 
 def test_gender_dominant_embeddings_gain() -> None:
