@@ -40,7 +40,8 @@ def existing(path: str | Path, what: str) -> Path:
         raise DataError(f"{what} {path}: no such file{hint}")
     missing = next(p for p in (path, *path.parents) if not p.exists() and (p.parent == p or p.parent.exists()))
     raise DataError(
-        f"{what} {path}: no such file; the folder {missing} does not exist; check the path, for data data.root"
+        f"{what} {path}: no such file; the folder {missing} does not exist; check the path and data.root"
+        " (packaged configs take it from VOICEFACE_DATA or MAVCELEB_FEATURES)"
     )
 
 
