@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
-from experiments.config_errors import explain
+from experiments.config_errors import explain, root_cause
 from experiments.config_files import expand_arguments, read_config
 from experiments.results import ResultsWriter, print_results
 from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
@@ -138,10 +138,7 @@ class ExperimentCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:  # an option its class refuses; the parser wraps what the class said
-            said: BaseException = error
-            while said.__cause__ is not None:
-                said = said.__cause__
-            raise DataError(str(said)) from error
+            raise DataError(str(root_cause(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init
@@ -181,7 +178,8 @@ class ExperimentCLI(LightningCLI):
         if self.writer.results:
             print_results(self.writer.results)
         elif (self.run_dir / "scores.parquet").exists():
-            _say("no labels in the trial lists: scores.parquet is written, there is no EER to report")
+            why = "" if self.command == "predict" else "; the trial lists have no labels, so there is no EER to report"
+            _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")
         _say(f"run folder: {self.run_dir}")
 
     def _config_name(self) -> str:

@@ -76,6 +76,13 @@ def nearest(name: str, valid: list[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{match[0]}?" if match else ""
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """What was raised first: what a class said of its options, inside what the parser made of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def machine() -> str:
     """The accelerators of this machine, for messages."""
     return f"{torch.cuda.device_count()} CUDA GPUs and {os.cpu_count()} CPU cores"

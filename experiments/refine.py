@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.schema import DataError
-from experiments.config_errors import explain
+from experiments.config_errors import explain, root_cause
 from experiments.config_files import find_config, read_config
 from experiments.results import print_results, write_results
 from experiments.saved_run import SavedRun, read_reference, read_run
@@ -45,10 +45,7 @@ def read_steps(path: Path) -> list[Refinement]:
     except (ArgumentError, OmegaConfBaseException) as error:
         raise DataError(f"{path}: {explain(error, [action.dest for action in parser._actions])}") from error
     except ValueError as error:  # an option its class refuses; the parser wraps what the class said
-        said: BaseException = error
-        while said.__cause__ is not None:
-            said = said.__cause__
-        raise DataError(f"{path}: {said}") from error
+        raise DataError(f"{path}: {root_cause(error)}") from error
     return callback.steps
 
 
