@@ -60,9 +60,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--pattern", help="file names in the archive; default: the format's")
     parser.add_argument("--out", type=Path, default=Path("submission.zip"), help="default: submission.zip")
     parser.add_argument("--check", type=Path, metavar="FILE", help="validate this archive or score file instead")
-    parser.add_argument("--trials", nargs="+", metavar="LIST", help="with --check: trial lists, PATH or LANGUAGE=PATH")
+    parser.add_argument(
+        "--trials", action="extend", nargs="+", metavar="LIST", help="with --check: trial lists, PATH or LANGUAGE=PATH"
+    )
     text = "with --check: runs whose raw scores show the direction where a list has no labels"
-    parser.add_argument("--scores-of", nargs="+", type=Path, metavar="RUN", help=text)
+    parser.add_argument("--scores-of", action="extend", nargs="+", type=Path, metavar="RUN", help=text)
     return parser
 
 
