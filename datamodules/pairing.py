@@ -46,7 +46,7 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
 
 def _pairs_by_video(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     own, other = _frame(voices), _frame(faces)
-    groups = pd.concat([own, other])[list(_CLIP)].apply("\0".join, axis=1).factorize()[0]
+    groups = pd.concat([own, other]).groupby(list(_CLIP), sort=False).ngroup().to_numpy()
     voice_group, face_group = groups[: len(own)], groups[len(own) :]
     size = int(groups.max()) + 1
     voice_order, face_order = (
