@@ -128,7 +128,8 @@ class MediaDataModule(SplitDataModule):
             return None, None
         found = []
         for table, rows in zip(self.tables, self.learnt_rows, strict=True):
-            group = pd.Series(table.items.identity).str.cat(table.items.language, sep="\0").factorize()[0]
+            people = pd.DataFrame({"identity": table.items.identity, "language": table.items.language})
+            group = people.groupby(["identity", "language"], sort=False).ngroup().to_numpy()
             learnt = np.isin(np.arange(len(group)), rows)
             found.append(BadSamples(np.where(learnt, group, -1)))
         return found[0], found[1]
