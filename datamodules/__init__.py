@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from datamodules.mavceleb import MAVCelebDataModule as MAVCelebDataModule
     from datamodules.media_data import MediaOptions as MediaOptions
     from datamodules.packs import Pack as Pack
+    from datamodules.permuted import PermutedFeatureDataModule as PermutedFeatureDataModule
     from datamodules.synthetic import SyntheticDataModule as SyntheticDataModule
+    from datamodules.synthetic_media import SyntheticMediaDataModule as SyntheticMediaDataModule
+    from datamodules.voxceleb import VoxCelebDataModule as VoxCelebDataModule
+    from datamodules.voxceleb import VoxCelebFeatureDataModule as VoxCelebFeatureDataModule
 
 _HOME = {
     "CellSpec": "cells",
@@ -22,8 +26,12 @@ _HOME = {
     "ManifestDataModule": "manifest",
     "MediaOptions": "media_data",
     "Pack": "packs",
+    "PermutedFeatureDataModule": "permuted",
     "SyntheticDataModule": "synthetic",
+    "SyntheticMediaDataModule": "synthetic_media",
     "VoiceFaceDataModule": "base",
+    "VoxCelebDataModule": "voxceleb",
+    "VoxCelebFeatureDataModule": "voxceleb",
 }
 __all__ = sorted(_HOME)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loaders import ResumableLoader
+from datamodules.partners import PartnerPairSampler
 from datamodules.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
@@ -24,7 +25,7 @@ from datamodules.samplers import (
 )
 from datamodules.schema import DataError, EvaluationSet, ItemBatch, Modality, PairBatch, Stage
 
-Sampling = Literal["identity", "shuffle", "once"]
+Sampling = Literal["identity", "shuffle", "partners", "once"]
 
 
 class ItemSource(Protocol):
@@ -46,6 +47,7 @@ class TrainingSet:
         identity: (n,) class index 0..C-1.
         language: (n,) language of each clip.
         identities: (C,) identity names by class index.
+        video: (n,) video of each clip, "" where it is unknown or voice and face are of different ones.
     """
 
     voices: ItemSource
@@ -55,6 +57,7 @@ class TrainingSet:
     identity: NDArray[np.int64]
     language: NDArray[np.str_]
     identities: NDArray[np.str_]
+    video: NDArray[np.str_]
 
 
 class _Pairs(Dataset):
@@ -70,20 +73,21 @@ class _Pairs(Dataset):
             voice=train.voices.read(train.voice_rows[voice]),
             face=train.faces.read(train.face_rows[face]),
             identity=torch.from_numpy(train.identity[voice]),
+            clip=torch.from_numpy(voice),
         )
 
 
 class _UniqueItems(Dataset):
-    """Every unique item of one modality, with its index, so that a bank can write it by index."""
+    """Unique items of one modality, some rows of a source, with their index, so that a bank can write them by index."""
 
-    def __init__(self, source: ItemSource, size: int) -> None:
-        self.source, self.size = source, size
+    def __init__(self, source: ItemSource, rows: NDArray[np.int64]) -> None:
+        self.source, self.rows = source, rows
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.rows)
 
-    def __getitems__(self, rows: list[int]) -> ItemBatch:
-        return ItemBatch(index=torch.as_tensor(rows, dtype=torch.int64), x=self.source.read(rows))
+    def __getitems__(self, index: list[int]) -> ItemBatch:
+        return ItemBatch(index=torch.as_tensor(index, dtype=torch.int64), x=self.source.read(self.rows[index]))
 
 
 def _as_is(batch: Any) -> Any:
@@ -101,8 +105,9 @@ class VoiceFaceDataModule(LightningDataModule):
         batch_size: pairs per optimiser step, over all ranks together.
         eval_batch_size: items per embedding batch on each rank.
         sampling: ``identity`` draws each identity at most once per batch, balanced over languages (SCC); ``shuffle``
-            passes over all clips once per epoch (FOP); ``once`` hands out every clip exactly once, in order (closed
-            form). None takes what the model asks for (``model.sampling``).
+            passes over all clips once per epoch (FOP); ``partners`` does so, each clip with another of its
+            pseudo-identity (FAA); ``once`` hands out every clip exactly once, in order (closed form). None takes what
+            the model asks for (``model.sampling``).
         steps_per_epoch: batches per epoch for ``identity`` sampling; None = one pass worth of clips.
         num_workers: loader processes; 0 is fastest for embeddings.
         seed: of the training order; each epoch draws anew from (seed, epoch).
@@ -148,6 +153,9 @@ class VoiceFaceDataModule(LightningDataModule):
         """The training clips without augmentation, for refinements that learn from training people."""
         return self.training_set()
 
+    def refuse_heard(self, languages: Sequence[str]) -> None:
+        """Raises DataError where a test calls a language unheard that the weights a run starts from have heard."""
+
     def identity_genders(self) -> dict[str, str]:
         """Gender M/F of training people, where it is known."""
         return {}
@@ -164,6 +172,8 @@ class VoiceFaceDataModule(LightningDataModule):
             )
         elif sampling == "shuffle":
             sampler = ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
+        elif sampling == "partners":
+            sampler = PartnerPairSampler(train.video, self.batch_size, self.seed, rank, world)
         elif sampling == "once":
             sampler = OncePairSampler(size, self.batch_size, rank, world)
         else:
@@ -179,20 +189,31 @@ class VoiceFaceDataModule(LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader]:
         return self._unique_items("predict")
 
+    def training_items(self) -> list[DataLoader]:
+        """One loader of the training clips' voices, one of their faces: each once, without augmentation.
+
+        The index of an item is its place among the sorted unique ``voice_rows`` (``face_rows``) of the training set.
+        """
+        train = self.reference_set()
+        rows = np.unique(train.voice_rows), np.unique(train.face_rows)
+        return [self._item_loader(source, r) for source, r in zip((train.voices, train.faces), rows, strict=True)]
+
     def _unique_items(self, stage: Stage) -> list[DataLoader]:
         """One loader of unique voices, one of unique faces, in the order of ``MODALITIES``."""
         evaluation = self.evaluation_set(stage)
-        rank, world = self._shard()
         loaders = []
         modality: Modality
         for modality in ("voice", "face"):
             size = len(evaluation.items(modality))
             if size == 0:
                 raise DataError(f"{stage}: no {modality} to embed; check the trial lists of the data config")
-            dataset = _UniqueItems(self.evaluation_source(stage, modality), size)
-            sampler = EvenShardSampler(size, rank, world)
-            loaders.append(DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options()))
+            loaders.append(self._item_loader(self.evaluation_source(stage, modality), np.arange(size)))
         return loaders
+
+    def _item_loader(self, source: ItemSource, rows: NDArray[np.int64]) -> DataLoader:
+        sampler = EvenShardSampler(len(rows), *self._shard())
+        dataset = _UniqueItems(source, rows)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files import nearest
 from datamodules.packs import FIELDS, Pack
-from datamodules.schema import Cell, DataError, EvaluationSet, Items, Trials
+from datamodules.rankings import RankingCondition
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, Modality, Trials
 from datamodules.trials import resolve
 
 MAX_ALL_PAIRS = 20_000_000
@@ -40,6 +40,15 @@ class CellSpec:
         faces: the same for faces.
         identities: instead of ``trials``: every voice of these people with every face of theirs, labelled by identity;
             with ``language``, those of that language.
+        task: ``verification`` of trials (EER, AUC), 1:N ``matching``, or ``retrieval`` (mAP). Lists of the latter two
+            are described in :mod:`datamodules.rankings`; with ``identities`` they are made of these people's items.
+        probe: modality of the probes of a matching or retrieval; the candidates are of the other one.
+        candidates: N of a matching that is made.
+        probes: how many it has.
+        seed: draws them.
+        same_gender: of what is made of ``identities``: who is not the same person is of the same gender.
+        cross_video: voices and faces of the same person are from different videos.
+        seen: its people are in training, and known by videos that are not; other tests are of people never seen.
     """
 
     trials: str | None = None
@@ -48,6 +57,14 @@ class CellSpec:
     voices: list[str | Pack] | None = None
     faces: list[str | Pack] | None = None
     identities: list[str] | str | None = None
+    task: Literal["verification", "matching", "retrieval"] = "verification"
+    probe: Modality = "voice"
+    candidates: int = 2
+    probes: int = 10_000
+    seed: int = 0
+    same_gender: bool = False
+    cross_video: bool = False
+    seen: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,42 +83,81 @@ class Condition:
         object.__setattr__(self, "rows", resolve(self.trials, self.voices.items.ids, self.faces.items.ids))
 
 
-def all_pairs(name: str, voices: Items, faces: Items, people: Sequence[str]) -> Trials:
+def all_pairs(
+    name: str,
+    voices: Items,
+    faces: Items,
+    people: Sequence[str],
+    same_gender: bool = False,
+    cross_video: bool = False,
+) -> Trials:
     """Every voice with every face of some people, labelled by identity.
 
+    Args:
+        name: of the test condition.
+        voices: all voices.
+        faces: all faces.
+        people: whose items to pair.
+        same_gender: only such different-person pairs.
+        cross_video: only such same-person pairs as are from different videos.
+
     Raises:
-        DataError: somebody is unknown, or there are more than 20 million pairs.
+        DataError: no pair is left of one kind, or there are more than 20 million pairs.
     """
-    known = np.union1d(voices.identity, faces.identity)
-    for person in people:
-        if person not in known:
-            raise DataError(f"data.test.{name}.identities: {person} has no items{nearest(person, known.tolist())}")
     voice = np.flatnonzero(np.isin(voices.identity, people))
     face = np.flatnonzero(np.isin(faces.identity, people))
     if len(voice) * len(face) > MAX_ALL_PAIRS:
         raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
     voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))
+    same = np.asarray(voices.identity)[voice] == np.asarray(faces.identity)[face]
+    keep = np.ones(len(same), dtype=bool)
+    if same_gender:
+        one, other = np.asarray(voices.gender)[voice], np.asarray(faces.gender)[face]
+        keep &= same | (one == other) & (one != "")
+    if cross_video:
+        one, other = np.asarray(voices.video)[voice], np.asarray(faces.video)[face]
+        keep &= ~same | (one != other) & (one != "") & (other != "")
+    if (same_gender or cross_video) and not ((keep & same).any() and (keep & ~same).any()):
+        raise DataError(f"data.test.{name}: these people's items leave no trial of one of the two kinds")
+    voice, face, same = voice[keep], face[keep], same[keep]
     return Trials(
         keys=np.array([f"p{i:08d}" for i in range(len(voice))], dtype=np.str_),
         voices=np.asarray(voices.ids)[voice],
         faces=np.asarray(faces.ids)[face],
-        labels=(np.asarray(voices.identity)[voice] == np.asarray(faces.identity)[face]).astype(np.int8),
+        labels=same.astype(np.int8),
         source=f"all pairs of {len(people)} people",
     )
 
 
-def evaluation_set(conditions: Sequence[Condition], genders: dict[str, str]) -> EvaluationSet:
-    """The unique items over all conditions, features read, each item once, and the cells over them.
+def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:
+    """The unique items over all conditions, features read, each item once, and the cells and rankings over them.
 
     Ids of a condition's own packs get its name in front (``unheard/00001``): challenges number each list from zero.
     """
     voices, voice_index = _unique(conditions, 0, genders)
     faces, face_index = _unique(conditions, 1, genders)
-    cells = {}
+    cells, rankings = {}, {}
     for condition, voice, face in zip(conditions, voice_index, face_index, strict=True):
+        if isinstance(condition, RankingCondition):
+            rankings[condition.name] = condition.resolved(voice, face)
+            continue
         language = _language(condition, voices.language[voice])
         cells[condition.name] = Cell(condition.name, language, condition.trials, voice, face)
-    return EvaluationSet(voices, faces, cells)
+    return EvaluationSet(voices, faces, cells, rankings)
+
+
+def check_both_classes(cell: Cell) -> None:
+    """A labelled list holds same-person and different-person trials, or there is no error rate to report.
+
+    Raises:
+        DataError: it holds one kind.
+    """
+    labels = cell.trials.labels
+    if labels is not None and (labels == labels[0]).all():
+        raise DataError(
+            f"data.test.{cell.name}: all {len(labels)} labels of {cell.trials.source} are {labels[0]}, an error rate "
+            "needs both; mend the list, or take its labels out"
+        )
 
 
 def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> None:
@@ -125,7 +181,7 @@ def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> No
 
 
 def _unique(
-    conditions: Sequence[Condition], side: int, genders: dict[str, str]
+    conditions: Sequence[Condition | RankingCondition], side: int, genders: dict[str, str]
 ) -> tuple[Items, list[NDArray[np.int64]]]:
     tables: dict[int, tuple[ItemTable, str, list[NDArray[np.int64]]]] = {}
     for condition in conditions:

@@ -17,6 +17,7 @@ from datamodules.cells import CellSpec, Condition
 from datamodules.features import FeatureTable
 from datamodules.packs import Pack
 from datamodules.pairing import clip_pairs
+from datamodules.rankings import RankingCondition
 from datamodules.schema import DataError, Modality, Stage
 from datamodules.split_data import SplitDataModule
 
@@ -59,6 +60,7 @@ class FeatureDataModule(SplitDataModule):
         steps_per_epoch: see :class:`VoiceFaceDataModule`.
         num_workers: loader processes; 0 is fastest here.
         seed: of the training order.
+        equal_clips: see :class:`SplitDataModule`.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class FeatureDataModule(SplitDataModule):
         steps_per_epoch: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        equal_clips: list[str] | None = None,
     ) -> None:
         super().__init__(
             train_languages, test, root, genders, train_identities, exclude_identities, val_identities, val_languages,
             val_trials, split_seed, batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
+            equal_clips,
         )  # fmt: skip
         self.voices, self.faces, self.normalise = voices, faces, normalise
 
@@ -106,15 +110,14 @@ class FeatureDataModule(SplitDataModule):
     def evaluation_source(self, stage: Stage, modality: Modality) -> FeatureArray:
         return FeatureArray(cast(NDArray[np.floating], self.evaluation_set(stage).items(modality).features))
 
-    def condition(self, name: str, spec: CellSpec) -> Condition:
+    def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
         """A test condition over packs of its own where it has them."""
         own = spec.voices is not None, spec.faces is not None
         voices = self.tables[0] if spec.voices is None else self._table(spec.voices, "voice", labelled=False)
         faces = self.tables[1] if spec.faces is None else self._table(spec.faces, "face", labelled=False)
         if (voices.dim, faces.dim) != self.dims:
             raise DataError(f"data.test.{name}: widths are {(voices.dim, faces.dim)}, those of training {self.dims}")
-        trials = self.cell_trials(name, spec, (voices, faces))
-        return Condition(name, trials, voices, faces, spec.language, own)
+        return self.condition_over(name, spec, (voices, faces), own)
 
     @cached_property
     def _tables(self) -> tuple[FeatureTable, FeatureTable]:

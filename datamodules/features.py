@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.cache import cache_key, cached_folder, discard
+from datamodules.files import split_fragment
 from datamodules.packs import FIELDS, Pack, pack_files, read_pack
 from datamodules.schema import DataError, Items, Modality
 
@@ -60,7 +61,7 @@ def open_pack(pack: Pack | str, modality: Modality) -> FeaturePack:
     pack = Pack(pack) if isinstance(pack, str) else pack
     files = pack_files(pack)
     in_place = files[0].suffix == ".npy"
-    key = cache_key(_FORMAT, pack.path.partition("#")[2], pack.labelled is not False, pack.columns, pack.language,
+    key = cache_key(_FORMAT, split_fragment(pack.path)[1], pack.labelled is not False, pack.columns, pack.language,
                     modality, files=files)  # fmt: skip
     for _ in range(2):
         folder = cached_folder("packs", key, partial(_expand, pack=pack, modality=modality))

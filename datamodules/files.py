@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
+def split_fragment(path: str) -> tuple[str, str]:
+    """``folds.json#0`` as (file, what to take of it). Names of folders and files may hold a # themselves."""
+    ends = [i for i, letter in enumerate(path) if letter == "#"]
+    for end in (*ends, len(path)):
+        if os.path.isfile(os.path.expanduser(path[:end])):
+            return path[:end], path[end + 1 :]
+    end = next((i for i in ends if i > path.rfind("/")), len(path))
+    return path[:end], path[end + 1 :]
+
+
 def existing(path: str | Path, what: str) -> Path:
     """The path of a file that must exist.
 
@@ -30,15 +41,16 @@ def existing(path: str | Path, what: str) -> Path:
     Raises:
         DataError: there is no such file; names the nearest in its folder, or the part of the path that is missing.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(path))
+    if os.path.isfile(path):  # false, where Path.is_file raises for a name too long
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{what} {path}: is a folder, a file is expected")
-    if path.parent.is_dir():
+    if os.path.isdir(path.parent):
         hint = nearest(path.name, (p.name for p in path.parent.iterdir()))
         raise DataError(f"{what} {path}: no such file{hint}")
-    missing = next(p for p in (path, *path.parents) if not p.exists() and (p.parent == p or p.parent.exists()))
+    lost = [p for p in (path, *path.parents) if not os.path.exists(p)]
+    missing = next((p for p in lost if os.path.exists(p.parent)), lost[-1])
     raise DataError(
         f"{what} {path}: no such file; the folder {missing} does not exist; check the path and data.root"
         " (packaged configs take it from VOICEFACE_DATA or MAVCELEB_FEATURES)"

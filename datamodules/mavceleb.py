@@ -17,6 +17,7 @@ from datamodules.cells import CellSpec, Condition
 from datamodules.files import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.media_data import MediaDataModule, MediaOptions, MediaTable, media_table
+from datamodules.rankings import RankingCondition
 from datamodules.references import media_fields, stem
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
 from datamodules.split_data import as_spec, check_known
@@ -122,7 +123,7 @@ class MAVCelebDataModule(MediaDataModule):
     def clip_rows(self) -> tuple[Rows, Rows]:
         return self._files["voice"].training, self._files["face"].training
 
-    def condition(self, name: str, spec: CellSpec) -> Condition:
+    def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
         if name not in self._lists:  # made of identities
             return super().condition(name, spec)
         located = self._files["voice"].cells[name], self._files["face"].cells[name]
@@ -134,7 +135,7 @@ class MAVCelebDataModule(MediaDataModule):
         found = {}
         for name, given in self.test.items():
             spec = as_spec(given)
-            if spec.identities is None:
+            if spec.identities is None and spec.task == "verification":
                 if spec.trials is None:
                     if not spec.language:
                         raise DataError(f"data.test.{name}: give trials, identities or the language of a list")

@@ -44,7 +44,7 @@ def read_audio(path: str | Path, samples: int, positions: Sequence[float]) -> li
     """
     path = Path(path)
     try:
-        if lacks := _truncation(path):
+        if lacks := truncation(path):
             raise DataError(f"{path}: truncated audio, {lacks}")
         with soundfile.SoundFile(path) as file:
             return [_crop(file, path, samples, position) for position in positions]
@@ -85,7 +85,7 @@ def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDAr
     return mono
 
 
-def _truncation(path: Path) -> str:
+def truncation(path: Path) -> str:
     """What a wav or Ogg file lacks, "" if nothing: libsndfile reads such a file short, without a word."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.base import ItemSource, TrainingSet
-from datamodules.media import samples_of
+from datamodules.media import SAMPLE_RATE, samples_of
 from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
 from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
 from datamodules.split_data import SplitDataModule
@@ -31,6 +31,8 @@ class MediaOptions:
         frames: filter-bank frames of a voice crop, as ``model.network.frames``: 512 = 5.12 s.
         voice_crops: of each voice in evaluation: 1 = the centre; more are spread from start to end and their embeddings
             averaged.
+        whole_voice: seconds; if above 0, the whole of a voice, or its central so many seconds, is one more of the
+            crops that are averaged in evaluation. The network hears it at its own length.
         image_size: side of a face in pixels, as ``model.network.image_size``.
         image_normalisation: of the colours: ``imagenet`` (CAV-MAE) or ``clip`` (the [SCC] authors' later wrapper).
         smallest_crop: share of a face's area that a training crop keeps at least.
@@ -43,6 +45,7 @@ class MediaOptions:
 
     frames: int = 512
     voice_crops: int = 1
+    whole_voice: float = 0.0
     image_size: int = 224
     image_normalisation: Normalisation = "imagenet"
     smallest_crop: float = 0.7
@@ -54,6 +57,8 @@ class MediaOptions:
         for name in ("frames", "voice_crops", "image_size"):
             if getattr(self, name) < 1:
                 raise DataError(f"data.media.{name}: {getattr(self, name)} must be at least 1")
+        if self.whole_voice < 0:
+            raise DataError(f"data.media.whole_voice: {self.whole_voice} is not a number of seconds; 0 = no")
         if not 0 < self.smallest_crop <= 1:
             raise DataError(f"data.media.smallest_crop: {self.smallest_crop} must be above 0 and at most 1")
         if self.on_bad_sample not in ("raise", "skip"):
@@ -162,7 +167,8 @@ class MediaDataModule(SplitDataModule):
         """Reads files without augmentation."""
         media = self.media
         if modality == "voice":
-            return VoiceSource(paths, samples_of(media.frames), media.voice_crops, bad=bad)
+            whole = round(media.whole_voice * SAMPLE_RATE)
+            return VoiceSource(paths, samples_of(media.frames), media.voice_crops, whole, bad=bad)
         return FaceSource(paths, plain_transform(media.image_size, media.image_normalisation), bad=bad)
 
     def train_dataloader(self) -> DataLoader:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.files import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text
+from datamodules.files import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text, split_fragment
 from datamodules.people import gender_letter
 from datamodules.references import media_fields, stem
 from datamodules.schema import DataError, Modality
@@ -69,7 +69,7 @@ def pack_files(pack: Pack) -> tuple[Path, ...]:
     Raises:
         DataError: one does not exist.
     """
-    path = existing(pack.path.partition("#")[0], "feature pack")
+    path = existing(split_fragment(pack.path)[0], "feature pack")
     return (path,) if pack.index is None else (path, existing(pack.index, "index of a feature pack"))
 
 
@@ -79,7 +79,7 @@ def read_pack(pack: Pack, modality: Modality) -> PackRows:
     Raises:
         DataError: unreadable, a key, row or column missing, lengths that differ, a value that is no number.
     """
-    path, array = pack_files(pack)[0], pack.path.partition("#")[2]
+    path, array = pack_files(pack)[0], split_fragment(pack.path)[1]
     where = f"feature pack {pack.path}"
     if path.suffix == ".npz":
         rows = _read_npz(path, array or "x", where, pack, modality)

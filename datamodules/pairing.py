@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.features import FeatureTable
-from datamodules.schema import DataError
+from datamodules.schema import DataError, Items
 
 _CLIP = ("identity", "language", "video")
 
@@ -35,7 +35,7 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
             np.array_equal(getattr(voices.items, name)[voice], getattr(faces.items, name)[face]) for name in _CLIP
         ):
             return np.asarray(voice), np.asarray(face)
-    voice, face = _pairs_by_video(voices, faces)
+    voice, face = pairs_by_video(voices.items, faces.items)
     if len(voice) == 0:
         raise DataError(
             f"feature packs {first_voices.pack.path} and {first_faces.pack.path} have no identity, language and video "
@@ -44,7 +44,8 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
     return voice, face
 
 
-def _pairs_by_video(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pairs_by_video(voices: Items, faces: Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs within each (identity, language, video), see :func:`clip_pairs`; rows (n,) and (n,), perhaps none."""
     own, other = _frame(voices), _frame(faces)
     groups = pd.concat([own, other]).groupby(list(_CLIP), sort=False).ngroup().to_numpy()
     voice_group, face_group = groups[: len(own)], groups[len(own) :]
@@ -62,6 +63,5 @@ def _pairs_by_video(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[
     return voice, face
 
 
-def _frame(table: FeatureTable) -> pd.DataFrame:
-    items = table.items
+def _frame(items: Items) -> pd.DataFrame:
     return pd.DataFrame({"id": items.ids, **{name: getattr(items, name) for name in _CLIP}}, dtype=object)

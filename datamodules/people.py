@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files import nearest, read_table, read_text
+from datamodules.files import nearest, read_table, read_text, split_fragment
 from datamodules.schema import DataError
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
@@ -57,7 +57,7 @@ def read_identities(source: Sequence[str] | str, what: str) -> list[str]:
     if not isinstance(source, str):
         found = [str(identity) for identity in source]
     else:
-        path, _, key = source.partition("#")
+        path, key = split_fragment(source)
         suffix = path.rpartition(".")[2].lower()
         if suffix == "json":
             found = _from_json(path, key, what)

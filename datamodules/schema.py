@@ -5,7 +5,7 @@ Score direction: every score stored in these objects is a **distance** (lower = 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -69,6 +69,23 @@ class Trials:
 
 
 @dataclass(frozen=True, eq=False)
+class RankingList:
+    """Probes of one modality and, of the other, the candidates that are ranked for each.
+
+    Attributes:
+        probe: modality of the probes.
+        probes: (q,) references of the probes.
+        candidates: (q, N) those of 1:N matching, the right one first; or (g,) the one gallery of a retrieval.
+        source: where the list came from, for error messages.
+    """
+
+    probe: Modality
+    probes: NDArray[np.str_]
+    candidates: NDArray[np.str_]
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One test condition: a trial list resolved against the unique items of an :class:`EvaluationSet`.
 
@@ -87,12 +104,35 @@ class Cell:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranking:
+    """A :class:`RankingList` resolved against the unique items of an :class:`EvaluationSet`.
+
+    Attributes:
+        name: of the test condition.
+        probe: modality of the probes; the candidates are of the other one.
+        probe_index: (q,) rows of the probes.
+        candidate_index: (q, N) or (g,) rows of the candidates, as in the list.
+    """
+
+    name: str
+    probe: Modality
+    probe_index: NDArray[np.int64]
+    candidate_index: NDArray[np.int64]
+
+    @property
+    def task(self) -> Literal["matching", "retrieval"]:
+        """1:N matching has candidates of its own for each probe, retrieval one gallery."""
+        return "matching" if self.candidate_index.ndim == 2 else "retrieval"
+
+
+@dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """Everything a validation or test run embeds and scores: each unique item once, and the cells over them."""
+    """Everything a validation or test run embeds and scores: each unique item once, and the tests over them."""
 
     voices: Items
     faces: Items
     cells: dict[str, Cell]
+    rankings: dict[str, Ranking] = field(default_factory=dict)
 
     def items(self, modality: Modality) -> Items:
         """The items of one modality."""
@@ -127,8 +167,12 @@ class ItemBatch(TypedDict):
 
 
 class PairBatch(TypedDict):
-    """A training batch: ``voice`` (B, ...), ``face`` (B, ...), ``identity`` (B,) int64 class index."""
+    """A training batch: ``voice`` (B, ...), ``face`` (B, ...), ``identity`` (B,) int64 class index.
+
+    ``clip`` (B,) int64 is the row of the training set that the voice (and the identity) is of.
+    """
 
     voice: object
     face: object
     identity: object
+    clip: object

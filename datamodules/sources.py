@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from datamodules.media import read_audio, read_image
 from datamodules.schema import DataError
@@ -91,7 +92,11 @@ class MediaSource(ABC):
         """
         wanted = [int(row) for row in rows]
         rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *wanted))
-        return torch.stack([self._load_or_replace(row, rng) for row in wanted])
+        return self.stack([self._load_or_replace(row, rng) for row in wanted])
+
+    def stack(self, inputs: list[Tensor]) -> Tensor:
+        """A batch of what :meth:`load` gave."""
+        return torch.stack(inputs)
 
     def _load_or_replace(self, row: int, rng: np.random.Generator | None) -> Tensor:
         if self.bad is None:
@@ -111,12 +116,14 @@ class MediaSource(ABC):
 class VoiceSource(MediaSource):
     """Waveforms (B, samples), or (B, crops, samples) with several crops; NaN after the end of a short recording.
 
-    In training one crop lies anywhere; in evaluation one lies in the centre, several are spread from start to end.
+    In training one crop lies anywhere; in evaluation one lies in the centre, several are spread from start to end, and
+    the whole recording may come last: a batch is then as wide as its longest.
 
     Args:
         paths: recordings.
         samples: length of a crop at 16 kHz.
         crops: of each recording in evaluation.
+        whole: most samples of one more crop in evaluation, the whole recording; 0 = none.
         seed: see :class:`MediaSource`.
         bad: see :class:`MediaSource`.
     """
@@ -128,22 +135,30 @@ class VoiceSource(MediaSource):
         paths: NDArray[np.str_],
         samples: int,
         crops: int = 1,
+        whole: int = 0,
         seed: int | None = None,
         bad: BadSamples | None = None,
     ) -> None:
         super().__init__(paths, seed, bad)
-        self.samples, self.crops = samples, crops
+        self.samples, self.crops, self.whole = samples, crops, whole
 
     def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
         if rng is not None:
             positions = [rng.random()]
         else:
             positions = np.linspace(0, 1, self.crops).tolist() if self.crops > 1 else [0.5]
-        audio = read_audio(str(self.paths[row]), self.samples, positions)
-        padded = torch.full((len(audio), self.samples), float("nan"))
+        path = str(self.paths[row])
+        audio = read_audio(path, self.samples, positions)
+        if rng is None and self.whole:
+            audio += read_audio(path, self.whole, [0.5])
+        padded = torch.full((len(audio), max(self.samples, *map(len, audio))), float("nan"))
         for crop, samples in zip(padded, audio, strict=True):
             crop[: len(samples)] = torch.from_numpy(samples)
         return padded if len(padded) > 1 else padded[0]
+
+    def stack(self, inputs: list[Tensor]) -> Tensor:
+        widest = max(x.shape[-1] for x in inputs)
+        return torch.stack([pad(x, (0, widest - x.shape[-1]), value=float("nan")) for x in inputs])
 
 
 class FaceSource(MediaSource):

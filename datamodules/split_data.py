@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import cast
 
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from datamodules.balance import draw_equal
 from datamodules.base import ItemSource, Sampling, TrainingSet, VoiceFaceDataModule
-from datamodules.cells import CellSpec, Condition, ItemTable, all_pairs, check_heard, evaluation_set
+from datamodules.cells import CellSpec, Condition, ItemTable, all_pairs, check_both_classes, check_heard, evaluation_set
 from datamodules.files import nearest
+from datamodules.leaks import check_seen, check_unseen, check_weights
 from datamodules.make_trials import make_trials
 from datamodules.people import draw_balanced, read_genders, read_identities
-from datamodules.schema import DataError, EvaluationSet, Items, Stage, Trials
+from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
+from datamodules.schema import DataError, EvaluationSet, Items, RankingList, Stage, Trials
 from datamodules.trials import read_trials
 
 Rows = NDArray[np.int64]
@@ -50,6 +54,7 @@ class SplitDataModule(VoiceFaceDataModule):
         steps_per_epoch: see :class:`VoiceFaceDataModule`.
         num_workers: see :class:`VoiceFaceDataModule`.
         seed: see :class:`VoiceFaceDataModule`.
+        equal_clips: languages of an ablation over ``train_languages``: see :func:`draw_equal`; None = all clips.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class SplitDataModule(VoiceFaceDataModule):
         steps_per_epoch: int | None,
         num_workers: int,
         seed: int,
+        equal_clips: list[str] | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed)
         if not train_languages:
@@ -79,6 +85,7 @@ class SplitDataModule(VoiceFaceDataModule):
         self.root, self.genders = root, genders
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
         self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
+        self.equal_clips = equal_clips
         self._evaluations: dict[str, EvaluationSet] = {}
 
     @property
@@ -102,13 +109,20 @@ class SplitDataModule(VoiceFaceDataModule):
         """Reads and checks everything, so that a bad split or list stops a run before it starts."""
         self.training_set()
         if self.test:
-            self.evaluation_set("test")
+            tested = self.evaluation_set("test")
+            if stage != "predict":
+                for cell in tested.cells.values():
+                    check_both_classes(cell)
 
     def training_set(self) -> TrainingSet:
         return self._training
 
     def identity_genders(self) -> dict[str, str]:
         return self._genders
+
+    def refuse_heard(self, languages: Sequence[str]) -> None:
+        if self.test and languages:
+            check_weights(self.evaluation_set("test").cells, languages)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
         kind = "validate" if stage == "validate" else "test"
@@ -145,6 +159,10 @@ class SplitDataModule(VoiceFaceDataModule):
             keep &= np.isin(identity, chosen)
         if self.exclude_identities is not None:
             keep &= ~np.isin(identity, read_identities(self._at(self.exclude_identities), "data.exclude_identities"))
+        if self.equal_clips is not None:
+            check_known(self.equal_clips, np.unique(voices.language[voice]), "equal_clips")
+            spoken = voices.language[voice]
+            keep &= draw_equal(identity, spoken, self.equal_clips, self.train_languages, self.split_seed)
         if not keep.any():
             raise DataError("data: no training clip is left; check train_languages, train_ and exclude_identities")
         return voice[keep], face[keep]
@@ -178,7 +196,10 @@ class SplitDataModule(VoiceFaceDataModule):
         voice, face = self.learnt_rows
         identities, identity = np.unique(faces.items.identity[face], return_inverse=True)
         language = np.asarray(voices.items.language[voice])
-        return TrainingSet(*self.training_sources(), voice, face, identity.astype(np.int64), language, identities)
+        video = np.where(voices.items.video[voice] == faces.items.video[face], voices.items.video[voice], "")
+        return TrainingSet(
+            *self.training_sources(), voice, face, identity.astype(np.int64), language, identities, video
+        )
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
@@ -200,23 +221,30 @@ class SplitDataModule(VoiceFaceDataModule):
     def _test_set(self) -> EvaluationSet:
         if not self.test:
             raise DataError("data.test: names no trial list; give one as test: {heard: trials.csv}")
-        conditions = [self.condition(name, as_spec(spec)) for name, spec in self.test.items()]
-        found = evaluation_set(conditions, self._genders)
-        tested = np.union1d(found.voices.identity, found.faces.identity)
-        for people, role in ((self.training_set().identities, "training"), (self._val_people, "validation")):
-            both = np.intersect1d(tested[tested != ""], people)
-            if len(both):
-                raise DataError(
-                    f"data.test: {len(both)} test people are in {role} too: {', '.join(both[:5])}"
-                    f"{', ...' if len(both) > 5 else ''}; name them in data.exclude_identities"
-                )
+        specs = {name: as_spec(spec) for name, spec in self.test.items()}
+        conditions = {name: self.condition(name, spec) for name, spec in specs.items()}
+        found = evaluation_set(list(conditions.values()), self._genders)
+        learnt = {"training": self.training_set().identities, "validation": self._val_people}
+        for name, condition in conditions.items():
+            if specs[name].seen:
+                check_seen(condition, self.tables, self.learnt_rows)
+            else:
+                check_unseen(condition, learnt)
         for cell in found.cells.values():
             check_heard(cell, found.voices, self.train_languages)
         return found
 
-    def condition(self, name: str, spec: CellSpec) -> Condition:
+    def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
         """A test condition over :attr:`tables`."""
-        return Condition(name, self.cell_trials(name, spec), *self.tables, spec.language)
+        return self.condition_over(name, spec, self.tables)
+
+    def condition_over(
+        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable], own: tuple[bool, bool] = (False, False)
+    ) -> Condition | RankingCondition:
+        """A test condition over the items of some tables; ``own`` tells whether only this condition has them."""
+        if spec.task == "verification":
+            return Condition(name, self.cell_trials(name, spec, tables), *tables, spec.language, own)
+        return RankingCondition(name, self.ranking_list(name, spec, tables), *tables, spec.language, own)
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
         """The trials of a test condition, read, or made of all pairs of some people in ``tables`` (None = its own).
@@ -224,17 +252,42 @@ class SplitDataModule(VoiceFaceDataModule):
         Raises:
             DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
         """
-        if (spec.trials is None) == (spec.identities is None):
-            raise DataError(f"data.test.{name}: give either trials or identities")
-        if spec.trials is not None:
+        if spec.trials is not None and spec.identities is None:
             return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
+        voices, faces, people = self._items_of(name, spec, tables or self.tables)
+        return all_pairs(name, voices, faces, people, spec.same_gender, spec.cross_video)
+
+    def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
+        """The list of a matching or retrieval, read, or made of the items of some people in ``tables``.
+
+        Raises:
+            DataError: see :mod:`datamodules.rankings`.
+        """
+        if spec.trials is not None and spec.identities is None:
+            read = read_matching if spec.task == "matching" else read_retrieval
+            return read(self._at(spec.trials), spec.probe)
+        voices, faces, people = self._items_of(name, spec, tables)
+        voices, faces = (_of(items, np.array(people), None) for items in (voices, faces))
+        if spec.task == "retrieval":
+            return make_retrieval(voices, faces, spec.probe)
+        options = (spec.candidates, spec.probes, spec.seed, spec.same_gender, spec.cross_video)
+        return make_matching(voices, faces, spec.probe, *options)
+
+    def _items_of(
+        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]
+    ) -> tuple[Items, Items, list[str]]:
+        """Items in the language of a condition, with all genders that are known, and the people it names."""
+        if spec.trials is not None or spec.identities is None:
+            raise DataError(f"data.test.{name}: give either trials or identities")
         people = read_identities(self._at(cast("list[str] | str", spec.identities)), f"data.test.{name}.identities")
-        items = [table.items for table in tables or self.tables]
+        items = [table.items for table in tables]
+        check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
         if spec.language:
-            check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
             items = [_of(part, np.array(people), [spec.language, ""]) for part in items]  # "": a file that does not say
             people = np.intersect1d(items[0].identity, items[1].identity).tolist()
-        return all_pairs(name, items[0], items[1], people)
+        known = {identity: gender for identity, gender in self._genders.items() if identity in set(people)}
+        items = [replace(part, gender=np.array([known.get(i, "") for i in part.identity.tolist()])) for part in items]
+        return items[0], items[1], people
 
     def _at(self, path: str | list[str]) -> str:
         """A path below ``root``; lists of names stay as they are."""
@@ -254,8 +307,10 @@ def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None
             raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")
 
 
-def _of(items: Items, people: NDArray[np.str_], languages: list[str]) -> Items:
-    """The items of some people in some languages."""
-    mask = np.isin(items.identity, people) & np.isin(items.language, languages)
+def _of(items: Items, people: NDArray[np.str_], languages: list[str] | None) -> Items:
+    """The items of some people in some languages, None = any."""
+    mask = np.isin(items.identity, people)
+    if languages is not None:
+        mask &= np.isin(items.language, languages)
     return Items(*(np.asarray(getattr(items, name)[mask])
                    for name in ("ids", "identity", "language", "gender", "video")))  # fmt: skip

@@ -97,12 +97,15 @@ def resolve(
         DataError: an item is unknown (names the line and the nearest id), or two files of the list, alike but for their
             folder, would be one item.
     """
-    return _resolve(trials, trials.voices, voices, "voice"), _resolve(trials, trials.faces, faces, "face")
+    sides = (trials.voices, voices, "voice"), (trials.faces, faces, "face")
+    voice_rows, face_rows = (resolve_column(trials.source, *side) for side in sides)
+    return voice_rows, face_rows
 
 
-def _resolve(
-    trials: Trials, references: NDArray[np.str_], ids: Sequence[str] | NDArray[np.str_], column: str
+def resolve_column(
+    source: str, references: NDArray[np.str_], ids: Sequence[str] | NDArray[np.str_], column: str
 ) -> NDArray[np.int64]:
+    """:func:`resolve` for one column (n,) of the list ``source``: (n,) rows of ``ids``."""
     codes, unique = pd.factorize(references.astype(object))
     index = pd.Index(np.asarray(ids).astype(object))
     rows = index.get_indexer(unique)
@@ -115,17 +118,17 @@ def _resolve(
         if lost.size:
             first = int(np.flatnonzero(codes == lost[0])[0])
             hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; look at the ids of the pack"
-            where = _where(trials.source, first)
+            where = _where(source, first)
             raise DataError(f"{where}, column {column}: unknown item {unique[lost[0]]}{hint}")
         depth[missing] += 1
         still = rows[missing] < 0
         names[missing[still]] = np.array(shorter, dtype=object)[still]
-    _refuse_merged(trials, unique, rows, depth, column)
+    _refuse_merged(source, unique, rows, depth, column)
     return rows[codes].astype(np.int64)
 
 
 def _refuse_merged(
-    trials: Trials, unique: NDArray[np.object_], rows: NDArray[np.int64], depth: NDArray[np.int64], column: str
+    source: str, unique: NDArray[np.object_], rows: NDArray[np.int64], depth: NDArray[np.int64], column: str
 ) -> None:
     """Leading folders were dropped (depth > 1): two references must not have become one item by it."""
     dropped = np.flatnonzero(depth > 1)
@@ -135,7 +138,7 @@ def _refuse_merged(
     for i in np.r_[np.flatnonzero(depth <= 1), dropped]:
         other = by_row.setdefault(int(rows[i]), str(unique[i]))
         if depth[i] > 1 and stem(other) != stem(unique[i]):
-            raise DataError(f"trial list {trials.source}, column {column}: {other} and {unique[i]} would be one item")
+            raise DataError(f"trial list {source}, column {column}: {other} and {unique[i]} would be one item")
 
 
 def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:

@@ -117,6 +117,22 @@ def test_several_training_languages_validate_apart(root: Path) -> None:
     assert list(validation.cells) == ["Alpha/heard", "Beta/heard"]
 
 
+def test_training_languages_are_compared_on_equal_people_and_clips(root: Path) -> None:
+    languages = ["Alpha", "Beta"]
+    drawn = {}
+    for chosen in (["Alpha"], ["Beta"], languages):
+        options = {"train_languages": chosen, "equal_clips": languages, "val_identities": 0, "test": None}
+        train = module(root, **options).training_set()
+        again = module(root, **options).training_set()
+        assert set(train.language) == set(chosen)
+        np.testing.assert_array_equal(train.voice_rows, again.voice_rows)
+        drawn[tuple(chosen)] = train.identities[train.identity], train.language
+    counts = [dict(zip(*np.unique(people, return_counts=True), strict=True)) for people, _ in drawn.values()]
+    assert counts[0] == counts[1] == counts[2]
+    _, shares = np.unique(drawn[("Alpha", "Beta")][1], return_counts=True)
+    assert abs(shares[0] - shares[1]) <= len(counts[0])
+
+
 def test_all_pairs_of_some_people(root: Path) -> None:
     data = module(root, test={"pairs": CellSpec(identities=TESTED)})
     cell = data.evaluation_set("test").cells["pairs"]
@@ -148,7 +164,7 @@ def test_all_pairs_of_some_people(root: Path) -> None:
         ({"test": {"heard": "Alpa.csv"}}, r"no such file; did you mean Alpha\.csv\?"),
         ({"test": {"heard": CellSpec()}}, "give either trials or identities"),
         ({"test": {"heard": CellSpec("Alpha.csv", identities=["id0005"])}}, "give either trials or identities"),
-        ({"test": {"heard": CellSpec(identities=["id0006"])}}, "id0006 has no items; did you mean id000"),
+        ({"test": {"heard": CellSpec(identities=["id0006"])}}, "id0006 is unknown; did you mean id000"),
         ({"test": {"heard": CellSpec("Alpha.csv", voices=["face.npz"])}}, r"widths are \(7, 7\), .* training \(5, 7\)"),
         ({"train_languages": ["Alfa"]}, r"data\.train_languages: Alfa is unknown; did you mean Alpha\?"),
         ({"train_languages": []}, "is empty"),
@@ -293,7 +309,9 @@ def test_sampling_by_name(root: Path, sampling: Any, kind: type) -> None:
 
 
 def test_unknown_sampling_is_named(root: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, once"):
+    with pytest.raises(
+        DataError, match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, partners, once"
+    ):
         module(root, sampling="shuffel").train_dataloader()
 
 

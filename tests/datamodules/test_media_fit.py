@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.media_data import MediaOptions
+from lightning_modules.averaging import AveragedWeights
 from lightning_modules.frontend import FrontEnd
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.optim import LayerwiseAdamW, WarmupCosine
@@ -79,14 +80,14 @@ def test_ema_checkpoint_resume_and_frozen_parts(tree: Path, tmp_path: Path) -> N
     scc, media = model(12, **frozen), data(tree, 6)
     before = {name: p.detach().clone() for name, p in scc.network.named_parameters()}
     keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
-    run = trainer(tmp_path, 1, callbacks=[EMAWeightAveraging(decay=0.5), keep])
+    run = trainer(tmp_path, 1, callbacks=[AveragedWeights(decay=0.5), keep])
     run.fit(scc, datamodule=media)
     for name, parameter in scc.network.named_parameters():
         assert torch.equal(parameter, before[name]) == name.startswith(("blocks_a.0.", "blocks_v.0.")), name
     path = tmp_path / "step=3.ckpt"
     saved = torch.load(path, weights_only=True)
     assert any(not torch.equal(value, saved["current_model_state"][key]) for key, value in saved["state_dict"].items())
-    resumed = trainer(tmp_path, 2, callbacks=[EMAWeightAveraging(decay=0.5)], enable_checkpointing=False)
+    resumed = trainer(tmp_path, 2, callbacks=[AveragedWeights(decay=0.5)], enable_checkpointing=False)
     resumed.fit(model(12, **frozen), datamodule=data(tree, 6), ckpt_path=path, weights_only=True)
     assert resumed.global_step == 12  # the rest of the first epoch and the second
     # and the fitted network is where the next fit may start

@@ -224,6 +224,19 @@ def test_several_crops_are_spread_from_start_to_end(voices: np.ndarray) -> None:
         assert np.array_equal(crop, whole[start : start + 8000])
 
 
+def test_the_whole_recording_is_one_more_crop(tmp_path: Path) -> None:
+    long, short = noise(5000), noise(700)
+    names = [write(tmp_path / f"{i}.wav", audio, subtype="FLOAT") for i, audio in enumerate((long, short))]
+    paths = np.array([str(name) for name in names])
+    batch = VoiceSource(paths, 1000, crops=2, whole=4000).read([0, 1])
+    assert batch.shape == (2, 3, 4000)
+    crops = [long[:1000], long[4000:], long[500:4500], short, short, short]  # 4000 samples at most, from the centre
+    for row, audio in zip(batch.flatten(0, 1), crops, strict=True):
+        assert np.array_equal(row[: len(audio)], audio)
+        assert row[len(audio) :].isnan().all()
+    assert VoiceSource(paths, 1000, crops=2, whole=4000, seed=0).read([0, 1]).shape == (2, 1000)  # training: one crop
+
+
 def test_augmentation_depends_on_seed_and_rows_only(voices: np.ndarray, faces: np.ndarray) -> None:
     transform = augmenting_transform(24)
     for make in (lambda s: VoiceSource(voices, 2000, seed=s), lambda s: FaceSource(faces, transform, seed=s)):

@@ -1,0 +1,202 @@
+"""Tests that rank candidates for a probe: 1:N matching and retrieval. Lists read, made, and resolved to items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.files import blank_separated_rows, read_text
+from datamodules.references import unsafe
+from datamodules.schema import DataError, Items, Modality, Ranking, RankingList
+from datamodules.trials import resolve_column
+
+if TYPE_CHECKING:
+    from datamodules.cells import ItemTable
+
+Rows = NDArray[np.int64]
+
+
+def read_matching(path: str | Path, probe: Modality) -> RankingList:
+    """A list ``<probe> <right one> <wrong one> ...``: separated by blanks, no header, N candidates in every line.
+
+    Raises:
+        DataError: unreadable, empty, lines of another width, fewer than two candidates, or an unsafe path.
+    """
+    rows, lines = _rows(path, "matching list")
+    width = len(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width or width < 3:
+            wanted = width if width >= 3 else "'<probe> <right one> <wrong one> ...'"
+            raise DataError(f"matching list {path}, line {line}: {len(row)} columns, expected {wanted}")
+    table = np.array(rows, dtype=np.str_)
+    return RankingList(probe, table[:, 0], table[:, 1:], f"matching list {path}")
+
+
+def read_retrieval(path: str | Path, probe: Modality) -> RankingList:
+    """Two lines of files separated by blanks: the queries, then the gallery.
+
+    Raises:
+        DataError: unreadable, another number of lines, or an unsafe path.
+    """
+    rows, _ = _rows(path, "retrieval list")
+    if len(rows) != 2:
+        raise DataError(f"retrieval list {path}: {len(rows)} lines; expected two, the queries and the gallery")
+    queries, gallery = (np.array(row, dtype=np.str_) for row in rows)
+    return RankingList(probe, queries, gallery, f"retrieval list {path}")
+
+
+def make_matching(
+    voices: Items,
+    faces: Items,
+    probe: Modality,
+    candidates: int = 2,
+    probes: int = 10_000,
+    seed: int = 0,
+    same_gender: bool = False,
+    cross_video: bool = False,
+) -> RankingList:
+    """Draws 1:N matching: a probe, a candidate of the same person, and one of each of N - 1 other people.
+
+    People take turns as the probe; their clips, and who stands against them, are drawn uniformly.
+
+    Args:
+        voices: with identities.
+        faces: with identities.
+        probe: modality of the probes.
+        candidates: N.
+        probes: how many.
+        seed: the same seed gives the same list.
+        same_gender: all candidates are of the probe's gender, so that gender does not help.
+        cross_video: the right candidate is from another video than the probe; who has one video is nobody's probe.
+
+    Raises:
+        DataError: N < 2, no probe, too few people, or no genders or videos where they are needed.
+    """
+    if candidates < 2 or probes < 1:
+        raise DataError(f"1:{candidates} matching of {probes} probes: needs 2 candidates and 1 probe at least")
+    own, other = (voices, faces) if probe == "voice" else (faces, voices)
+    people = np.intersect1d(own.identity, other.identity)
+    people = people[people != ""]
+    rivals = _rivals(people, other, candidates, same_gender)
+    possible = [_positives(own, other, person, cross_video) for person in people]
+    turns = np.flatnonzero([len(probe_rows) > 0 for probe_rows, _ in possible])
+    if not len(turns):
+        raise DataError("matching: nobody has a voice and a face" + " from different videos" * cross_video)
+    clips = [np.flatnonzero(other.identity == person) for person in people]
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(turns) for _ in range(-(-probes // len(turns)))])[:probes]
+    rows = np.empty((probes, 1 + candidates), dtype=np.int64)
+    for i, person in enumerate(order):
+        probe_rows, right_rows = possible[person]
+        pick = rng.integers(len(probe_rows))
+        against = rng.choice(rivals[person], candidates - 1, replace=False)
+        rows[i, 0] = probe_rows[pick]
+        for place, choice in enumerate([right_rows[pick], *(clips[rival] for rival in against)], 1):
+            rows[i, place] = choice[rng.integers(len(choice))]
+    source = f"1:{candidates} matching from a {probe}, made with seed {seed}"
+    return RankingList(probe, np.asarray(own.ids)[rows[:, 0]], np.asarray(other.ids)[rows[:, 1:]], source)
+
+
+def _rivals(people: NDArray[np.str_], items: Items, candidates: int, same_gender: bool) -> list[Rows]:
+    """Places in ``people`` of those who may stand against each of them."""
+    gender = np.full(len(people), "")
+    if same_gender:
+        gender = np.array([items.gender[items.identity == person][0] for person in people])
+        if (gender == "").any():
+            raise DataError(f"matching within a gender: that of {people[gender == ''][0]} is unknown; set data.genders")
+    rivals = [np.flatnonzero((gender == gender[i]) & (people != person)) for i, person in enumerate(people)]
+    for person, others in zip(people, rivals, strict=True):
+        if len(others) < candidates - 1:
+            whom = " of the same gender" if same_gender else ""
+            raise DataError(f"1:{candidates} matching: {len(others)} other people{whom} stand against {person}")
+    if not len(people):
+        raise DataError(f"1:{candidates} matching: nobody has both voices and faces")
+    return rivals
+
+
+def _positives(own: Items, other: Items, person: str, cross_video: bool) -> tuple[Rows, list[Rows]]:
+    """Rows of a person's possible probes, and for each the rows of what may be its right candidate."""
+    probes, right = np.flatnonzero(own.identity == person), np.flatnonzero(other.identity == person)
+    if not cross_video:
+        return probes, [right] * len(probes)
+    matches = [right[(other.video[right] != own.video[row]) & (other.video[right] != "")] for row in probes]
+    kept = [i for i, match in enumerate(matches) if len(match) and own.video[probes[i]] != ""]
+    return probes[kept], [matches[i] for i in kept]
+
+
+def make_retrieval(voices: Items, faces: Items, probe: Modality) -> RankingList:
+    """Every item of one modality looks for its person among all items of the other, over people who have both.
+
+    Raises:
+        DataError: fewer than two such people.
+    """
+    own, other = (voices, faces) if probe == "voice" else (faces, voices)
+    people = np.intersect1d(own.identity, other.identity)
+    people = people[people != ""]
+    if len(people) < 2:
+        raise DataError(f"retrieval needs two people with voices and faces; there are {len(people)}")
+    queries, gallery = (np.asarray(items.ids)[np.isin(items.identity, people)] for items in (own, other))
+    return RankingList(probe, queries, gallery, f"retrieval from a {probe} over {len(people)} people")
+
+
+@dataclass(frozen=True, eq=False)
+class RankingCondition:
+    """A ranking list and the tables its items are in; ``own`` tells whether they are its own (voices, faces).
+
+    Raises:
+        DataError: an unknown item, an unknown person, or a matching list whose first candidate is not the right one.
+    """
+
+    name: str
+    ranking: RankingList
+    voices: ItemTable
+    faces: ItemTable
+    language: str = ""
+    own: tuple[bool, bool] = (False, False)
+    rows: tuple[Rows, Rows] = field(init=False)
+    """Of the voices and of the faces, those of candidates one probe after the other."""
+
+    def __post_init__(self) -> None:
+        ranking = self.ranking
+        table, other = (self.voices, self.faces) if ranking.probe == "voice" else (self.faces, self.voices)
+        probes = resolve_column(ranking.source, ranking.probes, table.items.ids, "probe")
+        flat = resolve_column(ranking.source, ranking.candidates.ravel(), other.items.ids, "candidate")
+        object.__setattr__(self, "rows", (probes, flat) if ranking.probe == "voice" else (flat, probes))
+        self._check(np.asarray(table.items.identity[probes]), np.asarray(other.items.identity[flat]))
+
+    def _check(self, person: NDArray[np.str_], candidate: NDArray[np.str_]) -> None:
+        """Who is who comes from the items, never from the order of a list: the two must agree."""
+        source = self.ranking.source
+        for who, names in ((person, self.ranking.probes), (candidate, self.ranking.candidates.ravel())):
+            if (who == "").any():
+                raise DataError(f"{source}: whose {names[who == ''][0]} is, is unknown; give its pack an identity")
+        if self.ranking.candidates.ndim == 2:
+            same = candidate.reshape(len(person), -1) == person[:, None]
+            wrong = np.flatnonzero(~same[:, 0] | same[:, 1:].any(axis=1))
+            if wrong.size:
+                raise DataError(
+                    f"{source}, probe {wrong[0] + 1} ({self.ranking.probes[wrong[0]]}): the first candidate, and only "
+                    "it, must be of the probe's person"
+                )
+        elif lost := sorted(set(person) - set(candidate)):
+            raise DataError(f"{source}: {len(lost)} people are sought who are not in the gallery, first {lost[0]}")
+
+    def resolved(self, voice: Rows, face: Rows) -> Ranking:
+        """The ranking over rows of unique items, given in the order of :attr:`rows`."""
+        probe, flat = (voice, face) if self.ranking.probe == "voice" else (face, voice)
+        return Ranking(self.name, self.ranking.probe, probe, flat.reshape(self.ranking.candidates.shape))
+
+
+def _rows(path: str | Path, what: str) -> tuple[list[list[str]], list[int]]:
+    rows, lines = blank_separated_rows(read_text(path, what))
+    if not rows:
+        raise DataError(f"{what} {path}: is empty")
+    for row, line in zip(rows, lines, strict=True):
+        for reference in row:
+            if why := unsafe(reference):
+                raise DataError(f"{what} {path}, line {line}: {reference} {why}")
+    return rows, lines

@@ -1,0 +1,243 @@
+"""VoxCeleb1: embeddings or media, an identity split, and its public verification, matching and retrieval lists."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.base import Sampling
+from datamodules.cells import CellSpec, ItemTable
+from datamodules.feature_data import FeatureDataModule
+from datamodules.features import FeatureTable
+from datamodules.manifest import VAL_IDENTITIES, ManifestDataModule
+from datamodules.media_data import MediaOptions, MediaTable
+from datamodules.packs import Pack
+from datamodules.pairing import pairs_by_video
+from datamodules.schema import DataError, Items, Modality, RankingList, Trials
+from datamodules.split_data import SplitDataModule, as_spec, check_known
+from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
+from datamodules.voxceleb_people import People, Split, read_people, read_split
+
+LANGUAGE = "English"  # of most of VoxCeleb1, which does not say what is spoken
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """Who is learnt from and what is tested.
+
+    Attributes:
+        people: everybody.
+        train: ids of the training people, those of validation among them; None = all there are.
+        val: ids of the validation people, or how many are drawn.
+        excluded: ids of people left out of both; None = nobody.
+        tests: test conditions by name.
+    """
+
+    people: People
+    train: list[str] | None
+    val: list[str] | int
+    excluded: list[str] | None
+    tests: dict[str, str | CellSpec]
+
+
+def read_protocol(
+    lists: str, split: Split | None, test: dict[str, str | CellSpec] | None, exclude_nationalities: list[str] | None
+) -> Protocol:
+    """The protocol of a split; None = no split, no public tests: all people are learnt from (pre-training).
+
+    Raises:
+        DataError: see :func:`read_people` and :func:`read_split`; a nationality that nobody has.
+    """
+    folder = os.path.expanduser(lists)
+    people = read_people(os.path.join(folder, "vox1_meta.csv"))
+    check_known(exclude_nationalities or [], np.unique(list(people.nations.values())), "exclude_nationalities")
+    excluded = {person for person, nation in people.nations.items() if nation in (exclude_nationalities or [])}
+    if split is None:
+        return Protocol(people, None, VAL_IDENTITIES, sorted(excluded) or None, test or {})
+    roles = read_split(folder, split, people)
+    train, val = ([person for person in roles[role] if person not in excluded] for role in ("train", "val"))
+    tests: dict[str, str | CellSpec] = {**public_tests(split, roles["test"])} if test is None else test
+    return Protocol(people, train + val, val, sorted(excluded) or None, tests)
+
+
+def named_items(items: Items, people: People, source: str) -> Items:
+    """Items under the ids of :meth:`People.items`, which say identity and video; genders from ``vox1_meta.csv``.
+
+    Raises:
+        DataError: an unknown person, or two items that become one.
+    """
+    ids = people.items(np.asarray(items.ids), source)
+    unique, first = np.unique(ids, return_index=True)
+    if len(unique) < len(ids):
+        again = np.setdiff1d(np.arange(len(ids)), first)[0]
+        raise DataError(f"{source}: {items.ids[again]} and another item are both {ids[again]}")
+    parts = [item.split("/") for item in ids.tolist()]
+    identity = np.array([part[0] for part in parts])
+    video = np.array([part[1] if len(part) > 2 else "" for part in parts], dtype=np.str_)
+    language = np.where(np.asarray(items.language) == "", LANGUAGE, items.language)
+    return Items(ids, identity, language, np.array([people.genders[person] for person in identity.tolist()]), video)
+
+
+class _VoxCelebProtocol(SplitDataModule):
+    """Tests from the public lists, and training without the videos that tests of seen people are on."""
+
+    lists: str
+    protocol: Protocol
+
+    def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
+        if spec.trials is None or spec.identities is not None:
+            return super().cell_trials(name, spec, tables)
+        return read_verification(os.path.join(self.lists, spec.trials), self.protocol.people)
+
+    def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
+        if spec.trials is None or spec.identities is not None:
+            return super().ranking_list(name, spec, tables)
+        return read_ranking(os.path.join(self.lists, spec.trials), spec, self.protocol.people)
+
+    def without_tested_videos(self, voice: Rows, face: Rows) -> tuple[Rows, Rows]:
+        """Clips less those of a video that a verification list of seen people uses."""
+        tested: set[str] = set()
+        for name, spec in ((name, as_spec(spec)) for name, spec in self.test.items()):
+            if spec.seen and spec.task == "verification" and spec.trials is not None:
+                trials = self.cell_trials(name, spec)
+                tested |= {item.rpartition("/")[0] for column in (trials.voices, trials.faces) for item in set(column)}
+        keep = np.ones(len(voice), dtype=bool)
+        for table, rows in zip(self.tables, (voice, face), strict=True):
+            folders = np.array([item.rpartition("/")[0] in tested for item in table.items.ids.tolist()])
+            keep &= ~folders[rows]
+        return voice[keep], face[keep]
+
+
+class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
+    """VoxCeleb1 as embeddings.
+
+    Packs name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, of the frontal
+    set, ``A.R._Rahman/00000550``; folders before the person do not matter. Test people never train; training and
+    validation people are those of the split.
+
+    Args:
+        voices: see :class:`FeatureDataModule`.
+        faces: see :class:`FeatureDataModule`.
+        lists: folder of ``vox1_meta.csv``, ``pins_splits``, ``wen`` and ``cmpc``.
+        split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = everybody is learnt from, nothing is tested.
+        test: test conditions by name, their lists below ``lists``; None = the public ones of the split.
+        exclude_nationalities: people of these countries are not learnt from.
+        root: folder that the packs are relative to.
+        val_identities: see :class:`SplitDataModule`; None = those of the split.
+        val_trials: see :class:`SplitDataModule`.
+        split_seed: see :class:`SplitDataModule`.
+        normalise: see :class:`FeatureDataModule`.
+        batch_size: pairs per optimiser step, over all ranks.
+        eval_batch_size: items per embedding batch on each rank.
+        sampling: see :class:`VoiceFaceDataModule`.
+        steps_per_epoch: see :class:`VoiceFaceDataModule`.
+        num_workers: loader processes; 0 is fastest here.
+        seed: of the training order.
+    """
+
+    def __init__(
+        self,
+        voices: list[str | Pack],
+        faces: list[str | Pack],
+        lists: str,
+        split: Split | None = "pins",
+        test: dict[str, str | CellSpec] | None = None,
+        exclude_nationalities: list[str] | None = None,
+        root: str = "",
+        val_identities: int | list[str] | str | None = None,
+        val_trials: int = 10_000,
+        split_seed: int = 0,
+        normalise: bool = True,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+        sampling: Sampling | None = None,
+        steps_per_epoch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
+        super().__init__(
+            voices, faces, [LANGUAGE], self.protocol.tests, root, None, self.protocol.train, self.protocol.excluded,
+            self.protocol.val if val_identities is None else val_identities, None, val_trials, split_seed, normalise,
+            batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
+        )  # fmt: skip
+
+    def _table(self, packs: list[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
+        table = super()._table(packs, modality, labelled)
+        table.items = named_items(table.items, self.protocol.people, f"data.{modality}s")
+        return table
+
+    def clip_rows(self) -> tuple[Rows, Rows]:
+        voices, faces = (table.items for table in self.tables)
+        if not (faces.video != "").any():  # frontal portraits go with every video
+            voices = replace(voices, video=np.zeros_like(voices.video))
+        return self.without_tested_videos(*pairs_by_video(voices, faces))
+
+
+class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
+    """VoxCeleb1 as waveforms and images, from the manifest that ``prepare`` makes of its folders.
+
+    Args:
+        manifest: the table; its paths name people as :class:`VoxCelebFeatureDataModule` says.
+        lists: see :class:`VoxCelebFeatureDataModule`.
+        split: see :class:`VoxCelebFeatureDataModule`.
+        test: see :class:`VoxCelebFeatureDataModule`.
+        exclude_nationalities: see :class:`VoxCelebFeatureDataModule`.
+        root: folder that the files are relative to; None = the folder of the manifest.
+        val_identities: see :class:`SplitDataModule`; None = those of the split.
+        val_trials: see :class:`SplitDataModule`.
+        split_seed: see :class:`SplitDataModule`.
+        media: how files are read; None = the defaults of :class:`MediaOptions`.
+        batch_size: pairs per optimiser step, over all ranks.
+        eval_batch_size: items per embedding batch on each rank.
+        sampling: see :class:`VoiceFaceDataModule`.
+        steps_per_epoch: see :class:`VoiceFaceDataModule`.
+        num_workers: loader processes of each rank.
+        seed: of the training order and augmentation.
+    """
+
+    def __init__(
+        self,
+        manifest: str,
+        lists: str,
+        split: Split | None = "pins",
+        test: dict[str, str | CellSpec] | None = None,
+        exclude_nationalities: list[str] | None = None,
+        root: str | None = None,
+        val_identities: int | list[str] | str | None = None,
+        val_trials: int = 10_000,
+        split_seed: int = 0,
+        media: MediaOptions | None = None,
+        batch_size: int = 256,
+        eval_batch_size: int = 64,
+        sampling: Sampling | None = None,
+        steps_per_epoch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
+        super().__init__(
+            manifest, [LANGUAGE], self.protocol.tests, root, None, None, self.protocol.train, self.protocol.excluded,
+            self.protocol.val if val_identities is None else val_identities, None, val_trials, split_seed, media,
+            batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
+        )  # fmt: skip
+
+    @cached_property
+    def _named(self) -> tuple[MediaTable, MediaTable]:
+        voices, faces = (
+            replace(table, items=named_items(table.items, self.protocol.people, f"manifest {self.manifest}"))
+            for table in super().tables
+        )
+        return voices, faces
+
+    @property
+    def tables(self) -> tuple[MediaTable, MediaTable]:
+        return self._named
+
+    def clip_rows(self) -> tuple[Rows, Rows]:
+        return self.without_tested_videos(*super().clip_rows())

@@ -1,0 +1,140 @@
+"""The public test lists of VoxCeleb1, in the layouts of CMPC and of Wen et al."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datamodules.cells import CellSpec
+from datamodules.files import blank_separated_rows, read_text
+from datamodules.rankings import read_matching, read_retrieval
+from datamodules.schema import DataError, Modality, RankingList, Trials
+from datamodules.voxceleb_people import People, Split
+
+_WAYS: dict[str, Modality] = {"v2f": "voice", "f2v": "face"}
+_CMPC_COLUMNS = ("id", "label", "voice-path", "face-path")
+
+
+def public_tests(split: Split, test_people: list[str]) -> dict[str, CellSpec]:
+    """The tests of a split: those with public lists, and 1:10 matching, for which there are none, made by seed.
+
+    Names say the split first: ``pins/unseen/G`` is verification of unseen people with negatives of the same gender
+    (U = unrestricted, N nationality, A age), ``pins/matching/v2f/U`` 1:2 matching. The lists of Wen et al. in the share
+    are those from voice to face; ``wen/retrieval/f2v_swapped`` is that list with queries and gallery swapped, and 1:2
+    matching is made.
+    """
+    tests: dict[str, CellSpec] = {}
+    if split == "pins":
+        for heard, known in (("unseen", "unseenunheard"), ("seen", "seenheard")):
+            for stratum in ("U", "G", "N", "A", "GNA"):
+                kind = "random" if stratum == "U" else stratum
+                path = f"cmpc/veriflist/veriflist_test_{kind}_{known}.txt"
+                tests[f"pins/{heard}/{stratum}"] = CellSpec(trials=path, seen=heard == "seen")
+        for way, probe in _WAYS.items():
+            for stratum in ("U", "G", "N", "GN"):
+                path = f"cmpc/matching/matching_{way}_{stratum}.csv"
+                tests[f"pins/matching/{way}/{stratum}"] = CellSpec(trials=path, task="matching", probe=probe)
+            tests[f"pins/retrieval/{way}"] = CellSpec(trials="cmpc/retrieval", task="retrieval", probe=probe)
+    else:
+        tests["wen/unseen/v2f"] = CellSpec(trials="wen/verify_v2f_test.txt")
+        for name, probe in (("v2f", "voice"), ("f2v_swapped", "face")):
+            path = "wen/reterival_v2f_test.txt"
+            tests[f"wen/retrieval/{name}"] = CellSpec(trials=path, task="retrieval", probe=probe)
+    for way, probe in _WAYS.items():
+        for candidates in (2, 10) if split == "wen" else (10,):
+            made = CellSpec(identities=test_people, task="matching", probe=probe, candidates=candidates)
+            tests[f"{split}/made/{way}/1of{candidates}_U"] = made
+            tests[f"{split}/made/{way}/1of{candidates}_G"] = replace(made, same_gender=True)
+    return tests
+
+
+def read_verification(path: str | Path, people: People) -> Trials:
+    """A verification list, its files as item ids.
+
+    Either CMPC's CSV, ``id,voice-speaker-id,face-speaker-id,label,voice-path,face-path``, or Wen's ``<voice> <face>``.
+    Labels are identities compared, and those of the CSV must agree. Rows are never counted on to alternate: in two
+    lists they do not.
+
+    Raises:
+        DataError: unreadable, a line or column missing, an unknown person, or a label that contradicts the paths.
+    """
+    where = f"verification list {path}"
+    text = read_text(path, "verification list")
+    given: NDArray[np.str_] | None = None
+    if "," in text.partition("\n")[0]:
+        table = _cmpc_table(path, text)
+        keys = table["id"].to_numpy(dtype=np.str_)
+        if len(set(keys.tolist())) < len(keys):
+            raise DataError(f"{where}: an id occurs twice")
+        given = table["label"].to_numpy(dtype=np.str_)
+        pairs = table[["voice-path", "face-path"]].to_numpy(dtype=np.str_)
+    else:
+        rows, lines = blank_separated_rows(text)
+        for row, line in zip(rows, lines, strict=True):
+            if len(row) != 2:
+                raise DataError(f"{where}, line {line}: {len(row)} columns; expected '<voice> <face>'")
+        if not rows:
+            raise DataError(f"{where}: is empty")
+        pairs = np.array(rows, dtype=np.str_)
+        keys = np.array([str(line) for line in lines], dtype=np.str_)
+    voices, faces = (people.items(column, where) for column in pairs.T)
+    labels = (_person(voices) == _person(faces)).astype(np.int8)
+    if given is not None:
+        wrong = np.flatnonzero(given != labels.astype(np.str_))
+        if wrong.size:
+            i = wrong[0]
+            raise DataError(f"{where}, id {keys[i]}: label {given[i]}, but the paths are {voices[i]} and {faces[i]}")
+    return Trials(keys, voices, faces, labels, where)
+
+
+def read_ranking(path: str | Path, spec: CellSpec, people: People) -> RankingList:
+    """A matching list; or a retrieval: CMPC's folder of ``wav_20k.csv`` and ``jpg_20k.csv``, or Wen's two lines.
+
+    Wen's lines are voices, then faces; with faces as probes they change places.
+
+    Raises:
+        DataError: see :func:`read_matching` and :func:`read_retrieval`; an unknown person.
+    """
+    path = Path(path)
+    if spec.task == "matching":
+        found = read_matching(path, spec.probe)
+    elif path.is_dir():
+        sides = {"voice": _cmpc_gallery(path / "wav_20k.csv"), "face": _cmpc_gallery(path / "jpg_20k.csv")}
+        other = "face" if spec.probe == "voice" else "voice"
+        found = RankingList(spec.probe, sides[spec.probe], sides[other], f"retrieval lists {path}")
+    else:
+        found = read_retrieval(path, "voice")
+        if spec.probe == "face":
+            found = RankingList("face", found.candidates, found.probes, found.source)
+    probes = people.items(found.probes, found.source)
+    candidates = people.items(found.candidates.ravel(), found.source).reshape(found.candidates.shape)
+    return RankingList(spec.probe, probes, candidates, found.source)
+
+
+def _cmpc_table(path: str | Path, text: str) -> pd.DataFrame:
+    rows = [line.split(",") for line in text.split("\n") if line]
+    for line, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise DataError(f"verification list {path}, line {line}: {len(row)} columns, but line 1 has {len(rows[0])}")
+    table = pd.DataFrame(rows[1:], columns=rows[0], dtype=str)
+    lacking = [name for name in _CMPC_COLUMNS if name not in table]
+    if lacking or table.empty:
+        raise DataError(f"verification list {path}: no {f'column {lacking[0]}' if lacking else 'trials'}")
+    return table
+
+
+def _cmpc_gallery(path: Path) -> NDArray[np.str_]:
+    """The paths of a table ``VoxCeleb1 ID<TAB>path``."""
+    rows = [line.split("\t") for line in read_text(path, "retrieval list").split("\n") if line.strip()][1:]
+    for line, row in enumerate(rows, 2):
+        if len(row) != 2:
+            raise DataError(f"retrieval list {path}, line {line}: {len(row)} columns, expected 2 with a tab between")
+    return np.array([row[1] for row in rows], dtype=np.str_)
+
+
+def _person(items: NDArray[np.str_]) -> NDArray[np.str_]:
+    return np.array([item.partition("/")[0] for item in items.tolist()], dtype=np.str_)

@@ -1,0 +1,150 @@
+"""Scans a media tree into a manifest: whose each file is, how long, how large, and which cannot be read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datamodules.schema import DataError, Modality
+
+SHOWN = 5
+NOTES = 10  # progress lines where the output is no terminal
+
+
+def main(command: str, argv: list[str]) -> int:
+    """``prepare ROOT [--out FILE] ...``; status 1 when files are broken, 2 after a one-line error."""
+    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of voices and faces")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the manifest; default ROOT/manifest.parquet")
+    text = (
+        "how paths end, e.g. '{identity}/{language}/{video}/{file}'; may be given again, the first that fits counts; "
+        "default: the layouts of MAV-Celeb and VoxCeleb1"
+    )
+    parser.add_argument("--pattern", action="append", default=[], metavar="PATTERN", help=text)
+    text = "vox1_meta.csv: VoxCeleb1 calls voices by id and faces by name"
+    parser.add_argument("--people", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--decode", action="store_true", help="read files whole: finds silence, NaN, damage inside")
+    parser.add_argument("--allow-broken", action="store_true", help="status 0 although files are broken")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    options = parser.parse_args(argv)
+    try:
+        return _prepare(options)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from datamodules.prepare import look_at, manifest_of, remove_parts, write_parquet
+    from datamodules.prepare_paths import COMPRESSED, compile_patterns, describe, list_files
+    from datamodules.voxceleb_people import read_people
+
+    root: Path = options.root
+    out: Path = options.out or root / "manifest.parquet"
+    if options.workers < 1:
+        raise DataError(f"--workers {options.workers}: give 1 or more")
+    people = read_people(options.people) if options.people else None
+    patterns = compile_patterns(options.pattern)
+    found = list(list_files(root))
+    problems = dict(_convert(root, [path for path, _ in found if Path(path).suffix.lower() in COMPRESSED], options))
+    if any(Path(path).suffix.lower() in COMPRESSED for path, _ in found):
+        found = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
+    if not found:
+        raise DataError(f"{root}: holds no voice and no face; wav, flac, ogg, m4a and jpg, png are looked for")
+    files = []
+    for path, modality in found:
+        try:
+            files.append(describe(path, modality, patterns, people))
+        except DataError as error:
+            problems[path] = str(error).removeprefix(f"{path}: ")
+    parts = out.with_name(f".{out.name}.parts")
+    listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
+    with _progress("looking at files", len(files)) as report:
+        probes = look_at(root, listed, parts, options.workers, options.decode, report)
+    problems |= {row.path: row.problem for row in probes.itertuples() if row.problem}
+    sound = (probes["problem"] == "").to_numpy()
+    kept = [file for file, fine in zip(files, sound, strict=True) if fine]
+    for modality in ("voice", "face"):
+        if not any(file.modality == modality for file in kept):
+            raise DataError(f"{root}: no readable {modality} among {len(found)} files{_first(problems)}")
+    table = manifest_of(kept, probes[sound], people.genders if people else {})
+    if table.empty:
+        hint = (
+            "" if people else "; VoxCeleb1 needs --people vox1_meta.csv, for its voices go by id and its faces by name"
+        )
+        raise DataError(f"{root}: no voice and face are of the same person and language{hint}")
+    write_parquet(table, out)
+    _report_broken(out, problems)
+    lone = {m: len({f.path for f in kept if f.modality == m} - set(table[m])) for m in ("voice", "face")}
+    hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
+    print(f"{out}: {len(table)} clips of {table['identity'].nunique()} people, {table['voice'].nunique()} voices "
+          f"({hours:.1f} h), {table['face'].nunique()} faces; left out for want of a counterpart: {lone['voice']} "
+          f"voices, {lone['face']} faces")  # fmt: skip
+    remove_parts(parts)
+    return 1 if problems and not options.allow_broken else 0
+
+
+def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Makes a wav of each m4a; yields those that could not be, and why."""
+    from datamodules.prepare_probe import convert
+
+    if not paths:
+        return
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise DataError(
+            f"{root}: {len(paths)} files such as {paths[0]} must be made wav, and ffmpeg is not on the PATH"
+        )
+    with _progress("converting", len(paths)) as report, ThreadPoolExecutor(options.workers) as pool:
+        for path, problem in zip(paths, pool.map(lambda p: convert(root / p, ffmpeg), paths), strict=True):
+            report(1)
+            if problem:
+                yield path, problem
+
+
+def _report_broken(out: Path, problems: dict[str, str]) -> None:
+    """Names broken files: the first in the terminal, all in a list beside the manifest."""
+    listed = out.with_suffix(".broken.txt")
+    listed.unlink(missing_ok=True)  # of an earlier run
+    if problems:
+        listed.write_text("".join(f"{path}: {why}\n" for path, why in sorted(problems.items())), encoding="utf-8")
+        for path, why in sorted(problems.items())[:SHOWN]:
+            print(f"broken: {path}: {why}", file=sys.stderr)
+        print(f"{len(problems)} broken files are left out, all listed in {listed}", file=sys.stderr)
+
+
+def _first(problems: dict[str, str]) -> str:
+    path = min(problems, default=None)
+    return f"; first: {path}: {problems[path]}" if path is not None else ""
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what to tell how many more are done: a bar on a terminal, else a line at each tenth."""
+    if sys.stderr.isatty():
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done = 0
+
+    def note(count: int) -> None:
+        nonlocal done
+        before, done = done, done + count
+        if total and done * NOTES // total > before * NOTES // total:
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    yield note

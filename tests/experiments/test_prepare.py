@@ -1,0 +1,160 @@
+"""``prepare``: layouts, broken files, resuming, m4a, and manifests that the data modules read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules import prepare
+from datamodules.manifest import ManifestDataModule
+from datamodules.media_data import MediaOptions
+from datamodules.prepare_paths import compile_patterns, describe
+from datamodules.schema import DataError
+from experiments.run import main
+from tests.datamodules.media_tree import make_training, patch, tone
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    make_training(tmp_path, "v1", ("English",), people=6, clips=4)  # type: ignore[arg-type]
+    return tmp_path / "v1"
+
+
+def test_mavceleb_tree_becomes_a_manifest_that_trains(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", str(tree), "--workers", "1"]) == 0
+    assert "24 clips of 6 people, 24 voices" in capsys.readouterr().out
+    table = pd.read_parquet(tree / "manifest.parquet")
+    assert (table["voice_seconds"] == 0.5).all()
+    assert (table["voice_rate"] == 16_000).all()
+    assert (table["face_width"] == 48).all()
+    assert set(table["language"]) == {"English"}
+    assert not (tree / ".manifest.parquet.parts").exists()
+    data = ManifestDataModule(
+        str(tree / "manifest.parquet"), ["English"], val_identities=2, val_trials=20,
+        media=MediaOptions(frames=32, image_size=32), batch_size=4,
+    )  # fmt: skip
+    data.setup("fit")
+    assert data.num_identities == 4
+    assert next(iter(data.train_dataloader()))["face"].shape == (4, 3, 32, 32)
+
+
+def test_broken_files_are_named_and_fail(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voices, faces = (
+        sorted((tree / kind).rglob("*.*g" if kind == "faces" else "*.wav")) for kind in ("voices", "faces")
+    )
+    voices[0].write_bytes(b"")
+    voices[1].write_bytes(b"no wav")
+    voices[2].write_bytes(voices[3].read_bytes()[:-400])
+    faces[0].write_bytes(faces[1].read_bytes()[:-40])
+    assert main(["prepare", str(tree), "--workers", "1"]) == 1
+    said = (tree / "manifest.broken.txt").read_text().splitlines()
+    assert len(said) == 4
+    for path, why in (
+        (voices[0], "empty"),
+        (voices[1], "not readable as audio"),
+        (voices[2], "truncated"),
+        (faces[0], ""),
+    ):
+        assert any(line.startswith(f"{path.relative_to(tree)}: ") and why in line for line in said)
+    assert "4 broken files" in capsys.readouterr().err
+    table = pd.read_parquet(tree / "manifest.parquet")
+    assert len(table) >= 21
+    assert str(voices[0].relative_to(tree)) not in set(table["voice"])
+    assert main(["prepare", str(tree), "--workers", "1", "--allow-broken"]) == 0
+
+
+def test_silence_is_found_where_files_are_decoded(tree: Path) -> None:
+    import soundfile
+
+    path = next((tree / "voices").rglob("*.wav"))
+    soundfile.write(path, np.zeros(8000), 16_000)
+    assert main(["prepare", str(tree), "--workers", "1"]) == 0
+    assert main(["prepare", str(tree), "--workers", "1", "--decode"]) == 1
+    assert "silent audio" in (tree / "manifest.broken.txt").read_text()
+
+
+def test_a_killed_run_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [(str(path.relative_to(tree)), "voice") for path in sorted((tree / "voices").rglob("*.wav"))]
+    parts = tree / "parts"
+    monkeypatch.setattr(prepare, "_BATCH", 5)
+    monkeypatch.setattr(prepare, "_PART", 5)
+
+    def stop(count: int) -> None:
+        told.append(count)
+        if sum(told) >= 15:
+            raise KeyboardInterrupt
+
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        prepare.look_at(tree, files, parts, 1, report=stop)  # type: ignore[arg-type]
+    (tree / files[0][0]).write_bytes(b"changed since")
+    told = []
+    found = prepare.look_at(tree, files, parts, 1, report=told.append)  # type: ignore[arg-type]
+    assert told[0] == 9  # two saved parts, less the file that has changed
+    assert found["path"].tolist() == [path for path, _ in files]
+    assert found["problem"].tolist() == ["not readable as audio", *[""] * 23]
+
+
+def test_voxceleb_voices_by_id_and_faces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = "id10001\tAnn_O.\tf\tPeru\tdev\nid10002\tBo\tm\tChad\tdev\n"
+    (tmp_path / "meta.tsv").write_text(f"VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n{people}")
+    for clip in range(2):
+        tone(tmp_path / f"wav/id10001/aaaaaaaaaaa/{clip:05d}.wav", 1, clip)
+        tone(tmp_path / f"wav/id10002/bbbbbbbbbbb/{clip:05d}.wav", 2, clip)
+    patch(tmp_path / "faces/Ann_O./1.6/aaaaaaaaaaa/0000025.jpg", 1, 0)
+    patch(tmp_path / "frontal/Bo/00000550.jpg", 2, 0)
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 2
+    assert "--people vox1_meta.csv" in capsys.readouterr().err
+    assert main(["prepare", str(tmp_path), "--workers", "1", "--people", str(tmp_path / "meta.tsv")]) == 0
+    table = pd.read_parquet(tmp_path / "manifest.parquet")
+    assert table[["identity", "video", "gender"]].to_numpy().tolist() == [
+        *[["id10001", "aaaaaaaaaaa", "F"]] * 2,
+        *[["id10002", "", "M"]] * 2,
+    ]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_m4a_is_converted_once(tree: Path) -> None:
+    wav = next((tree / "voices").rglob("*.wav"))
+    m4a = wav.with_suffix(".m4a")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(wav), str(m4a)], check=True)
+    wav.unlink()
+    assert main(["prepare", str(tree), "--workers", "1"]) == 0
+    assert str(wav.relative_to(tree)) in set(pd.read_parquet(tree / "manifest.parquet")["voice"])
+    made = wav.stat().st_mtime_ns
+    assert main(["prepare", str(tree), "--workers", "1"]) == 0
+    assert wav.stat().st_mtime_ns == made
+    m4a.with_name("bad.m4a").write_bytes(b"nothing")
+    assert main(["prepare", str(tree), "--workers", "1"]) == 1
+    assert "ffmpeg cannot convert it" in (tree / "manifest.broken.txt").read_text()
+
+
+def test_no_ffmpeg_is_one_line(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    next((tree / "voices").rglob("*.wav")).with_name("x.m4a").write_bytes(b"m4a")
+    monkeypatch.setenv("PATH", str(tree))
+    assert main(["prepare", str(tree), "--workers", "1"]) == 2
+    assert "x.m4a must be made wav, and ffmpeg is not on the PATH" in capsys.readouterr().err
+
+
+def test_a_layout_of_ones_own() -> None:
+    patterns = compile_patterns(["{language}/{identity}-{video}/{any}.wav", "{identity}.jpg"])
+    found = describe("deep/fr/anna-7/x/1.wav", "voice", patterns, None)
+    assert (found.identity, found.language, found.video) == ("anna", "fr", "7")
+    assert describe("faces/anna.jpg", "face", patterns, None).identity == "anna"
+    with pytest.raises(DataError, match="is in no known layout"):
+        describe("anna.png", "face", patterns, None)
+    with pytest.raises(DataError, match=r"--pattern \{person\}"):
+        compile_patterns(["{person}/{file}"])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"), [(lambda p: p / "none", "no such folder of media"), (lambda p: p, "holds no voice and no face")]
+)
+def test_nothing_to_prepare(tmp_path: Path, make: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", str(make(tmp_path))]) == 2  # type: ignore[operator]
+    assert said in capsys.readouterr().err
