@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -13,8 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.schema import MODALITIES, EvaluationSet, ItemBatch, Modality, PairBatch, ScoredCell, Stage
+from datamodules.schema import (
+    MODALITIES,
+    DataError,
+    EvaluationSet,
+    ItemBatch,
+    Modality,
+    PairBatch,
+    Ranking,
+    ScoredCell,
+    Stage,
+)
 from lightning_modules.finite import require_finite
+from lightning_modules.restore import require_fitting
 from postproc.bank import EmbeddingBank
 from postproc.cells import scored_cell
 from postproc.metrics import evaluate_cell, overall
@@ -53,12 +65,20 @@ class AssociationModule(LightningModule):
             raise ValueError("model.dims: the input sizes (voice, face) are missing; the CLI takes them from data")
         self.dims = (int(dims[0]), int(dims[1]))
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.languages: tuple[str, ...] = ()  # that the weights it starts from have heard
         self.embeddings: dict[Modality, NDArray[np.float32]] = {}
         self.scores: dict[str, NDArray[np.float64]] = {}
         self.refined: dict[str, NDArray[np.float64]] = {}
         self._banks: dict[Modality, EmbeddingBank] = {}
         self._loss_since_step: Tensor | None = None
         self._last_batch: PairBatch | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AssociationModule:
+        """A model with weights of its own (averaged ones, say) in the same run: trainers and factories do not copy."""
+        shared = ("_trainer", "make_optimizer", "make_scheduler")
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__dict__.update({k: v if k in shared else deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return twin
 
     def embed_voice(self, x: Tensor) -> Tensor:
         """Voices (B, ...) -> embeddings (B, d)."""
@@ -76,6 +96,34 @@ class AssociationModule(LightningModule):
         """Distances (t,) of aligned rows (t, d) and (t, d): 1 - cosine, lower = same person ([SCC] 3.2)."""
         return 1 - F.cosine_similarity(voices, faces, dim=-1)
 
+    def rank(self, probes: Tensor, candidates: Tensor, probe: Modality) -> Tensor:
+        """Distances (n, m) of every probe (n, d) to every candidate (m, d), lower = same person: those of `distance`.
+
+        Override it where that costs too much for all pairs of a gallery: a probe's candidates need only be in order.
+
+        Args:
+            probes: embeddings.
+            candidates: embeddings of the other modality.
+            probe: modality of the probes.
+        """
+        if type(self).distance is AssociationModule.distance:
+            return 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
+        rows = []
+        for part in probes.split(max(1, SCORING_CHUNK // len(candidates))):
+            pairs = part.repeat_interleave(len(candidates), 0), candidates.repeat(len(part), 1)
+            voices, faces = pairs if probe == "voice" else pairs[::-1]
+            rows.append(self.distance(voices, faces).view(len(part), -1))
+        return torch.cat(rows)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        heard = cast(Any, self.trainer).datamodule.training_set().language
+        checkpoint["languages"] = sorted({*self.languages, *np.unique(heard).tolist()} - {""})
+
+    def on_fit_start(self) -> None:
+        cast(Any, self.trainer).datamodule.refuse_heard(self.languages)
+        if self.trainer.world_size > 1:  # seeds are the same on all ranks; dropout, masks and noise must not be
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         terms = self.loss(batch)
         size = len(cast(Tensor, batch["identity"]))
@@ -90,6 +138,9 @@ class AssociationModule(LightningModule):
         if self._loss_since_step is not None:
             require_finite(self, self._loss_since_step, self._last_batch)
         self._loss_since_step = self._last_batch = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_fitting(self, checkpoint, str(self.trainer.ckpt_path), resuming=self.trainer.training)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
@@ -147,6 +198,29 @@ class AssociationModule(LightningModule):
         """The evaluation set of the running stage."""
         return self._evaluation
 
+    def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
+        """The distances (b, N) of a slice of a ranking's probes to their candidates, lower = same person."""
+        if ranking.task == "matching":
+
+            def matched(rows: slice) -> NDArray[np.floating]:
+                candidates = ranking.candidate_index[rows]
+                probes = np.repeat(ranking.probe_index[rows], candidates.shape[1])
+                pairs = probes, candidates.ravel()
+                return self._score(*(pairs if ranking.probe == "voice" else pairs[::-1])).reshape(candidates.shape)
+
+            return matched
+        other: Modality = "face" if ranking.probe == "voice" else "voice"
+        probes = torch.from_numpy(self.embeddings[ranking.probe][ranking.probe_index]).to(self.device)
+        gallery = torch.from_numpy(self.embeddings[other][ranking.candidate_index]).to(self.device)
+
+        @torch.no_grad()
+        def retrieved(rows: slice) -> NDArray[np.floating]:
+            with torch.autocast(self.device.type, enabled=False):
+                found: NDArray[np.floating] = self.rank(probes[rows], gallery, ranking.probe).cpu().numpy()
+            return found
+
+        return retrieved
+
     def scored_cell(self, name: str) -> ScoredCell:
         """What a refinement may see of a cell: scores and embeddings of its own unique items, nothing else."""
         return scored_cell(self.evaluation, name, self.scores[name], self.embeddings)
@@ -196,6 +270,14 @@ class AssociationModule(LightningModule):
     def _gather_and_score(self, stage: Stage) -> None:
         for modality, bank in self._banks.items():
             self.embeddings[modality] = bank.compute().cpu().numpy()
+            bad = np.flatnonzero(~np.isfinite(self.embeddings[modality]).all(axis=1))  # the same on all ranks
+            if len(bad):
+                first = self.evaluation.items(modality).ids[bad[0]]
+                raise DataError(
+                    f"{stage}: the model gives {len(bad)} of {len(self.embeddings[modality])} {modality}s embeddings "
+                    f"that are not finite, first {first}; its weights are broken or overflow: try another checkpoint "
+                    "or trainer.precision 32"
+                )
         self._banks = {}
         scores: dict[str, NDArray[np.float64]] = {}
         if self.trainer.is_global_zero:

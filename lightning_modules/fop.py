@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.schema import DataError, PairBatch
-from lightning_modules.base import AssociationModule
+from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
 from lightning_modules.networks.fusion import GatedFusion, LinearFusion
 from lightning_modules.networks.weights import load_weights, read_state_dict
@@ -41,6 +41,9 @@ class FOP(AssociationModule):
     Args:
         dims: input sizes (voice, face); linked from the data.
         num_identities: training classes; linked from the data.
+        network: ``(voice_dim, face_dim) -> module`` under the branches, with methods ``voice`` and ``face``, and the
+            width of what they return as ``embedding_dim``: the SCC network in [SCC] Table 3. None = the baseline, whose
+            branches stand on the features of the data.
         embedding_dim: width of both branches.
         dropout: of both branches.
         fusion: ``gated`` (the baseline) or ``linear`` ([SCC] Table 3 uses the baseline's).
@@ -60,6 +63,7 @@ class FOP(AssociationModule):
         self,
         dims: tuple[int, int] | None = None,
         num_identities: int | None = None,
+        network: NetworkFactory | None = None,
         embedding_dim: int = 128,
         dropout: float = 0.5,
         fusion: Fusion = "gated",
@@ -73,7 +77,9 @@ class FOP(AssociationModule):
             raise DataError(f"model.num_identities is {num_identities}: FOP classifies at least 2 training identities")
         if fusion not in get_args(Fusion):
             raise DataError(f"model.fusion is {fusion!r}; choose from {', '.join(get_args(Fusion))}")
-        voice_dim, face_dim = self.dims
+        encoder: Any = None if network is None else network(*self.dims)
+        voice_dim, face_dim = self.dims if encoder is None else 2 * (encoder.embedding_dim,)
+        self.network: Any = encoder
         self.voice_branch = _Branch(voice_dim, embedding_dim, dropout)
         self.face_branch = _Branch(face_dim, embedding_dim, dropout)
         self.fusion_layer = GatedFusion(embedding_dim) if fusion == "gated" else LinearFusion(embedding_dim)
@@ -84,18 +90,24 @@ class FOP(AssociationModule):
             self._load(weights)
 
     def embed_voice(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.voice_branch(x))
+        return torch.tanh(self._voice(x))
 
     def embed_face(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.face_branch(x))
+        return torch.tanh(self._face(x))
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        voice, face = self.voice_branch(batch["voice"]), self.face_branch(batch["face"])
+        voice, face = self._voice(cast(Tensor, batch["voice"])), self._face(cast(Tensor, batch["face"]))
         identity = cast(Tensor, batch["identity"])
         fused = self.fusion_layer(face, voice)
         cross_entropy = F.cross_entropy(self.logits_layer(fused), identity)
         opl = self.opl(fused, identity)
         return {"loss": cross_entropy + self.alpha * opl, "cross_entropy": cross_entropy, "opl": opl}
+
+    def _voice(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.voice_branch(x if self.network is None else self.network.voice(x)))
+
+    def _face(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.face_branch(x if self.network is None else self.network.face(x)))
 
     def _load(self, path: str) -> None:
         people, own = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features

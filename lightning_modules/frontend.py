@@ -1,4 +1,7 @@
-"""Waveform -> normalised Kaldi filter bank, a whole batch at a time. The only file that imports torchaudio."""
+"""Waveform -> normalised Kaldi filter bank, a whole batch at a time.
+
+Beside torchaudio_voice.py the only file that imports torchaudio.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +71,7 @@ def fbank(waveforms: Tensor, lengths: Tensor, n_mels: int = 128) -> tuple[Tensor
     waveforms = F.pad(waveforms.float(), (0, max(0, FRAME_LENGTH - waveforms.shape[1])))
     chunk = CPU_CHUNK if waveforms.device.type == "cpu" else len(waveforms)
     energies = torch.cat([_log_energies(part, n_mels) for part in waveforms.split(chunk)])
-    count = (lengths - FRAME_LENGTH).div(FRAME_SHIFT, rounding_mode="floor") + 1
-    mask = torch.arange(energies.shape[1], device=energies.device) < count[:, None]
+    mask = torch.arange(energies.shape[1], device=energies.device) < frames_of(lengths)[:, None]
     return energies.masked_fill_(~mask[..., None], 0.0), mask
 
 
@@ -182,3 +184,8 @@ class FrontEnd(nn.Module):
 def samples_of(frames: int) -> int:
     """Samples of a clip that has exactly this many frames."""
     return FRAME_LENGTH + (frames - 1) * FRAME_SHIFT
+
+
+def frames_of(samples: Tensor) -> Tensor:
+    """Frames that lie wholly inside clips of so many samples."""
+    return (samples - FRAME_LENGTH).div(FRAME_SHIFT, rounding_mode="floor") + 1

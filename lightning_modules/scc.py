@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from datamodules.schema import PairBatch
+from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
+from lightning_modules.chunks import embed_in_chunks, refuse_batch_norm
 from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, SameIdentity
 from lightning_modules.networks.heads import HeadPair
-from lightning_modules.networks.weights import load_weights
+from lightning_modules.networks.weights import languages_of, load_weights
 
 
 class SCC(AssociationModule):
@@ -26,7 +28,10 @@ class SCC(AssociationModule):
         learnable_tau: train it.
         direction: of the loss.
         same_identity: what another clip of the same person is.
-        weights: whole-model weights to start from (checkpoint, state dict or safetensors); every key must fit.
+        weights: to start from; every key must fit. A checkpoint, state dict or safetensors of the whole model, or of a
+            network that can ``load``: one of this project or a file of CAV-MAE's, of which tau is not read.
+        chunk_size: voices or faces of a training batch embedded at once, see :func:`embed_in_chunks`; batches may then
+            be larger than memory. None = all.
         optimizer: see :class:`AssociationModule`.
         scheduler: see :class:`AssociationModule`.
 
@@ -45,6 +50,7 @@ class SCC(AssociationModule):
         direction: Direction = "voice_to_face",
         same_identity: SameIdentity = "negative",
         weights: str | None = None,
+        chunk_size: int | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -52,7 +58,15 @@ class SCC(AssociationModule):
         self.network: Any = network(*self.dims)
         self.contrastive = ContrastiveLoss(tau, learnable_tau, direction, same_identity)
         if weights is not None:
-            load_weights(self, weights)
+            load = getattr(self.network, "load", partial(load_weights, self))
+            load(weights)
+            self.languages = languages_of(weights)
+        self.languages = tuple({*self.languages, *getattr(self.network, "languages", ())})
+        if chunk_size is not None:
+            if chunk_size < 1:
+                raise DataError(f"model.chunk_size: {chunk_size} is not a number of rows; give 1 or more, or null")
+            refuse_batch_norm(self.network)
+        self.chunk_size = chunk_size
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.network.voice(x))
@@ -61,8 +75,10 @@ class SCC(AssociationModule):
         return cast(Tensor, self.network.face(x))
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        voice, face = self.embed_voice(cast(Tensor, batch["voice"])), self.embed_face(cast(Tensor, batch["face"]))
-        terms = {"loss": self.contrastive(voice, face, cast(Tensor, batch["identity"]))}
+        voices, faces, identity = (cast(Tensor, batch[name]) for name in ("voice", "face", "identity"))
+        size = self.chunk_size or len(identity)
+        voice, face = embed_in_chunks(self.embed_voice, voices, size), embed_in_chunks(self.embed_face, faces, size)
+        terms = {"loss": self.contrastive(voice, face, identity)}
         if self.contrastive.log_tau is not None:
             terms["tau"] = cast(Tensor, self.contrastive.tau)
         return terms

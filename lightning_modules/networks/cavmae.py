@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from datamodules.schema import DataError
-from lightning_modules.frontend import FrontEnd
-from lightning_modules.networks.weights import load_weights
+from lightning_modules.frontend import FrontEnd, frames_of, lengths_of, samples_of
+from lightning_modules.networks.weights import languages_of, load_weights
 
 PATCH = 16
 
@@ -100,6 +100,7 @@ class CAVMAE(nn.Module):
         if width % heads or width % 4:
             raise ValueError(f"network.width: {width} must be a multiple of 4 and of heads = {heads}")
         self.frames, self.image_size, self.grad_checkpointing = frames, image_size, grad_checkpointing
+        self.embedding_dim = width if projection is None else projection
         self.frontend = FrontEnd(n_mels) if frontend is None else frontend
         if self.frontend.n_mels != n_mels:
             raise ValueError(f"network.frontend.n_mels: {self.frontend.n_mels}, but the data have {n_mels} mel bins")
@@ -123,22 +124,65 @@ class CAVMAE(nn.Module):
 
         self._initialise()
         self._tell_layers(depth, shared_depth)
+        self.languages: tuple[str, ...] = ()
         if checkpoint is not None:
-            load_cavmae(self, checkpoint)
+            self.load(checkpoint)
         _freeze(self, freeze)
         if compile:
             for block in (*self.blocks_a, *self.blocks_v, *self.blocks_u):
                 block.compile()
 
+    def load(self, path: str | Path) -> None:
+        """Loads a CAV-MAE file (method.md section 2) or the network of a checkpoint of ours; runs nothing in it.
+
+        Voice positions of another length are cut or interpolated in time. A decoder and classifier are ignored.
+
+        Raises:
+            WeightsError: keys missing, unexpected, of another shape or not finite, listed.
+        """
+
+        def convert(key: str, value: Tensor) -> Tensor:
+            if key == "pos_embed_a" and value.ndim == 3 and value.shape[1] % self.voice_rows == 0:
+                return resize_time(value, self.voice_rows, self.frames // PATCH)
+            return value
+
+        load_weights(
+            self,
+            path,
+            rename=lambda key: None if NOT_BUILT.match(key) else key.removeprefix("network."),
+            optional=[key for key in self.state_dict() if key.startswith("projection_")],
+            convert=convert,
+        )
+        self.languages = languages_of(path)
+
     def voice(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, S), or (B, K, S) with K crops of each voice, NaN past their ends -> (B, d), L2-normalised.
 
-        The embedding of several crops is the normalised mean of theirs.
+        The embedding of several crops is the normalised mean of theirs; a whole recording among them may be longer than
+        ``frames`` and is embedded at its own length.
         """
-        embedding = self.encode_voice(self.frontend(waveforms.flatten(0, -2), self.frames))
+        crops = waveforms.flatten(0, -2)
+        if waveforms.ndim == 2 or crops.shape[1] <= samples_of(self.frames):
+            embedding = self.encode_voice(self.frontend(crops, self.frames))
+        else:
+            embedding = self._encode_uneven(crops)
         if waveforms.ndim == 3:
             embedding = F.normalize(embedding.unflatten(0, waveforms.shape[:2]).mean(dim=1), dim=-1)
         return embedding
+
+    def _encode_uneven(self, crops: Tensor) -> Tensor:
+        """Clips (n, S), NaN past their ends, each over as many patches as it fills, at least ``frames``: (n, d).
+
+        So an embedding does not depend on how long the other clips of its batch are.
+        """
+        lengths = lengths_of(crops)
+        frames = -(-frames_of(lengths).clamp(min=self.frames) // PATCH) * PATCH
+        parts, order = [], []
+        for count in frames.unique().tolist():
+            rows = (frames == count).nonzero().flatten()
+            order.append(rows)
+            parts.append(self.encode_voice(self.frontend(crops[rows, : int(lengths[rows].max())], count)))
+        return torch.cat(parts)[torch.cat(order).argsort()]
 
     def face(self, images: Tensor) -> Tensor:
         """Normalised images (B, channels, size, size) -> (B, d), L2-normalised.
@@ -228,30 +272,6 @@ def resize_time(positions: Tensor, rows: int, columns: int) -> Tensor:
         return grid[:, :, :columns].flatten(1, 2)
     stretched = F.interpolate(grid[0].transpose(1, 2), size=columns, mode="linear")
     return stretched.transpose(1, 2).reshape(1, rows * columns, -1)
-
-
-def load_cavmae(network: CAVMAE, path: str | Path) -> None:
-    """Loads a CAV-MAE file (method.md section 2) or the network of one of our checkpoints; never runs what is in it.
-
-    Voice positions of another length are cut or interpolated in time. A decoder and classifier are ignored.
-
-    Raises:
-        WeightsError: keys missing, unexpected, of another shape or not finite, listed.
-    """
-    columns = network.frames // PATCH
-
-    def convert(key: str, value: Tensor) -> Tensor:
-        if key == "pos_embed_a" and value.ndim == 3 and value.shape[1] % network.voice_rows == 0:
-            return resize_time(value, network.voice_rows, columns)
-        return value
-
-    load_weights(
-        network,
-        path,
-        rename=lambda key: None if NOT_BUILT.match(key) else key.removeprefix("network."),
-        optional=[key for key in network.state_dict() if key.startswith("projection_")],
-        convert=convert,
-    )
 
 
 def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:

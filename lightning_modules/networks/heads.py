@@ -41,6 +41,7 @@ class HeadPair(nn.Module):
         super().__init__()
         if norm not in get_args(Norm):
             raise DataError(f"norm is {norm!r}; choose from {', '.join(get_args(Norm))}")
+        self.embedding_dim = embedding_dim
         self.voice_branch = _branch(voice_dim, hidden, embedding_dim, dropout, norm)
         self.face_branch = _branch(face_dim, hidden, embedding_dim, dropout, norm)
 

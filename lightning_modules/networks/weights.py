@@ -56,6 +56,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
+def languages_of(path: str | Path) -> tuple[str, ...]:
+    """The languages that a checkpoint of this project has heard in training; of other files none are known."""
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors":
+        return ()
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return tuple(content.get("languages", ())) if isinstance(content, Mapping) else ()
+
+
 def load_weights(
     module: nn.Module,
     path: str | Path,
@@ -86,7 +95,21 @@ def load_weights(
         state = {name: state[key] for key, name in names.items() if name is not None}
     if convert is not None:
         state = {key: convert(key, value) for key, value in state.items()}
-    own = module.state_dict()
+    found = misfits(module.state_dict(), state, optional)
+    if found:
+        where = f" under {prefix!r}" if prefix else ""
+        raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {found}")
+    module.load_state_dict(state, strict=not optional)
+
+
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:
+    """What keeps tensors from being loaded, in a line that lists the keys; empty if nothing does.
+
+    Args:
+        own: the tensors of a module.
+        state: those of a file.
+        optional: keys of ``own`` that the file may lack.
+    """
     shapes = [
         f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}"
         for k, v in state.items()
@@ -98,11 +121,7 @@ def load_weights(
         "wrong shape": shapes,
         "not finite": [key for key, v in state.items() if key in own and not torch.isfinite(v).all()],
     }
-    found = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys]
-    if found:
-        where = f" under {prefix!r}" if prefix else ""
-        raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {'; '.join(found)}")
-    module.load_state_dict(state, strict=not optional)
+    return "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
 
 
 def _some(keys: list[str]) -> str:

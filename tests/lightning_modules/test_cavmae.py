@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datamodules.schema import DataError
 from lightning_modules.frontend import FrontEnd, fbank, samples_of
 from lightning_modules.networks.cavmae import CAVMAE, resize_time, sincos_positions
 from lightning_modules.networks.weights import WeightsError
+from lightning_modules.scc import SCC
 from tests.lightning_modules.cavmae_restated import cavmae_state, stated_embedding, stated_positions
 
 TINY: dict[str, Any] = {"width": 24, "depth": 2, "heads": 3, "frames": 64, "image_size": 32}
@@ -80,6 +82,22 @@ def test_waveforms_pass_through_the_front_end_and_crops_are_averaged() -> None:
     assert torch.allclose(first[:1], expected, atol=1e-4)
 
 
+def test_a_whole_recording_is_embedded_at_its_own_length() -> None:
+    network = CAVMAE(128, 3, **TINY).eval()
+    lengths, window = (30_000, 12_345, 6_000), samples_of(64)
+    voices = torch.full((3, 2, 30_000), float("nan"))
+    for voice, length in zip(voices, lengths, strict=True):
+        voice[1, :length] = torch.randn(length) * 0.1  # the whole, and a window of it
+        voice[0, : min(length, window)] = voice[1, : min(length, window)]
+    with torch.no_grad():
+        together = network.voice(voices)
+        for voice, length, embedding in zip(voices, lengths, together, strict=True):
+            frames = max(64, -(-((length - 400) // 160 + 1) // 16) * 16)
+            whole = network.encode_voice(network.frontend(voice[1:, :length], frames))
+            mean = F.normalize(network.voice(voice[:1, :window]) + whole, dim=1)
+            assert torch.allclose(embedding, mean[0], atol=1e-5)
+
+
 def test_any_number_of_frames() -> None:
     network = CAVMAE(128, 3, **TINY).eval()
     with torch.no_grad():
@@ -137,6 +155,16 @@ def test_loads_cavmae_files(tmp_path: Path, prefix: str, frames: int, kind: str)
     own = network.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in own.items() if key != "pos_embed_a")
     assert torch.equal(own["pos_embed_a"], stated_positions(8, 32, 24))
+
+
+def test_scc_starts_from_a_cavmae_file_or_a_checkpoint_of_ours(tmp_path: Path) -> None:
+    state = cavmae_state(24, 2, 128, 32)
+    model = SCC((128, 3), partial(CAVMAE, **TINY), weights=save(state, tmp_path / "cavmae.pth"))
+    assert torch.equal(model.network.blocks_a[1].mlp.fc1.weight, state["blocks_a.1.mlp.fc1.weight"])
+    assert torch.equal(model.network.pos_embed_a, stated_positions(8, 4, 24))
+    ours = save({"state_dict": model.state_dict()}, tmp_path / "ours.ckpt")
+    again = SCC((128, 3), partial(CAVMAE, **TINY), learnable_tau=True, weights=ours)
+    assert torch.equal(again.network.norm_v.bias, state["norm_v.bias"])
 
 
 def test_longer_voices_than_the_file_interpolate_its_positions(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 import lightning_modules
 from lightning_modules.base import AssociationModule
 from lightning_modules.cca import RegularisedCCA
+from lightning_modules.faa import FAA
 from lightning_modules.fop import FOP
 from lightning_modules.networks.fusion import LinearFusion
 from lightning_modules.scc import SCC
@@ -25,6 +26,8 @@ def build(name: str) -> AssociationModule:
     content["init_args"]["dims"] = list(DIMS)
     if name.startswith("fop"):
         content["init_args"]["num_identities"] = 12
+    if "clusters" in content["init_args"]:
+        content["init_args"]["clusters"] = [4, 8]  # the tiny world has 42 videos
     if name == "cca":
         content["init_args"]["directions"] = 4  # the tiny voices are 12 wide
     parser = ArgumentParser(exit_on_error=False)
@@ -34,7 +37,18 @@ def build(name: str) -> AssociationModule:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("scc_heads", SCC), ("scc_linear", SCC), ("fop", FOP), ("fop_linear", FOP), ("cca", RegularisedCCA)],
+    [
+        ("scc_heads", SCC),
+        ("scc_linear", SCC),
+        ("fop", FOP),
+        ("fop_linear", FOP),
+        ("cca", RegularisedCCA),
+        ("faa", FAA),
+        ("faa_small", FAA),
+        ("faa_s2f", FAA),
+        ("self_lifting", FAA),
+        ("faa_supervised", FAA),
+    ],
 )
 def test_config_builds_and_trains(name: str, kind: type, tmp_path: Path) -> None:
     first = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]

@@ -70,7 +70,8 @@ class TinyData(VoiceFaceDataModule):
         rows = np.arange(len(self.identity))
         language = np.full(len(rows), "en")
         names = np.array([f"id{i}" for i in range(self.num_identities)])
-        return TrainingSet(Rows(self.train[0]), Rows(self.train[1]), rows, rows, self.identity, language, names)
+        video = np.array([f"video{i}" for i in rows // 2])  # of two clips; some hold two people
+        return TrainingSet(Rows(self.train[0]), Rows(self.train[1]), rows, rows, self.identity, language, names, video)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
         return self._evaluation

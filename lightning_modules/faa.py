@@ -1,0 +1,162 @@
+"""FAA, Fuse after Align: face-voice association learnt from unlabelled videos ([FAA]; method.md section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import DataError, Modality, PairBatch
+from lightning_modules.base import AssociationModule, NetworkFactory
+from lightning_modules.clustering import PseudoIdentities
+from lightning_modules.losses.gather import world_size
+from lightning_modules.losses.matching import MatchingLoss
+from lightning_modules.losses.multi_similarity import MultiSimilarityLoss
+from lightning_modules.networks.matching import MatchingEncoder
+from lightning_modules.networks.shared_heads import SharedHeads
+from lightning_modules.networks.weights import load_weights
+
+Scoring = Literal["cosine", "matching", "rerank"]
+MATCHING_CHUNK = 1 << 14  # pairs fused at once: three tokens each
+
+
+class FAA(AssociationModule):
+    """Contrastive alignment of voices and faces, then a multimodal encoder that judges pairs; no identity labels.
+
+    Before an epoch, the training videos are clustered into pseudo-identities (:class:`PseudoIdentities`, which the
+    module brings with it). A batch then teaches both encoders (multi-similarity loss on the unimodal embeddings) and
+    the multimodal encoder (matching loss on selected pairs). What the paper leaves open follows Self-Lifting, or is
+    said where it stands. Each part can be left out: ``contrastive_weight: 0``, ``matching: null``, ``diverse_positives:
+    false``, ``hard_negatives: false``; without the last three it is a Self-Lifting-style baseline.
+
+    Args:
+        dims: input sizes (voice, face); linked from the data.
+        network: ``(voice_dim, face_dim) -> module`` with methods ``voice`` and ``face`` that return unit-length
+            embeddings, and their width as ``embedding_dim``.
+        matching: ``(embedding_dim) -> module`` of aligned voices and faces that returns logits; None = none.
+        clusters: pseudo-identities of the first clustering, the second, ...; the last stays.
+        recluster_every: epochs between clusterings.
+        alpha: of the multi-similarity loss.
+        beta: of the multi-similarity loss.
+        base: of the multi-similarity loss.
+        contrastive_weight: of the multi-similarity loss in the objective; 0 = off.
+        matching_weight: of the matching loss.
+        diverse_positives: batches pair each clip with one of its pseudo-identity in another video, and the matching
+            head takes its positives from there.
+        hard_negatives: the matching head's negatives are drawn by similarity.
+        scoring: a pair's distance: ``cosine`` (1 - cosine of the unimodal embeddings); ``matching`` (- log of the
+            probability that the matching head gives to one person); ``rerank``: the same, but in a gallery, where all
+            pairs are too many, the head only re-orders each probe's ``rerank_top`` nearest by cosine.
+        rerank_top: see ``scoring``.
+        supervised: learn from the true identities in place of pseudo-identities: the upper bound, not FAA.
+        seed: of clustering and of the draws of pairs.
+        weights: whole-model weights to start from; every key must fit.
+        optimizer: see :class:`AssociationModule`.
+        scheduler: see :class:`AssociationModule`.
+
+    Raises:
+        DataError: an option out of range, or weights that do not fit.
+    """
+
+    def __init__(
+        self,
+        dims: tuple[int, int] | None = None,
+        network: NetworkFactory = SharedHeads,
+        matching: Callable[[int], nn.Module] | None = MatchingEncoder,
+        clusters: list[int] | None = None,
+        recluster_every: int = 1,
+        alpha: float = 2.0,
+        beta: float = 50.0,
+        base: float = 1.0,
+        contrastive_weight: float = 1.0,
+        matching_weight: float = 1.0,
+        diverse_positives: bool = True,
+        hard_negatives: bool = True,
+        scoring: Scoring = "cosine",
+        rerank_top: int = 100,
+        supervised: bool = False,
+        seed: int = 0,
+        weights: str | None = None,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3),
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(dims, optimizer, scheduler)
+        clusters = [1000] if clusters is None else clusters
+        if not clusters or min(clusters) < 2 or recluster_every < 1:
+            raise DataError(
+                f"model.clusters is {clusters}, recluster_every {recluster_every}; give 2 clusters or more, and 1 epoch"
+            )
+        if scoring not in get_args(Scoring):
+            raise DataError(f"model.scoring is {scoring!r}; choose from {', '.join(get_args(Scoring))}")
+        if matching is None and (scoring != "cosine" or contrastive_weight == 0):
+            raise DataError(
+                f"model.matching is null, but scoring is {scoring!r} and contrastive_weight {contrastive_weight}: "
+                "a model without matching head is trained by the contrastive loss and scores by cosine"
+            )
+        encoder: Any = network(*self.dims)
+        self.network: Any = encoder
+        self.matching = None if matching is None else matching(encoder.embedding_dim)
+        self.contrastive = MultiSimilarityLoss(alpha, beta, base)
+        self.matching_loss = MatchingLoss(diverse_positives, hard_negatives)
+        self.contrastive_weight, self.matching_weight = contrastive_weight, matching_weight
+        self.scoring, self.rerank_top, self.seed = scoring, rerank_top, seed
+        self.sampling = "partners" if diverse_positives else "shuffle"  # type: ignore[misc]
+        self._clustering = PseudoIdentities(clusters, recluster_every, seed, supervised)
+        if weights is not None:
+            load_weights(self, weights)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The re-clustering comes with the model; its state is saved as that of any callback."""
+        return [self._clustering]
+
+    def set_pseudo_identities(self, labels: NDArray[np.int64], videos: NDArray[np.int64]) -> None:
+        """Labels (n,) and videos (n,) of the training clips, from the next batch on."""
+        self._labels, self._videos = (torch.from_numpy(x).to(self.device) for x in (labels, videos))
+
+    def embed_voice(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.network.voice(x))
+
+    def embed_face(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.network.face(x))
+
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+        voice, face = self.embed_voice(cast(Tensor, batch["voice"])), self.embed_face(cast(Tensor, batch["face"]))
+        clip = cast(Tensor, batch["clip"])
+        label, terms = self._labels[clip], {}
+        loss = voice.new_zeros(())
+        if self.contrastive_weight:
+            terms["contrastive"] = self.contrastive(voice, face, label)
+            loss = loss + self.contrastive_weight * terms["contrastive"]
+        if self.matching is not None:
+            draws = np.random.default_rng((self.seed, self.global_step)).random((3, len(clip) * world_size()))
+            terms["matching"] = self.matching_loss(
+                self.matching, voice, face, label, self._videos[clip], torch.from_numpy(draws)
+            )
+            loss = loss + self.matching_weight * terms["matching"]
+        return {"loss": loss, **terms}
+
+    def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
+        """Distances (t,) of aligned embeddings, lower = same person; see ``scoring``."""
+        if self.scoring == "cosine":
+            return super().distance(voices, faces)
+        head = cast(nn.Module, self.matching)
+        parts = zip(voices.split(MATCHING_CHUNK), faces.split(MATCHING_CHUNK), strict=True)
+        return torch.cat([F.softplus(-head(v, f)) for v, f in parts])
+
+    def rank(self, probes: Tensor, candidates: Tensor, probe: Modality) -> Tensor:
+        """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality; see ``scoring``."""
+        if self.scoring != "rerank":
+            return super().rank(probes, candidates, probe)
+        distances = 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
+        near, nearest = distances.topk(min(self.rerank_top, len(candidates)), dim=1, largest=False)
+        pairs = probes.repeat_interleave(near.shape[1], dim=0), candidates[nearest.flatten()]
+        voices, faces = pairs if probe == "voice" else pairs[::-1]
+        order = self.distance(voices, faces).view_as(near).argsort(dim=1)
+        return distances.scatter(1, nearest.gather(1, order), near)

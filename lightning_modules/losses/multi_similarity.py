@@ -1,0 +1,59 @@
+"""The multi-similarity loss between voices and faces ([FAA] face-voice contrastive; Wang et al., CVPR 2019, Eq. 12)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.schema import DataError
+from lightning_modules.losses.gather import gather_rows
+
+
+class MultiSimilarityLoss(nn.Module):
+    """Pulls each anchor to the other modality of its own label, hardest first, and pushes the rest away.
+
+    ``mean_i( log(1 + sum_P exp(-alpha (s_ij - base))) / alpha + log(1 + sum_N exp(beta (s_ij - base))) / beta )``, s
+    the cosine of a voice and a face, P those of the anchor's label and N the others; mean of both directions. Under DDP
+    the j run over the batches of all ranks, as in :class:`ContrastiveLoss`.
+
+    Args:
+        alpha: sharpness over positives; 2, 50 and 1 are Self-Lifting's, which [FAA] extends.
+        beta: sharpness over negatives.
+        base: cosine that positives should exceed and negatives stay below.
+
+    Raises:
+        DataError: alpha or beta not positive.
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 1.0) -> None:
+        super().__init__()
+        if not (alpha > 0 and beta > 0):
+            raise DataError(f"alpha is {alpha} and beta {beta}; both must be positive")
+        self.alpha, self.beta, self.base = alpha, beta, base
+
+    def forward(self, voice: Tensor, face: Tensor, label: Tensor) -> Tensor:
+        """Mean loss of the rank's anchors.
+
+        Args:
+            voice: (B, d) embeddings of any length.
+            face: (B, d), row i of the same clip as row i of ``voice``.
+            label: (B,) int64.
+        """
+        with torch.autocast(voice.device.type, enabled=False):
+            voice, face = F.normalize(voice.float(), dim=1), F.normalize(face.float(), dim=1)
+            same = label[:, None] == gather_rows(label)
+            return (
+                self._one_way(voice @ gather_rows(face).T, same) + self._one_way(face @ gather_rows(voice).T, same)
+            ) / 2
+
+    def _one_way(self, similarity: Tensor, same: Tensor) -> Tensor:
+        """Mean over rows of similarities (B, N), ``same`` the positives among them."""
+        pull = _log1p_sum_exp(-self.alpha * (similarity - self.base), same) / self.alpha
+        push = _log1p_sum_exp(self.beta * (similarity - self.base), ~same) / self.beta
+        return (pull + push).mean()
+
+
+def _log1p_sum_exp(x: Tensor, mask: Tensor) -> Tensor:
+    """log(1 + sum of exp(x) where ``mask``) of each row (B, N) -> (B,); 0 where nothing is."""
+    return F.pad(x.masked_fill(~mask, -torch.inf), (1, 0)).logsumexp(dim=1)  # the 0 in front is the 1

@@ -1,0 +1,131 @@
+"""Pseudo-identities: pooling, quality, one embedding per item on any number of ranks, and what is refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from datamodules.base import TrainingSet
+from datamodules.schema import DataError
+from lightning_modules.clustering import cluster_quality, embed_clips, pool_videos
+from lightning_modules.faa import FAA
+from lightning_modules.networks.shared_heads import SharedHeads
+from tests.lightning_modules.pool import Pool
+from tests.lightning_modules.tiny import DIMS, TinyData, trainer
+
+
+class Recycled(TinyData):
+    """Clips share items, as where a video has fewer faces than voices, and leave some rows of the sources out."""
+
+    def training_set(self) -> TrainingSet:
+        train = super().training_set()
+        rows = train.voice_rows
+        return TrainingSet(
+            train.voices, train.faces, 1 + rows // 2, rows - rows % 3, *(getattr(train, name) for name in
+            ("identity", "language", "identities", "video"))
+        )  # fmt: skip
+
+
+class Counted(FAA):
+    """Counts what it embeds."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(DIMS, clusters=[4], network=partial(SharedHeads, embedding_dim=4, hidden=8))
+        self.embedded = [0, 0]
+
+    def embed_voice(self, x: Tensor) -> Tensor:
+        self.embedded[0] += len(x)
+        return super().embed_voice(x)
+
+    def embed_face(self, x: Tensor) -> Tensor:
+        self.embedded[1] += len(x)
+        return super().embed_face(x)
+
+
+class EmbedOnce(Callback):
+    """Embeds the training clips when training starts; keeps them, and how many items that took."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Counted)
+        pl_module.embedded = [0, 0]
+        self.clips, self.count = embed_clips(trainer, pl_module), list(pl_module.embedded)
+        assert pl_module.training
+        assert pl_module.network.voice_branch.training
+
+
+def embed_on_rank(folder: Path, **options: Any) -> tuple[Any, list[int]]:
+    once = EmbedOnce()
+    trainer(folder, max_steps=1, limit_val_batches=0, callbacks=[once], **options).fit(Counted(), Recycled())
+    return once.clips, once.count
+
+
+def run_on_rank(folder: Path) -> tuple[Any, list[int]]:
+    return embed_on_rank(folder, devices=2, strategy="ddp")
+
+
+def test_each_unique_item_is_embedded_once_over_all_ranks(two_ranks: Pool, tmp_path: Path) -> None:
+    train = Recycled().training_set()
+    unique = [len(np.unique(rows)) for rows in (train.voice_rows, train.face_rows)]
+    model = Counted().eval()
+    with torch.no_grad():
+        voices = model.embed_voice(train.voices.read(train.voice_rows)).numpy()
+        faces = model.embed_face(train.faces.read(train.face_rows)).numpy()
+    one, *two = [embed_on_rank(tmp_path), *two_ranks.run(run_on_rank, tmp_path)]
+    assert one[1] == unique == [a + b for a, b in zip(*(count for _, count in two), strict=True)]
+    for clips, _ in (one, *two):
+        np.testing.assert_allclose(clips[0], voices, atol=1e-6)
+        np.testing.assert_allclose(clips[1], faces, atol=1e-6)
+
+
+def test_pooling_is_the_mean_voice_and_the_mean_face_of_each_video() -> None:
+    voices, faces = np.arange(8.0).reshape(4, 2), 10 * np.arange(4.0)[:, None]
+    pooled = pool_videos(voices, faces, np.array([1, 0, 1, 1]))
+    np.testing.assert_allclose(pooled, [[2, 3, 10], [(0 + 4 + 6) / 3, (1 + 5 + 7) / 3, 50 / 3]])
+
+
+def test_quality_of_perfect_and_of_worthless_clusters() -> None:
+    people = np.repeat(np.arange(4), 5)
+    assert cluster_quality(3 - people, people) == pytest.approx({"nmi": 1, "ari": 1, "purity": 1})
+    assert cluster_quality(np.zeros(20, dtype=int), people) == pytest.approx({"nmi": 0, "ari": 0, "purity": 0.25})
+    assert cluster_quality(np.arange(20), people)["purity"] == 1
+
+
+def no_video(data: TinyData) -> TinyData:
+    train = data.training_set()
+    video = train.video.copy()
+    video[:3] = ""
+    data.training_set = lambda: TrainingSet(  # type: ignore[method-assign]
+        *(getattr(train, name) for name in train.__dataclass_fields__ if name != "video"), video
+    )
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "clusters", "message"),
+    [
+        (no_video(TinyData()), [4], "3 of 84 training clips have no video"),
+        (TinyData(sampling="identity"), [4], "sampling: identity draws clips by identity"),
+        (TinyData(), [4, 43], "43 pseudo-identities of 42 videos"),
+    ],
+)
+def test_what_it_cannot_learn_from_is_refused(
+    data: TinyData, clusters: list[int], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        trainer(tmp_path).fit(FAA(DIMS, clusters=clusters), data)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(FAA(DIMS, clusters=[4]), TinyData())
+    run.save_checkpoint(tmp_path / "c.ckpt")
+    with pytest.raises(DataError, match="pseudo-identities of 84 clips, the data have 70"):
+        trainer(tmp_path).fit(FAA(DIMS, clusters=[4]), TinyData(clips=5, people=14), ckpt_path=tmp_path / "c.ckpt")

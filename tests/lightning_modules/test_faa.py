@@ -1,0 +1,169 @@
+"""FAA: learns without labels, the same on two ranks and after a stop, and scores pairs by its matching head."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.base import TrainingSet
+from datamodules.schema import DataError
+from lightning_modules.faa import FAA
+from lightning_modules.networks.matching import MatchingEncoder
+from lightning_modules.networks.shared_heads import SharedHeads
+from tests.lightning_modules.pool import Pool
+from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+
+SELF_LIFTING: dict[str, Any] = {"matching": None, "diverse_positives": False, "hard_negatives": False}
+
+
+def faa(**options: Any) -> FAA:
+    torch.manual_seed(0)
+    network = partial(SharedHeads, embedding_dim=8, hidden=16, dropout=0.0)
+    matching = partial(MatchingEncoder, width=16, depth=1, heads=2)
+    optimizer = partial(torch.optim.Adam, lr=5e-3)
+    defaults = {"network": network, "matching": matching, "clusters": [8, 12], "optimizer": optimizer}
+    return FAA(DIMS, **{**defaults, "scoring": "matching", **options})
+
+
+class Relabelled(TinyData):
+    """The same clips under other names."""
+
+    def training_set(self) -> TrainingSet:
+        train = super().training_set()
+        identity = np.random.default_rng(1).permutation(train.identity)
+        names = (name for name in train.__dataclass_fields__ if name != "identity")
+        return TrainingSet(identity=identity, **{name: getattr(train, name) for name in names})
+
+
+def weights_after(model: FAA, data: TinyData, folder: Path, **options: Any) -> dict[str, Tensor]:
+    trainer(folder, **{"max_epochs": 2, "enable_checkpointing": False, "callbacks": [], **options}).fit(model, data)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("options", [{}, SELF_LIFTING | {"scoring": "cosine"}], ids=["faa", "self_lifting"])
+def test_identity_labels_change_no_weight(options: dict[str, Any], tmp_path: Path) -> None:
+    assert equal(*(weights_after(faa(**options), data, tmp_path) for data in (TinyData(), Relabelled())))
+
+
+def test_the_supervised_bound_does_learn_from_labels(tmp_path: Path) -> None:
+    bound = (weights_after(faa(supervised=True), data, tmp_path) for data in (TinyData(), Relabelled()))
+    assert not equal(*bound)
+
+
+def test_learns_who_belongs_together_from_videos_alone(tmp_path: Path) -> None:
+    untrained = trainer(tmp_path / "untrained").validate(faa(), TinyData(), verbose=False)[0]["val/eer"]
+    assert fit_and_test(faa, tmp_path, max_epochs=10)["val/eer"] < 0.3 < untrained
+
+
+def run_on_rank(folder: Path) -> dict[str, Any]:
+    return fit_and_test(faa, folder, devices=2, strategy="ddp")
+
+
+def test_two_ranks_give_the_result_of_one(two_ranks: Pool, tmp_path: Path) -> None:
+    """Clusters, batches, negatives and their draws are global, so training does not depend on the number of ranks."""
+    expected = fit_and_test(faa, tmp_path / "one")
+    results = two_ranks.run(run_on_rank, tmp_path / "two")
+    assert np.array_equal(results[0]["scores"]["heard"], results[1]["scores"]["heard"])
+    for result in results:
+        assert result["steps"] == expected["steps"] == 42
+        np.testing.assert_allclose(result["scores"]["heard"], expected["scores"]["heard"], atol=1e-3)
+
+
+@pytest.mark.parametrize("step", [30, 42], ids=["mid-epoch", "epoch end"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(step: int, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"recluster_every": 2}  # so the second epoch lives on the labels of the first
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1, save_on_train_epoch_end=False)
+    through = faa(**options)
+    trainer(tmp_path, max_epochs=3, callbacks=[keep], limit_val_batches=0).fit(through, TinyData())
+    path = tmp_path / f"step={step}.ckpt"
+    assert len(torch.load(path, weights_only=True)["callbacks"]["PseudoIdentities"]["labels"]) == 84
+    resumed, run = faa(**options), trainer(tmp_path / "r", max_epochs=3, callbacks=[], limit_val_batches=0)
+    run.fit(resumed, TinyData(), ckpt_path=path, weights_only=True)
+    assert run.global_step == 63
+    assert equal(through.state_dict(), resumed.state_dict())
+
+
+def test_the_schedule_of_clusters_goes_on_to_its_last(tmp_path: Path) -> None:
+    found: list[int] = []
+
+    class Watch(FAA):
+        def set_pseudo_identities(self, labels: Any, videos: Any) -> None:
+            found.append(len(np.unique(labels)))
+            super().set_pseudo_identities(labels, videos)
+
+    weights_after(Watch(DIMS, clusters=[4, 9, 11], recluster_every=2), TinyData(), tmp_path, max_epochs=8)
+    assert found == [4, 4, 9, 9, 11, 11, 11, 11]
+
+
+def test_quality_is_logged(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(faa(), TinyData())
+    assert 0 < run.callback_metrics["cluster/nmi"] <= 1
+    assert {"cluster/ari", "cluster/purity", "train/matching", "train/contrastive"} <= set(run.callback_metrics)
+
+
+def test_distance_is_minus_log_of_the_probability_of_one_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (voices, faces) = faa().eval(), F.normalize(torch.randn(2, 11, 8), dim=2)
+    with torch.no_grad():
+        whole = model.distance(voices, faces)
+        monkeypatch.setattr("lightning_modules.faa.MATCHING_CHUNK", 3)
+        torch.testing.assert_close(model.distance(voices, faces), whole)
+        logits = torch.cat([model.matching(v[None], f[None]) for v, f in zip(voices, faces, strict=True)])
+    torch.testing.assert_close(whole, -torch.sigmoid(logits).log())
+
+
+@pytest.mark.parametrize("probe", ["voice", "face"])
+def test_reranking_orders_the_nearest_by_the_head_and_keeps_the_rest(probe: Any) -> None:
+    model, (probes, gallery) = faa(scoring="rerank", rerank_top=4).eval(), F.normalize(torch.randn(2, 9, 8), dim=2)
+    with torch.no_grad():
+        found = model.rank(probes, gallery, probe)
+        for row, x in enumerate(probes):
+            cosine = 1 - gallery @ x
+            pairs = (x.expand(9, -1), gallery) if probe == "voice" else (gallery, x.expand(9, -1))
+            top, rest = cosine.argsort()[:4], cosine.argsort()[4:]
+            by_head = top[model.distance(*pairs)[top].argsort()]
+            assert found[row].argsort().tolist() == [*by_head.tolist(), *rest.tolist()]
+            torch.testing.assert_close(found[row].sort().values, cosine.sort().values)
+
+
+def test_without_its_parts_nothing_of_them_is_left() -> None:
+    baseline = faa(**SELF_LIFTING, scoring="cosine")
+    assert not any("matching" in name for name in baseline.state_dict())
+    assert (baseline.sampling, faa().sampling) == ("shuffle", "partners")
+
+
+def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
+    for options in ({"contrastive_weight": 0.0}, {"matching": None, "scoring": "cosine"}):
+        trained = weights_after(faa(**options), TinyData(), tmp_path, max_epochs=1)
+        assert not torch.equal(
+            trained["network.shared.0.weight"], faa(**options).state_dict()["network.shared.0.weight"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clusters": []}, "clusters"),
+        ({"clusters": [1]}, "clusters"),
+        ({"recluster_every": 0}, "recluster_every"),
+        ({"scoring": "fused"}, "cosine, matching, rerank"),
+        ({"matching": None}, "matching is null"),
+        ({"matching": None, "scoring": "cosine", "contrastive_weight": 0.0}, "contrastive_weight 0"),
+        ({"matching": partial(MatchingEncoder, width=10, heads=4)}, "width: 10"),
+    ],
+)
+def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        faa(**options)
