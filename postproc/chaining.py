@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import embeddings, initial_distances, shared_space, unit
+from postproc.spaces import comparable, embeddings, initial_distances, shared_space, unit
 from postproc.thresholds import Threshold
 
 UNTOUCHED, REWARDED, PENALISED = 0, 1, 2
@@ -104,7 +104,8 @@ class ChainingCluster(Refinement):
     def _refine(self, cell: ScoredCell) -> Refined:
         initial = initial_distances(cell)
         points = embeddings(cell, self.space, normalise=self.normalise)
-        learnt = shared_space(cell, normalise=self.normalise)
+        # the same arrays where they are the same: a second copy of 100,000 items is a gigabyte
+        learnt = comparable(points) if self.space == "model" else shared_space(cell, normalise=self.normalise)
 
         # Algorithm 1, step 1: gender clusters of both modalities, and which belongs to which
         genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}

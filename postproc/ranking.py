@@ -13,7 +13,12 @@ _BLOCK = 256  # queries whose scores are held at once
 
 
 def matching_accuracy(scores: ArrayLike, target: ArrayLike = 0, *, direction: Direction) -> float:
-    """1:N matching: how often the right candidate has the best score.
+    """1:N matching: how often the right candidate has the best score; see :func:`matching_hits`."""
+    return float(matching_hits(scores, target, direction=direction).mean())
+
+
+def matching_hits(scores: ArrayLike, target: ArrayLike = 0, *, direction: Direction) -> NDArray[np.float64]:
+    """Of each probe of a 1:N matching, whether the right candidate has the best score.
 
     A target that ties with m - 1 others for the best score counts 1/m, so a collapsed model gets 1/N.
 
@@ -21,6 +26,9 @@ def matching_accuracy(scores: ArrayLike, target: ArrayLike = 0, *, direction: Di
         scores: (q, N) finite scores of each probe's candidates.
         target: (q,) column of the right candidate, or one column for all (the VoxCeleb1 lists put it first: 0).
         direction: which way the scores point.
+
+    Returns:
+        (q,) 0 to 1.
 
     Raises:
         ValueError: no probe, fewer than two candidates, non-finite score, or a target that is no column.
@@ -34,7 +42,8 @@ def matching_accuracy(scores: ArrayLike, target: ArrayLike = 0, *, direction: Di
     if columns.min() < 0 or columns.max() >= distances.shape[1]:
         raise ValueError(f"target: column {columns.min()}..{columns.max()} outside 0..{distances.shape[1] - 1}")
     best = distances == distances.min(axis=1, keepdims=True)
-    return float(np.mean(best[np.arange(len(best)), columns] / best.sum(axis=1)))
+    hits: NDArray[np.float64] = best[np.arange(len(best)), columns] / best.sum(axis=1)
+    return hits
 
 
 def retrieval_map(
@@ -44,7 +53,18 @@ def retrieval_map(
     *,
     direction: Direction,
 ) -> float:
-    """Mean average precision of retrieving, for each query, the gallery items of the same person.
+    """Mean average precision of retrieval; see :func:`average_precisions`."""
+    return float(average_precisions(score_rows, query_identity, gallery_identity, direction=direction).mean())
+
+
+def average_precisions(
+    score_rows: Callable[[slice], ArrayLike],
+    query_identity: ArrayLike,
+    gallery_identity: ArrayLike,
+    *,
+    direction: Direction,
+) -> NDArray[np.float64]:
+    """Average precision of retrieving, for each query, the gallery items of the same person.
 
     The gallery is all of ``gallery_identity``; state it beside the number. Tied items share the rank of their last one
     (as in scikit-learn's average precision), so a collapsed model gets the prevalence, whatever the order of the files.
@@ -56,6 +76,9 @@ def retrieval_map(
         query_identity: (q,) person of each query.
         gallery_identity: (g,) person of each gallery item.
         direction: which way the scores point.
+
+    Returns:
+        (q,) 0 to 1.
 
     Raises:
         ValueError: no query, non-finite score, a wrong shape, or queries whose person is not in the gallery.
@@ -69,7 +92,9 @@ def retrieval_map(
             f"{int(absent.sum())} of {len(queries)} queries have nobody to find, first {queries[absent][0]!s}: "
             "drop them from the queries"
         )
-    total = 0.0
+    wanted, code = np.unique(gallery, return_inverse=True)  # numbers compare quicker than names
+    sought = np.searchsorted(wanted, queries)
+    found = np.empty(len(queries))
     for start in range(0, len(queries), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(queries)))
         distances = _distances(score_rows(rows), direction)
@@ -77,9 +102,9 @@ def retrieval_map(
             raise ValueError(
                 f"score_rows gave {distances.shape} for {rows.stop - start} queries and {len(gallery)} items"
             )
-        for distance, identity in zip(distances, queries[rows], strict=True):
-            total += _average_precision(distance, gallery == identity)
-    return total / len(queries)
+        for row, distance in enumerate(distances, start):
+            found[row] = _average_precision(distance, code == sought[row])
+    return found
 
 
 def _average_precision(distances: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:

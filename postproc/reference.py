@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,15 @@ class Reference:
         """Some of the clips."""
         voices, faces = ({s: x[keep] for s, x in spaces.items()} for spaces in (self.voices, self.faces))
         return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep])
+
+    def finite(self) -> Reference:
+        """The clips without NaN or infinity, with a warning where some are left out."""
+        arrays = [*self.voices.values(), *self.faces.values()]
+        keep = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in arrays])
+        if keep.all():
+            return self
+        warnings.warn(f"{(~keep).sum()} of {len(self)} clips of training people are not finite: left out", stacklevel=2)
+        return self.rows(keep)
 
     def folds(self, count: int, seed: int) -> list[NDArray[np.str_]]:
         """The people in ``count`` disjoint groups, as many of each gender in each as possible."""

@@ -73,7 +73,8 @@ class Refinement(ABC):
 
 
 def calibrate(steps: Sequence[Refinement], reference: Reference) -> None:
-    """Calibrates steps in turn, each with those before it."""
+    """Calibrates steps in turn, each with those before it; clips that are not finite are left out."""
+    reference = reference.finite()
     for place, step in enumerate(steps):
         step.calibrate(reference, steps[:place])
 

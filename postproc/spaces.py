@@ -52,7 +52,15 @@ def shared_space(cell: ScoredCell, *, normalise: bool = True) -> Embeddings:
     Raises:
         DegenerateInput: as :func:`embeddings`, or the widths differ.
     """
-    found = embeddings(cell, "model", normalise=normalise)
+    return comparable(embeddings(cell, "model", normalise=normalise))
+
+
+def comparable(found: Embeddings) -> Embeddings:
+    """The embeddings of the learnt space as they are.
+
+    Raises:
+        DegenerateInput: voices and faces differ in width.
+    """
     widths = [found[m].shape[1] for m in MODALITIES]
     if widths[0] != widths[1]:
         raise DegenerateInput(f"voices ({widths[0]}-d) and faces ({widths[1]}-d) share no space to compare in")

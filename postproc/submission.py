@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -200,7 +201,9 @@ def unpack(data: bytes, where: str, max_files: int = 4) -> dict[str, bytes]:
                     )
                 files[entry.filename] = content
             return files
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{where}: not a readable zip archive ({error})") from error
 
 
