@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import signal
 import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ActionYesNo, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
+from experiments.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 from experiments.config_errors import explain, root_cause
 from experiments.config_files import expand_arguments, read_config
+from experiments.line_progress import LineProgress
+from experiments.lock import locked
 from experiments.results import ResultsWriter, print_results
+from experiments.resume import Resumable, trained
 from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
-from experiments.tracking import prepare_wandb
+from experiments.run_record import RunRecord
+from experiments.signals import StopOnSignal, Stopped, leave_on_warning, requeue
+from experiments.task_table import print_tasks
+from experiments.tracking import WandbRecord, finish_wandb, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
 from lightning_modules.finite import NonFiniteError
 from postproc.callback import ChainingClusterCallback
@@ -42,6 +52,8 @@ QUIET = (
     ".*Total length of `list` across ranks is zero.*",
 )
 
+DISK = (errno.ENOSPC, errno.EDQUOT)
+
 
 class SaveRunConfig(SaveConfigCallback):
     """Writes config.yaml into the run folder and sends the whole config to the logger."""
@@ -51,6 +63,7 @@ class SaveRunConfig(SaveConfigCallback):
         # what names this run and not the experiment; `fit --config config.yaml` makes another run like it
         config.run_dir = config.ckpt_path = None
         config.pop("test", None)
+        config.pop("resume", None)
         text = self.parser.dump(config, skip_none=False)
         (Path(trainer.default_root_dir) / "config.yaml").write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
@@ -63,10 +76,11 @@ class ExperimentCLI(LightningCLI):
     Args:
         command: fit, validate, test or predict.
         argv: its arguments.
+        held: keeps the run folder's lock until the command has ended.
     """
 
-    def __init__(self, command: str, argv: list[str]) -> None:
-        self.command = command
+    def __init__(self, command: str, argv: list[str], held: ExitStack) -> None:
+        self.command, self.held = command, held
         arguments, self.config_paths = expand_arguments(argv)
         super().__init__(
             AssociationModule,
@@ -95,6 +109,8 @@ class ExperimentCLI(LightningCLI):
         if self.command == "fit":
             text = "test the best checkpoint when training has ended"
             parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
+            text = "auto goes on from the newest loadable checkpoint of --run_dir, or starts where there is none"
+            parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=text)
         parser.add_argument("--pictures", type=bool, default=True, help="draw pictures of the test into the run folder")
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -125,20 +141,34 @@ class ExperimentCLI(LightningCLI):
         name = self._config_name()
         if self.command != "fit" and config.ckpt_path is None:
             raise DataError(NO_CHECKPOINT)
+        resume = config.get("resume") is not None
+        if resume and config.ckpt_path:
+            raise DataError("--resume auto finds the checkpoint itself; give it or --ckpt_path, not both")
+        if resume and config.run_dir is None and "SLURM_JOB_ID" not in os.environ:
+            raise DataError("--resume auto: which run? Give its folder with --run_dir")
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self.held.enter_context(locked(self.run_dir))
+            remove_unfinished(self.run_dir)
         logger = config.get("logger")
         if logger is not None and "save_dir" in logger.init_args:
             logger.init_args.save_dir = str(self.run_dir)
         if logger is not None and logger.class_path.endswith("WandbLogger"):
             prepare_wandb(logger.init_args, self.run_dir, name)
+            if not has_room(self.run_dir):
+                config.logger = None
         _say(f"run folder: {self.run_dir}")
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except ValueError as error:  # an option its class refuses; the parser wraps what the class said
-            raise DataError(str(root_cause(error))) from error
+        except (
+            ValueError,
+            TypeError,
+            ModuleNotFoundError,
+        ) as error:  # an option its class refuses, a package it lacks;
+            raise DataError(str(root_cause(error))) from error  # the parser wraps what the class said
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init
@@ -146,10 +176,18 @@ class ExperimentCLI(LightningCLI):
         logger = config.get("logger")
         # the samplers of VoiceFaceDataModule shard themselves; Lightning's would pad the test set
         fixed = {"default_root_dir": str(self.run_dir), "use_distributed_sampler": False, "logger": logger or False}
+        fixed["plugins"] = [*_as_list(config["trainer"].get("plugins")), AtomicCheckpointIO()]
+        shows_lines = not sys.stdout.isatty() and config["trainer"].get("enable_progress_bar") is not False
+        if shows_lines:
+            fixed["enable_progress_bar"] = False
         trainer = super().instantiate_trainer(**fixed, **kwargs)
         self.writer = ResultsWriter(self.run_dir, config["postproc"])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.append(self.writer)
+        self.resumable, self.stop = Resumable(self.run_dir), StopOnSignal()
+        callbacks += [self.writer, self.resumable, self.stop, RunRecord(self.run_dir)]
+        callbacks.append(WandbRecord(self.run_dir, config["postproc"]))
+        if shows_lines:
+            callbacks.append(LineProgress())
         if self.config.pictures:
             from experiments.pictures import Pictures  # matplotlib takes a second to import
 
@@ -157,14 +195,33 @@ class ExperimentCLI(LightningCLI):
         return trainer
 
     def run_command(self) -> None:
-        """Runs the command on the instantiated model, data and trainer."""
+        """Runs the command on the instantiated model, data and trainer, and says where its results are."""
+        try:
+            self._run()
+        finally:
+            finish_wandb(failed=sys.exc_info()[0] is not None)
+        if self.writer.results:
+            print_results(self.writer.results)
+        elif (self.run_dir / "scores.parquet").exists():
+            why = "" if self.command == "predict" else "; the trial lists have no labels, so there is no EER to report"
+            _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")
+        print_tasks(self.writer.results, self.writer.tasks)
+        _say(f"run folder: {self.run_dir}")
+
+    def _run(self) -> None:
         ckpt_path = self.config.ckpt_path
         near = self._checkpoint_dir()
         loading = {"model": self.model, "datamodule": self.datamodule, "weights_only": True}
         if self.command == "fit":
-            resume = find_checkpoint(ckpt_path, near) if ckpt_path else None
-            self.trainer.fit(**loading, ckpt_path=resume)
-            if self.config.test and self.trainer.state.finished:
+            if self.config.resume and (steps := trained(self.run_dir)):
+                _say(f"training ended at step {steps}; to train on, give --ckpt_path last and more epochs")
+            else:
+                resume = self._resume_point() if self.config.resume else ckpt_path and find_checkpoint(ckpt_path, near)
+                self.trainer.fit(**loading, ckpt_path=resume)
+            self.stop.leave(self.trainer)
+            if self.config.test and self.resumable.out_of_time:
+                _say("not tested: trainer.max_time was up before the end of training; --resume auto goes on")
+            elif self.config.test:
                 best = None if self.config.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
                 self.trainer.test(**loading, ckpt_path=best, verbose=False)
         elif self.command == "predict":
@@ -172,15 +229,14 @@ class ExperimentCLI(LightningCLI):
         else:
             run = self.trainer.validate if self.command == "validate" else self.trainer.test
             run(**loading, ckpt_path=find_checkpoint(ckpt_path, near), verbose=self.command == "validate")
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
-        if self.writer.results:
-            print_results(self.writer.results)
-        elif (self.run_dir / "scores.parquet").exists():
-            why = "" if self.command == "predict" else "; the trial lists have no labels, so there is no EER to report"
-            _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")
-        _say(f"run folder: {self.run_dir}")
+
+    def _resume_point(self) -> str | None:
+        """The checkpoint ``--resume auto`` goes on from; None starts afresh."""
+        path, problems = newest_checkpoint(self.run_dir)
+        for problem in problems:
+            _say(f"warning: {problem}; passed over")
+        _say(f"resuming from {path}" if path else "no checkpoint to resume from, starting afresh")
+        return str(path) if path else None
 
     def _config_name(self) -> str:
         """Names the run: the config's name, or for the config.yaml of a run the name of that run's config."""
@@ -195,16 +251,24 @@ class ExperimentCLI(LightningCLI):
         return beside if (beside / "checkpoints").is_dir() else self.run_dir
 
 
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
+def plain_warnings() -> Iterator[None]:
     """Warnings as one line each, without the lines of code they come from."""
     original = warnings.formatwarning
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream = sys.stderr  # it holds that of its import: another fit's log, closed by now
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
@@ -219,14 +283,32 @@ def _no_tip(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()
 
 
-@_plain_warnings()
+@plain_warnings()
 def main(command: str, argv: list[str]) -> int:
     """Runs ``fit``, ``validate``, ``test`` or ``predict``; bad input ends in one line and status 2."""
     try:
-        cli = ExperimentCLI(command, argv)
-        cli.run_command()
+        leave_on_warning()
+        with ExitStack() as held:
+            ExperimentCLI(command, argv, held).run_command()
     except (DataError, MisconfigurationException, NonFiniteError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        _say(stop.reason)
+        if stop.number == signal.SIGUSR1:
+            requeue()
+        # rank 0's status is the job's: Lightning kills a run one of whose other processes ends with another one than 0
+        return int(stop.code) if rank_zero_only.rank == 0 else 0  # type: ignore[attr-defined, arg-type]
+    except SIGTERMException:  # before training had begun, when signals were Lightning's
+        return 128 + signal.SIGTERM
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return 128 + signal.SIGINT  # outside of training there is nothing to save
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(f"error: {error.filename or 'a file of the run'}: {error.strerror}; free space there", file=sys.stderr)
         return 2
     finally:
         os.environ.pop(ENV_RUN_DIR, None)

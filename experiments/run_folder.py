@@ -53,12 +53,12 @@ class RunCheckpoint(ModelCheckpoint):
 
     Args:
         monitor: the validation metric that picks the best checkpoint. Validation identities are held out of the
-            training ones; test data never takes part. Without validation identities the last checkpoint is the best.
+            training ones; test data never takes part. None, or nobody to validate on: the last one is the best.
         mode: ``min`` or ``max``.
         every_n_epochs: how often validation results are considered.
     """
 
-    def __init__(self, monitor: str = "val/eer", mode: str = "min", every_n_epochs: int = 1) -> None:
+    def __init__(self, monitor: str | None = "val/eer", mode: str = "min", every_n_epochs: int = 1) -> None:
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -75,6 +75,30 @@ class RunCheckpoint(ModelCheckpoint):
         if stage == "fit" and not trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
             # nobody held out (closed form, or a final fit on everyone): there is no choice, the last one is the best
             self.monitor = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._write_last_too(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._write_last_too(trainer)
+
+    def _write_last_too(self, trainer: Trainer) -> None:
+        """Lightning writes ``last.ckpt`` only with a best one; a killed run would lose all the epochs since."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self.write_last(trainer)
+
+    def holds(self, step: int) -> bool:
+        """Whether ``last.ckpt`` is of this training step, written by this process."""
+        return step > 0 and step == self._last_global_step_saved
+
+    def write_last(self, trainer: Trainer) -> Path:
+        """Writes ``last.ckpt`` now, and no other of this step; on all ranks."""
+        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        return Path(self.last_model_path)
 
 
 NO_CHECKPOINT = (

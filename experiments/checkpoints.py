@@ -1,0 +1,118 @@
+"""Writes checkpoints so that a kill or a full disk never costs the previous one; reads them without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from datamodules.schema import DataError
+
+UNFINISHED = ".*.ckpt.tmp"
+"""Checkpoints that were being written, beside the finished ones; a killed run leaves one."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint that can't be written or read. One line: the file, what is wrong, the way out."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside, syncs to disk, renames: under the checkpoint's name is always a whole checkpoint, old or new.
+
+    Lightning's own writes into the temporary folder and moves the file; between two file systems that is a copy, and a
+    kill in the middle of it leaves half a checkpoint in the place of the previous one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        beside = path.with_name(UNFINISHED.replace("*.ckpt", path.name))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            _sync_folder(path.parent)
+        except (OSError, RuntimeError) as error:  # torch.save turns some errors of the disk into a RuntimeError
+            beside.unlink(missing_ok=True)
+            kept = "the one before is kept" if path.exists() else "there was none before it"
+            raise CheckpointError(f"{path}: checkpoint not written, {kept} ({_reason(error)}); free space") from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable | None = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """As :func:`read_checkpoint`: nothing in the file is run, whatever ``weights_only`` says."""
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a Lightning checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, no Lightning checkpoint, or holding objects whose loading would run code.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({_reason(error)})"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({_reason(error)})") from error
+    needed = ("state_dict", "global_step", "pytorch-lightning_version")
+    missing = [key for key in needed if not isinstance(content, Mapping) or key not in content]
+    if missing or not isinstance(content["state_dict"], Mapping):
+        raise CheckpointError(f"{path}: no Lightning checkpoint, it lacks {', '.join(missing) or 'a state_dict'}")
+    return dict(content)
+
+
+def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
+    """The loadable checkpoint of a run that is furthest in training: last, best, or SLURM's ``hpc_ckpt_N``.
+
+    Returns:
+        Its path, None where there is none, and a line for each checkpoint that could not be read.
+    """
+    found: list[tuple[int, int, Path]] = []
+    problems = []
+    for path in _checkpoints(run_dir):
+        try:
+            content = read_checkpoint(path)
+            found.append((int(content["global_step"]), path.stat().st_mtime_ns, path))
+        except CheckpointError as error:
+            problems.append(str(error))
+    return (max(found)[2] if found else None), problems
+
+
+def remove_unfinished(run_dir: Path) -> None:
+    """Removes what killed runs left of the checkpoints they were writing; only for who holds the run's lock."""
+    for folder in (run_dir, run_dir / "checkpoints"):
+        for path in folder.glob(UNFINISHED):
+            path.unlink(missing_ok=True)
+
+
+def _checkpoints(run_dir: Path) -> Iterator[Path]:
+    yield from (path for path in sorted((run_dir / "checkpoints").glob("*.ckpt")) if path.is_file())
+    yield from sorted(run_dir.glob("hpc_ckpt_*.ckpt"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception, limit: int = 120) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit] + "..."
