@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.progress import track
 
 from datamodules.schema import DataError
 from experiments.config_files import find_config
+from experiments.fits import Fit, run_fits
 from experiments.protocol_table import Outcome, protocol_table, summarise_protocol
 
 
@@ -40,12 +37,14 @@ class Protocol:
         folds: values of ``vars.fold``.
         seeds: values of ``seed_everything``.
         methods: by name.
+        first: commands that make what the fits read, run before them: ``[[embed, --out=...]]``.
     """
 
     configs: list[str]
     folds: list[int]
     seeds: list[int]
     methods: dict[str, Method]
+    first: list[list[str]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Protocol:
@@ -59,7 +58,7 @@ class Protocol:
             methods = {name: Method(**(options or {})) for name, options in content.pop("methods").items()}
             return cls(**content, methods=methods)
         except (AttributeError, KeyError, TypeError) as error:
-            raise DataError(f"protocol {path}: {error}; it takes configs, folds, seeds, methods") from error
+            raise DataError(f"protocol {path}: {error}; it takes configs, folds, seeds, methods, first") from error
 
 
 @dataclass(frozen=True)
@@ -72,26 +71,17 @@ class Trial:
     seed: int
     arguments: tuple[str, ...]
 
-    def folder(self, out: Path) -> Path:
-        return out / self.method / Path(self.config).stem / f"fold{self.fold}-seed{self.seed}"
-
-    def command(self, out: Path) -> list[str]:
+    def fit(self, out: Path) -> Fit:
+        """The fit, in a folder named by what it is."""
+        folder = out / self.method / Path(self.config).stem / f"fold{self.fold}-seed{self.seed}"
         fixed = [f"--config={self.config}", f"--vars.fold={self.fold}", f"--seed_everything={self.seed}"]
-        tail = [
-            "--logger=null",
-            "--pictures=false",
-            "--trainer.enable_progress_bar=false",
-            f"--run_dir={self.folder(out)}",
-        ]
-        return ["fit", *fixed, *tail, *self.arguments]
+        tail = ["--logger=null", "--pictures=false", "--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
+        return Fit(folder, ("fit", *fixed, *tail, *self.arguments))
 
     def outcome(self, out: Path) -> Outcome | None:
         """The results, if this very command has run to its end."""
-        folder = self.folder(out)
-        done = folder / "results.json"
-        if not done.exists() or json.loads((folder / "command.json").read_text()) != self.command(out):
-            return None
-        return Outcome(self.method, self.config, self.fold, self.seed, json.loads(done.read_text(encoding="utf-8")))
+        results = self.fit(out).results()
+        return None if results is None else Outcome(self.method, self.config, self.fold, self.seed, results)
 
 
 def trials_of(protocol: Protocol, only: list[str] | None = None) -> list[Trial]:
@@ -109,23 +99,6 @@ def trials_of(protocol: Protocol, only: list[str] | None = None) -> list[Trial]:
     return trials
 
 
-def run_trial(trial: Trial, out: Path) -> str | None:
-    """Runs one fit in this process, its output in log.txt; the error line if it failed."""
-    folder = trial.folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").unlink(missing_ok=True)
-    command = trial.command(out)
-    (folder / "command.json").write_text(json.dumps(command))
-    with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        from experiments.run import main as run
-
-        status = run(command)
-    if status == 0:
-        return None
-    lines = (folder / "log.txt").read_text().strip().splitlines()
-    return f"{folder}: {lines[-1] if lines else f'exit status {status}'}"
-
-
 def run_protocol(protocol: Protocol, out: Path, jobs: int, only: list[str] | None = None) -> list[Outcome]:
     """Runs what is not done yet, over ``jobs`` processes, and returns every outcome.
 
@@ -133,18 +106,14 @@ def run_protocol(protocol: Protocol, out: Path, jobs: int, only: list[str] | Non
         DataError: some fits failed; what has finished is kept, the same command goes on with the rest.
     """
     trials = trials_of(protocol, only)
+    for command in protocol.first:
+        from experiments.run import main as run
+
+        if run(command) != 0:
+            raise DataError(f"{' '.join(command[:1])} failed, see above; no fit was started")
     todo = [t for t in trials if t.outcome(out) is None]
     print(f"protocol: {len(trials)} fits, {len(trials) - len(todo)} done before, {jobs} at a time, in {out}")
-    failures: list[str] = []
-    if todo:
-        # one thread each: the models are small, and fits in parallel would fight over the cores
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(run_trial, trial, out) for trial in todo]
-            finished = track(as_completed(futures), "fits", total=len(todo), console=Console(stderr=True))
-            failures = [message for future in finished if (message := future.result()) is not None]
-    if failures:
-        raise DataError(f"{len(failures)} of {len(todo)} fits failed, the first: {failures[0]}")
+    run_fits([t.fit(out) for t in todo], jobs, "fits")
     return [outcome for t in trials if (outcome := t.outcome(out)) is not None]
 
 

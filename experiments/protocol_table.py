@@ -34,7 +34,8 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     """One record per method and set of lists.
 
     The unit is the fold: the mean over train languages, cells and seeds. ``mean`` and ``sd`` are over folds, because
-    fits of one fold share their test people. ``change`` is refined minus raw with its 95 % t-interval over folds.
+    fits of one fold share their test people; where there is one fold only, the seed is the unit. ``change`` is refined
+    minus raw with its 95 % t-interval.
 
     Returns:
         Records with ``method``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and ``unheard``
@@ -43,7 +44,7 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     records = []
     for method in dict.fromkeys(o.method for o in outcomes):
         mine = [o for o in outcomes if o.method == method]
-        names = [name for name in mine[0].results if name.rpartition("/")[2] not in ("overall", "alignment")]
+        names = [name for name in mine[0].results if name.rpartition("/")[2] not in ("overall", "alignment", "tasks")]
         for lists in dict.fromkeys(name.rpartition("/")[0] for name in names):
             cells = [name for name in names if name.rpartition("/")[0] == lists]
             record: dict[str, Any] = {"method": method, "lists": lists or "main", "fits": len(mine)}
@@ -56,7 +57,7 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
                 pair = {rate: _by_fold(mine, part, RATES[rate]) for rate in ("raw", "refined")}
                 record[condition] = {r: None if v is None else float(v.mean()) for r, v in pair.items()}
             raw, refined = by_fold["raw"], by_fold["refined"]
-            record["change"] = None if raw is None or refined is None else _paired(refined - raw)
+            record["change"] = None if raw is None or refined is None else paired(refined - raw)
             kept = {"raw": raw, "refined": refined}
             record["per_fold"] = {rate: None if v is None else v.tolist() for rate, v in kept.items()}
             records.append(record)
@@ -64,21 +65,23 @@ def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
 
 
 def _by_fold(outcomes: list[Outcome], cells: list[str], key: str) -> np.ndarray | None:
-    """Mean of a rate over everything within each fold: (folds,)."""
-    folds = sorted({o.fold for o in outcomes})
+    """Mean of a rate over everything within each fold, or within each seed where there is one fold: (units,)."""
+    unit_of = {id(o): o.fold if len({o.fold for o in outcomes}) > 1 else o.seed for o in outcomes}
+    units = sorted(set(unit_of.values()))
     values: dict[int, list[Any]] = {
-        f: [o.results[c].get(key) for o in outcomes if o.fold == f for c in cells] for f in folds
+        u: [o.results[c].get(key) for o in outcomes if unit_of[id(o)] == u for c in cells] for u in units
     }
     if not cells or any(v is None for column in values.values() for v in column):
         return None
-    return np.array([np.mean(values[f]) for f in folds])
+    return np.array([np.mean(values[u]) for u in units])
 
 
 def _sd(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _paired(differences: np.ndarray) -> dict[str, float | None]:
+def paired(differences: np.ndarray) -> dict[str, float | None]:
+    """``mean``, ``low`` and ``high`` of the 95 % t-interval of paired differences (folds,); no interval for one."""
     mean, n = float(differences.mean()), len(differences)
     if n < 2:
         return {"mean": mean, "low": None, "high": None}
@@ -88,7 +91,7 @@ def _paired(differences: np.ndarray) -> dict[str, float | None]:
 
 def protocol_table(summary: list[dict[str, Any]]) -> Table:
     """The printed table, EERs in percent: mean (sd over folds)."""
-    table = Table(title="EER in %: mean over cells and seeds (sd over folds); refined is transductive")
+    table = Table(title="EER in %: mean over cells and seeds (sd over folds, or seeds of one); refined is transductive")
     table.add_column("method", no_wrap=True)
     table.add_column("lists")
     columns = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance", "refined - raw [95 %]"]

@@ -1,0 +1,123 @@
+"""Many ``fit`` commands: each in a folder of its own with its log and state, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from datamodules.schema import DataError
+from experiments.progress import track
+
+SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One ``fit``. Its folder holds the run and ``command.json``, ``state.json``, ``log.txt``.
+
+    Attributes:
+        folder: the run folder.
+        command: arguments of ``experiments.run``, the run folder among them.
+    """
+
+    folder: Path
+    command: tuple[str, ...]
+
+    def results(self) -> dict[str, Any] | None:
+        """results.json, if this very command has run to its end."""
+        done, said = self.folder / "results.json", self.folder / "command.json"
+        if not done.exists() or not said.exists() or json.loads(said.read_text()) != list(self.command):
+            return None
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What was noted when it started and when it ended; empty if it never started."""
+        path = self.folder / "state.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def start(self) -> None:
+        """Notes that this process runs it; results of an earlier command go."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "results.json").unlink(missing_ok=True)
+        (self.folder / "command.json").write_text(json.dumps(self.command))
+        self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+
+    def end(self, status: int) -> str | None:
+        """Notes how it ended; the error line if it failed."""
+        error = None
+        if status:
+            log = self.folder / "log.txt"
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+            error = f"{self.folder}: {lines[-1] if lines else f'exit status {status}'}"
+        state = "finished" if status == 0 else "killed" if status < 0 or status - 128 in SIGNALS else "failed"
+        self._note(self.state() | {"state": state, "ended": time.time(), "error": error})
+        return error
+
+    def run(self) -> str | None:
+        """Runs it in this process, its output in log.txt; the error line if it failed."""
+        self.start()
+        with (
+            (self.folder / "log.txt").open("a") as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            from experiments.run import main
+
+            try:
+                status = main(list(self.command))
+            except Exception:  # a bug in one fit must not stop the others; the log says what it was
+                traceback.print_exc()
+                status = 1
+        return self.end(status)
+
+    def _note(self, state: dict[str, Any]) -> None:
+        beside = self.folder / "state.tmp"
+        beside.write_text(json.dumps(state))
+        os.replace(beside, self.folder / "state.json")
+
+
+def run_fits(fits: Sequence[Fit], parallel: int, what: str) -> None:
+    """Runs fits over ``parallel`` processes; says at once which failed.
+
+    Args:
+        fits: to run.
+        parallel: how many at once.
+        what: they are called, beside the progress.
+
+    Raises:
+        DataError: some failed or a process died; what has finished is kept.
+    """
+    if not fits:
+        return
+    # one thread each: the models are small, and fits in parallel would fight over the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failures: list[str] = []
+    with ProcessPoolExecutor(min(parallel, len(fits)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(fit.run) for fit in fits]
+        try:
+            for future in track(as_completed(futures), what, len(fits)):
+                if (failure := future.result()) is not None:
+                    failures.append(failure)
+                    print(f"failed: {failure}", file=sys.stderr, flush=True)
+        except BrokenProcessPool:
+            raise DataError("a process died (killed, or out of memory); run the same command to go on") from None
+        except KeyboardInterrupt:
+            pool.shutdown(wait=True, cancel_futures=True)  # what runs ends, the rest does not begin
+            raise
+    if failures:
+        raise DataError(f"{len(failures)} of {len(fits)} {what} failed, the first: {failures[0]}")
