@@ -1,0 +1,161 @@
+"""The report as one page: Jinja2 template, inline style, script and SVG; nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from experiments.report_figures import draw_bars, draw_curves, draw_det, draw_elbow, draw_prototypes
+from experiments.report_numbers import Spread, Verdict, unit_of
+from experiments.report_runs import AXES, ReportRun, flatten
+from experiments.report_sections import Answers, lead_of
+from experiments.report_tables import Cell, Table, cluster_table, control_table, people_table, sort_key, text_of
+
+SECTIONS = {
+    "table2": "Table 2",
+    "table4": "Table 4",
+    "bars": "Bars",
+    "controls": "Controls",
+    "det": "DET",
+    "clusters": "Clusters",
+    "people": "People",
+    "curves": "Curves",
+    "configs": "Configs",
+    "runs": "Runs",
+    "environment": "Environment",
+}
+
+
+def render_page(
+    runs: Sequence[ReportRun], unfinished: Sequence[Path], table: pd.DataFrame, tables: Sequence[Table]
+) -> str:
+    """The HTML of a report.
+
+    Args:
+        runs: tested runs, of one or more methods.
+        unfinished: folders of runs without results.
+        table: :func:`long_table` of the runs.
+        tables: the answer and the paper's Table 2, as they are printed in other formats.
+    """
+    names = list(dict.fromkeys(run.method for run in runs))
+    methods = [_method(name, i, runs) for i, name in enumerate(names)]
+    root = os.path.commonpath([run.folder.parent for run in runs])
+    main = table[table["lists"] == "main"]
+    conditions = list(dict.fromkeys(main["condition"]))
+    curves = {metric: draw_curves(runs, names, metric) for metric in ("train/loss", "val/eer")}
+    trained = sum(run.history is not None for run in runs)
+    context = lead_of(runs, table) | {
+        "css": Markup(_resource("report.css")),
+        "js": Markup(_resource("report.js")),
+        "sections": list(SECTIONS.items()),
+        "answers": Answers(table, methods).rows,
+        "table2": tables[1],
+        "controls": control_table(table),
+        "bars": [("", draw_bars(main, condition)) for condition in conditions],
+        "det": [("", draw_det(runs, names, condition)) for condition in conditions],
+        "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
+        "elbows": _examples(runs, names),
+        "people": people_table(_stack(runs, lambda run: run.digest.people.to_dict("records"))),
+        "curves": [("", svg) for svg in curves.values() if svg],
+        "curves_words": f"{trained} of {len(runs)} runs have curves (history.csv; thin: a run; bold: "
+        "a method's mean while half of its runs go on). "
+        "Closed-form methods have none, nor runs made before it was written.",
+        "methods": methods,
+        "anchor_of": {method["name"]: method["anchor"] for method in methods},
+        "differences": _differences(runs, names),
+        "runs": _runs_table(runs, root),
+        "root": root,
+        "unfinished": [str(folder) for folder in unfinished],
+        "environments": _environments(runs),
+        "unit": unit_of(runs),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"show": show, "sort_key": sort_key}
+    return environment.from_string(_resource("report.html.j2")).render(context)
+
+
+def show(cell: Cell) -> str:
+    """A cell in HTML: the spread smaller than the mean, a verdict in its colour."""
+    if isinstance(cell, Spread) and cell.sd is not None:
+        return Markup(f"{100 * cell.mean:.1f} <small>±{100 * cell.sd:.1f}</small>")
+    if isinstance(cell, Verdict):
+        interval = "" if cell.low is None else f" <small>[{100 * cell.low:+.1f}, {100 * (cell.high or 0):+.1f}]</small>"
+        return Markup(f"{100 * cell.mean:+.1f}{interval}")
+    return escape(text_of(cell))
+
+
+def _resource(name: str) -> str:
+    return resources.files("experiments").joinpath(name).read_text(encoding="utf-8")
+
+
+def _method(name: str, number: int, runs: Sequence[ReportRun]) -> dict[str, Any]:
+    mine = [i for i, run in enumerate(runs) if run.method == name]
+    config = {key: value for key, value in runs[mine[0]].config.items() if key not in ("run_dir", "ckpt_path")}
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
+    found = {"name": name, "number": number, "anchor": f"method-{number}", "first_run": f"run-{mine[0]}"}
+    return found | {"runs": len(mine), "config": f"# {runs[mine[0]].folder}\n{text}"}
+
+
+def _stack(runs: Sequence[ReportRun], rows_of: Any) -> pd.DataFrame:
+    rows = [{"run": i, "method": run.method, **row} for i, run in enumerate(runs) for row in rows_of(run)]
+    return pd.DataFrame(rows, columns=None if rows else ["run", "method", "identity", "gender"])
+
+
+def _examples(runs: Sequence[ReportRun], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Elbow and prototypes of the first run by folder name of each method that has them, its first cell."""
+    drawn = []
+    for name in names:
+        having = [run for run in runs if run.method == name and run.digest.elbows]
+        for run in sorted(having, key=lambda run: str(run.folder))[:1]:
+            cell = next(iter(run.digest.elbows))
+            where = f"{name}; {'/'.join(run.folder.parts[-2:])}, {cell}"
+            drawn.append((where, draw_elbow(run.digest.elbows[cell], f"elbow, {cell}", where)))
+            if cell in run.digest.prototypes:
+                drawn.append((where, draw_prototypes(run.digest.prototypes[cell], f"prototypes, {cell}", where)))
+    return drawn
+
+
+def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
+    """Settings of model, data and refinement that some but not all methods share."""
+    first = {name: next(run for run in runs if run.method == name) for name in names}
+    keys = ("model", "data", "postproc")
+    flat = {name: flatten({key: run.config.get(key) for key in keys}) for name, run in first.items()}
+    settings = list(dict.fromkeys(key for values in flat.values() for key in values if not AXES.match(key)))
+    rows: list[list[Cell]] = []
+    for key in settings:
+        values = [str(flat[name].get(key, "·")) for name in names]
+        if len(set(values)) > 1 and "·" not in values:
+            rows.append([key.replace(".init_args", ""), *values])
+    return Table("differences", "What differs", ["setting", *names], rows, words=1 + len(names))
+
+
+def _runs_table(runs: Sequence[ReportRun], root: str) -> Table:
+    rates = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance")
+    rows: list[list[Cell]] = []
+    for i, run in enumerate(runs):
+        overall = run.results.get("overall", {})
+        commit = ((run.environment or {}).get("git") or {}).get("commit")
+        row: list[Cell] = [str(i), run.method, run.train, run.fold, run.seed, *(overall.get(rate) for rate in rates)]
+        rows.append([*row, str(commit)[:7] if commit else None, str(run.folder.relative_to(root))])
+    columns = ["run", "method", "train", "fold", "seed", "raw", "refined", "same-gender raw", "same-gender refined"]
+    return Table("runs", "Runs", [*columns, "gender alone", "chance", "commit", "folder"], rows, words=3)
+
+
+def _environments(runs: Sequence[ReportRun]) -> list[dict[str, str]]:
+    """Distinct environments, with how many runs had each; what names a run alone is left out."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        if run.environment is not None:
+            shared = {key: value for key, value in run.environment.items() if key not in ("command", "started")}
+            text = json.dumps(shared, indent=1, ensure_ascii=False)
+            counts[text] = counts.get(text, 0) + 1
+    return [{"words": f"{count} runs", "text": text} for text, count in counts.items()]

@@ -1,0 +1,165 @@
+"""Finds run folders and reads what the report shows of each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from datamodules.schema import DataError
+from experiments.report_digest import Digest, digest
+from experiments.saved_run import read_run
+
+# what differs between runs of one method by design: people, languages and seeds are the report's axes
+AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")
+
+
+@dataclass(frozen=True, eq=False)
+class ReportRun:
+    """A tested run.
+
+    Attributes:
+        folder: the run folder.
+        config: its config.yaml.
+        results: its results.json.
+        method: model and refinement in words; runs of one method differ in people, languages and seed only.
+        train: train languages.
+        fold: ``vars.fold`` of the config, if it has one.
+        seed: ``seed_everything``.
+        digest: of its scores, items and traces.
+        history: an epoch per row (``epoch``, ``train/loss``, ``val/eer`` ...); None where nothing was trained.
+        environment: environment.json; None for runs of before.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    results: dict[str, dict[str, Any]]
+    method: str
+    train: str
+    fold: int | None
+    seed: int | None
+    digest: Digest
+    history: pd.DataFrame | None
+    environment: dict[str, Any] | None
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Run folders at or below the paths: tested ones, and those that have not got that far.
+
+    Raises:
+        DataError: a path does not exist, or nothing tested is there.
+    """
+    tested: dict[Path, None] = {}
+    unfinished: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise DataError(f"run {path}: no such folder")
+        below = sorted({file.parent for name in ("config.yaml", "command.json") for file in path.rglob(name)})
+        # W&B keeps a config.yaml of its own inside the run folder
+        for folder in (folder for folder in below if "wandb" not in folder.relative_to(path).parts):
+            done = (folder / "results.json").is_file() and (folder / "config.yaml").is_file()
+            (tested if done else unfinished)[folder.resolve()] = None
+    if not tested:
+        what = f"{len(unfinished)} runs are not tested yet" if unfinished else "no run folders"
+        raise DataError(f"run {paths[0]}: {what}; a run folder has config.yaml and results.json (fit, test)")
+    return list(tested), list(unfinished)
+
+
+def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
+    """Reads tested runs, one at a time; ``method`` is still without what tells namesakes apart.
+
+    Raises:
+        DataError: a file of a run is missing or unreadable.
+    """
+    for folder in folders:
+        config = _read(folder / "config.yaml")
+        data = options(config["data"])
+        languages = data.get("train_languages")
+        yield ReportRun(
+            folder=folder,
+            config=config,
+            results=_read(folder / "results.json"),
+            method=describe(config),
+            train="+".join(languages) if isinstance(languages, list) else str(languages or "all"),
+            fold=(config.get("vars") or {}).get("fold"),
+            seed=config.get("seed_everything"),
+            digest=digest(read_run(folder), _read(folder / "refinement.json")),
+            history=_read_history(folder / "history.csv"),
+            environment=_read(folder / "environment.json") if (folder / "environment.json").is_file() else None,
+        )
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """Model, its network and the refinement steps: ``SCC HeadPair + ChainingCluster``."""
+    model = config["model"]
+    names = [_class_name(model)]
+    network = options(model).get("network")
+    if isinstance(network, dict):
+        names.append(_class_name(network))
+    steps = (config.get("postproc") or {}).get("steps") or []
+    return " + ".join([" ".join(names), *(_class_name(step) for step in steps)])
+
+
+def tell_apart(runs: Sequence[ReportRun]) -> list[ReportRun]:
+    """Adds to the methods of the same name the settings in which they differ."""
+    flat = [_settings(run.config) for run in runs]
+    named = []
+    for run, settings in zip(runs, flat, strict=True):
+        namesakes = [other for r, other in zip(runs, flat, strict=True) if r.method == run.method]
+        differing = [k for k, v in settings.items() if any(other.get(k, v) != v for other in namesakes)]
+        shown = ", ".join(f"{key.rpartition('.')[2]} {_short(settings[key])}" for key in differing[:3])
+        named.append(replace(run, method=f"{run.method} ({shown})" if shown else run.method))
+    return named
+
+
+def options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a ``class_path`` + ``init_args`` entry."""
+    found: dict[str, Any] = spec.get("init_args") or {}
+    return found
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings and lists by dotted name."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not parts:
+        return {name: value}
+    return {k: v for key, part in parts for k, v in flatten(part, f"{name}.{key}" if name else str(key)).items()}
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    flat = flatten({key: config.get(key) for key in ("model", "data", "postproc")})
+    return {key: value for key, value in flat.items() if not AXES.match(key)}
+
+
+def _class_name(spec: Mapping[str, Any]) -> str:
+    return str(spec["class_path"]).rpartition(".")[2]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 28 else f"…{text[-27:]}"
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; run test again") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: unreadable ({' '.join(str(error).split())}); run test again") from error
+
+
+def _read_history(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: unreadable ({error}); delete it to report without curves") from error

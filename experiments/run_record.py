@@ -1,0 +1,72 @@
+"""What every run writes down beside its results, with or without a logger: environment.json and history.csv."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from experiments.environment import environment
+from experiments.results import write_json
+
+
+class RunRecord(Callback):
+    """Writes environment.json at the start and a row of history.csv per training epoch, on rank 0.
+
+    A row holds ``epoch``, ``step`` (optimiser steps so far), ``seconds`` of the epoch, ``lr``, ``train/loss`` (mean of
+    rank 0's batches) and the other metrics as they stood at its end. A resumed run replaces the rows of epochs it
+    trains again. The loggers get the environment as a hyperparameter.
+
+    Args:
+        run_dir: the run folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.environment: dict[str, Any] | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.loss: Tensor | None = None
+        self.batches, self.start = 0, 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.environment is None and trainer.is_global_zero:
+            self.environment = environment()
+            write_json(self.run_dir / "environment.json", self.environment)
+            for logger in trainer.loggers:
+                logger.log_hyperparams({"environment": self.environment})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        path = self.run_dir / "history.csv"
+        if trainer.is_global_zero and trainer.global_step > 0 and path.is_file():
+            self.rows = pd.read_csv(path).to_dict("records")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.loss, self.batches, self.start = None, 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(outputs, dict) and "loss" in outputs:  # a closed form has none
+            loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+            self.loss = loss if self.loss is None else self.loss + loss  # stays on the device: no wait per batch
+        self.batches += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # a checkpoint made by the validation of an epoch resumes at the end of that epoch: its row is there
+        if not trainer.is_global_zero or not self.batches:
+            return
+        seconds = time.perf_counter() - self.start
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
+        row["lr"] = next((group["lr"] for o in trainer.optimizers for group in o.param_groups), None)
+        row |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+        if self.loss is not None:
+            row["train/loss"] = self.loss.item() / self.batches
+        self.rows = [*(before for before in self.rows if before["epoch"] < trainer.current_epoch), row]
+        beside = self.run_dir / "history.tmp"
+        pd.DataFrame(self.rows).to_csv(beside, index=False)
+        os.replace(beside, self.run_dir / "history.csv")

@@ -1,0 +1,134 @@
+"""The report: its numbers against the protocol's, its tables in other formats, its errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules.schema import DataError
+from experiments.cluster_quality import purity
+from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.report_numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
+from experiments.report_runs import find_runs, read_runs, tell_apart
+from experiments.report_tables import text_of
+from experiments.run import main
+from tests.experiments.saved import save_tested
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods on three folds and both train languages, and a run that has not finished."""
+    root = tmp_path_factory.mktemp("report")
+    for method, network in (("one", "HeadPair"), ("other", "LinearPair")):
+        for train in ("English", "Urdu"):
+            for fold in range(3):
+                save_tested(root / method / train / f"fold{fold}-seed0", train, network, fold)
+    (root / "one" / "late").mkdir()
+    (root / "one" / "late" / "command.json").write_text("[]")
+    return root
+
+
+def test_numbers_are_those_of_the_protocol(folder: Path) -> None:
+    runs = tell_apart(list(read_runs(find_runs([folder])[0])))
+    table = long_table(runs)
+    outcomes = [Outcome(run.method, run.train, run.fold or 0, run.seed or 0, run.results) for run in runs]
+    for record in summarise_protocol(outcomes):
+        mine = table[(table["method"] == record["method"]) & (table["lists"] == record["lists"])]
+        for rate in ("raw", "refined", "same_gender", "gender_only", "chance"):
+            found = spread(mine, rate)
+            assert found is not None
+            assert (found.mean, found.sd) == pytest.approx((record[rate]["mean"], record[rate]["sd"]))
+        heard = spread(scope_of(mine, "heard"), "refined")
+        assert heard is not None
+        assert heard.mean == pytest.approx(record["heard"]["refined"])
+        change = verdict(mine, "refined", "raw")
+        assert change is not None
+        assert (change.mean, change.low, change.high) == pytest.approx(tuple(record["change"].values()))
+
+
+def test_a_verdict_needs_an_interval_that_leaves_out_zero() -> None:
+    rows = {"unit": [0, 1, 2], "raw": [0.2, 0.21, 0.19], "gender_only": [0.3, 0.3, 0.3], "chance": [0.1, 0.2, 0.3]}
+    table = pd.DataFrame(rows)
+    better, open_ = verdict(table, "raw", "gender_only"), verdict(table, "raw", "chance")
+    assert better is not None
+    assert open_ is not None
+    assert (better.words, open_.words) == (BETTER, OPEN)
+    alone = verdict(table[:1], "raw", "gender_only")
+    assert alone is not None
+    assert alone.low is None
+    assert alone.words not in (BETTER, OPEN)
+
+
+def test_runs_of_one_name_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    for tau in (0.05, 1.0):
+        for fold in (0, 1):
+            save_tested(tmp_path / f"{tau}-{fold}", "English", "HeadPair", fold, tau=tau)
+    methods = {run.method for run in tell_apart(list(read_runs(find_runs([tmp_path])[0])))}
+    assert methods == {f"SCC HeadPair + ChainingCluster (tau {tau})" for tau in (0.05, 1.0)}
+
+
+def test_published_figures_are_consistent() -> None:
+    versions, records = published()
+    assert {record.version for record in records} == set(versions)
+    for record in records:
+        for stage, cells in record.cells.items():
+            assert float(np.mean(cells)) == pytest.approx(record.overall[stage], abs=6e-4), record
+
+
+def test_markdown_holds_every_method_the_papers_and_the_controls(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.md"
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "SCC HeadPair + ChainingCluster" in text
+    assert "SCC + chaining-cluster, [SCC]" in text
+    assert re.search(r"gender alone \| chance", text)
+    widths = {line.count("|") for line in text.split("## ")[2].splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_csv_is_long_with_fractions(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    table = pd.read_csv(io.StringIO(out.read_text()))
+    assert len(table) == 12 * 2
+    run = table.iloc[0]
+    assert json.loads((Path(run["folder"]) / "results.json").read_text())["heard"]["eer"] == pytest.approx(run["raw"])
+
+
+def test_latex_escapes_and_balances(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.tex"
+    assert main(["report", str(folder), "--format", "latex", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert "→" not in text
+    assert not re.search(r"(?<!\\)%", text)
+
+
+def test_nothing_to_report_says_what_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"no run folders; a run folder has config.yaml and results.json"):
+        find_runs([tmp_path])
+
+
+def test_a_broken_file_of_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save_tested(tmp_path / "run", "English", "HeadPair", 0)
+    (run / "results.json").write_text("{")
+    assert main(["report", str(run), "--out", str(tmp_path / "r.html")]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"error: .*results\.json: unreadable", error)
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_purity_is_the_share_of_the_majority() -> None:
+    assert purity(np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "b"])) == pytest.approx(0.75)
+
+
+def test_nothing_prints_as_a_dash() -> None:
+    assert [text_of(cell) for cell in (None, 0.123, 7, "x")] == ["-", "12.3", "7", "x"]
