@@ -1,10 +1,9 @@
-"""``bench``: times EER and refinement against scikit-learn; each measurement is a process of its own."""
+"""``bench``: EER and refinement against scikit-learn, raw media against the plain way; each in a process of its own."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,11 +17,17 @@ from rich.table import Table
 
 from datamodules.schema import ScoredCell
 from experiments.bench_baseline import chaining, roc_eer
+from experiments.bench_memory import peak_gb
 from experiments.results import write_json
 from postproc.roc import eer
 
 WIDTH, TRIALS, PEOPLE, LARGEST_K = 768, 1_000_000, 40, 64
 SIZES = {"eer": (1_000_000, 10_000_000), "refine": (1_000, 10_000, 100_000)}
+# Of bench_media.py: pairs of a step, batches of a loader, embeddings of a loss, pairs of a step; the ways of each that
+# need a process of their own (peak memory), the plain one first
+MEDIA_SIZES = {"train_step": 8, "loader": 16, "loss_memory": 8192, "batch_memory": 1024}
+WAYS = {"loss_memory": ("whole matrix", "blockwise"), "batch_memory": ("one batch", "chunks")}
+MEASURED = {"memory": ("loss_memory", "batch_memory")}
 SPARSE_ABOVE, SPARSE_KS = 2_000, (1, 2, 8, 24, 64)  # where scikit-learn would take hours for every k
 Record = dict[str, Any]
 
@@ -65,7 +70,7 @@ def measure(what: str, who: str, size: int) -> Record:
         distances, labels = synthetic_trials(size)
     else:
         cell, labels = synthetic_cell(size)
-    start_gb, start = _peak_gb(), time.perf_counter()
+    start_gb, start = peak_gb(), time.perf_counter()
     if what == "eer":
         rate = eer(distances, labels, direction="distance").eer if who == "ours" else roc_eer(distances, labels)
         seconds = time.perf_counter() - start
@@ -86,23 +91,21 @@ def measure(what: str, who: str, size: int) -> Record:
         "seconds": seconds,
         "estimated": estimated > 0,
         "eer": rate,
-        "peak_gb": _peak_gb(),
+        "peak_gb": peak_gb(),
         "start_gb": start_gb,
     }
 
 
-def _peak_gb() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's ru_maxrss starts at the size of the process that forked this one
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / (
-            1 << 20
-        )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+def measure_media(what: str, who: str, size: int) -> list[Record]:
+    """Ways to do one thing, measured in this process: ``who``, ``figure``, ``unit``."""
+    from experiments import bench_media  # the networks take seconds to import
+
+    measured: Any = getattr(bench_media, what)
+    return [{"who": who, "figure": measured(who, size), "unit": "GB"}] if what in WAYS else measured(size)
 
 
-def run_apart(what: str, who: str, size: int) -> Record:
-    """:func:`measure` in a fresh process, so that the peak memory is its own.
+def run_apart(what: str, who: str, size: int) -> Any:
+    """:func:`measure` or :func:`measure_media` in a fresh process, so that the peak memory is its own.
 
     Raises:
         RuntimeError: the process failed; holds its last line.
@@ -112,8 +115,7 @@ def run_apart(what: str, who: str, size: int) -> Record:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(f"bench {what} {who} {size}: {said[-1]}")
-    record: Record = json.loads(done.stdout.splitlines()[-1])
-    return record
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table_of(rows: list[Record]) -> Table:
@@ -131,30 +133,61 @@ def table_of(rows: list[Record]) -> Table:
     return table
 
 
+def media_table_of(rows: list[Record]) -> Table:
+    """A line per way: its figure, and how many times that of the first one, the plain way."""
+    table = Table()
+    for column in ("what", "size", "way", "figure", "ratio"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for row in rows:
+        for way in row["ways"]:
+            figure = f"{way['figure']:.3g} {way['unit']}"
+            ratio = f"{way['figure'] / row['ways'][0]['figure']:.2f}"
+            table.add_row(row["what"], str(row["size"]), way["who"], figure, ratio)
+    return table
+
+
 def main(command: str, argv: list[str]) -> int:
-    """``bench eer|refine|all [--sizes N...] [--out bench.json]``."""
+    """``bench eer|refine|train_step|loader|memory|all [--sizes N...] [--out bench.json]``."""
     parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=("eer", "refine", "all"), help="which measurements")
-    parser.add_argument("--sizes", type=int, nargs="+", help="trials (eer) or items per modality (refine)")
+    parser.add_argument("what", choices=(*SIZES, "train_step", "loader", "memory", "all"), help="which")
+    text = "trials (eer), items per modality (refine), pairs (train_step), batches (loader), pairs (memory)"
+    parser.add_argument("--sizes", type=int, nargs="+", help=text)
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     options = parser.parse_args(argv)
+    chosen = [*SIZES, *MEDIA_SIZES] if options.what == "all" else MEASURED.get(options.what, [options.what])
     rows: list[Record] = []
     try:
-        for what in SIZES if options.what == "all" else [options.what]:
-            for size in options.sizes or SIZES[what]:
-                row: Record = {"what": what, "size": size}
-                for who in ("ours", "sklearn"):
-                    row[who] = run_apart(what, who, size)
-                    print(f"{what} {who} {size}: {row[who]['seconds']:.2f} s", file=sys.stderr, flush=True)
-                rows.append(row)
+        for what in chosen:
+            for size in options.sizes or SIZES.get(what) or [MEDIA_SIZES[what]]:
+                rows.append(_compare(what, size))
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console(width=None if sys.stdout.isatty() else 120).print(table_of(rows))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table, part in (
+        (table_of, [r for r in rows if "ours" in r]),
+        (media_table_of, [r for r in rows if "ways" in r]),
+    ):
+        if part:
+            console.print(table(part))
     if options.out is not None:
         write_json(options.out, rows)
+        print(f"written: {options.out}")
     return 0
 
 
+def _compare(what: str, size: int) -> Record:
+    """All ways to do one thing, each said when it is done."""
+    row: Record = {"what": what, "size": size}
+    if what in SIZES:
+        for who in ("ours", "sklearn"):
+            row[who] = run_apart(what, who, size)
+            print(f"{what} {who} {size}: {row[who]['seconds']:.2f} s", file=sys.stderr, flush=True)
+        return row
+    row["ways"] = [way for who in WAYS.get(what, ("all",)) for way in run_apart(what, who, size)]
+    return row
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    measured = measure if sys.argv[1] in SIZES else measure_media
+    print(json.dumps(measured(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

@@ -17,8 +17,9 @@ _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
 _ATTRIBUTE = re.compile(r"(?:has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S+))")
-_TYPE = re.compile(r"Expected an? <class '([\w.]+)'>")
+_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])")
 _KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
+_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n.*^[\w.]+: (.+)$", re.DOTALL | re.MULTILINE)
 _GIVEN = re.compile(r"(?:Got value: (.+)|Given value: (?:NestedArg\(key='[^']*', val=(.+)\)|(.+)))")
 
 
@@ -30,10 +31,12 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         known: the keys the parser takes, for suggestions.
     """
     text = str(error)
+    if worker := _WORKER.match(text):  # torch puts the worker's whole traceback into the message
+        return worker[1]
     known = known or []
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.splitlines()[0]}"
-    if isinstance(error, MisconfigurationException) and ("backend" in text or "devices" in text):
+    if isinstance(error, MisconfigurationException) and re.search("accelerator|backend|devices", text):
         return f"{' '.join(text.split())} This machine has {machine()}: set trainer.accelerator and trainer.devices."
     keys = ".".join(_KEY.findall(text))
     class_path = (_CLASS.findall(text) or [""])[-1]
@@ -59,9 +62,10 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         name = class_path or wrong[1] or wrong[2] or wrong[3]
         return f"{keys}: no class {name!r}{nearest(name, public_classes())}"
     if (wanted := _TYPE.findall(text)) and keys:
-        given = [g for g in _GIVEN.findall(text)[-1] if g] if _GIVEN.search(text) else ["?"]
-        types = [w for w in dict.fromkeys(wanted) if w != "NoneType"]
-        return f"{keys}: expected {' or '.join(types)}, got {given[0]}"
+        found = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
+        given = next(filter(None, found.groups())) if found else "?"
+        types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
+        return f"{keys}: expected {' or '.join(types)}, got {given}"
     return " ".join(text.split())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def find_config(name: str, near: Path | None = None) -> Path:
     """
     candidates = [Path(name), *([near / name] if near else []), packaged() / name]
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):  # false, where Path.is_file raises for a name too long
             return path.resolve()
     known = sorted(p.relative_to(packaged()).as_posix() for p in packaged().rglob("*.yaml"))
     group = [k for k in known if Path(k).parent == Path(name).parent]
@@ -48,7 +49,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, no date
         raise DataError(f"config {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise DataError(f"config {path}: expected keys and values, found {type(content).__name__}")

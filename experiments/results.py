@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
-from experiments.saved_run import write_reference
+from experiments.saved_run import COLUMNS, write_reference
 from lightning_modules.base import AssociationModule
 from postproc.alignment import alignment
 from postproc.callback import ChainingClusterCallback
 from postproc.metrics import evaluate_cell, summarise
+from postproc.tasks import evaluate_ranking
 
 LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
 Record = dict[str, Any]
@@ -40,9 +41,16 @@ class ResultsWriter(Callback):
     def __init__(self, run_dir: Path, refinement: ChainingClusterCallback) -> None:
         self.run_dir, self.refinement = run_dir, refinement
         self.results: dict[str, Record] = {}
+        self.tasks: dict[str, Record] = {}
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, AssociationModule)
+        voices, faces = pl_module.evaluation.voices, pl_module.evaluation.faces
+        self.tasks = {
+            name: evaluate_ranking(ranking, voices, faces, pl_module.score_rows(ranking))
+            for name, ranking in pl_module.evaluation.rankings.items()
+        }
         self.results = self._write(pl_module)
         metrics = {
             f"test/{cell}/{metric}": record[metric]
@@ -50,6 +58,7 @@ class ResultsWriter(Callback):
             for metric in LOGGED
             if record.get(metric) is not None
         }
+        metrics |= {f"test/{name}/{record['task']}": record["score"] for name, record in self.tasks.items()}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
@@ -64,7 +73,7 @@ class ResultsWriter(Callback):
         if found.reference is not None:
             write_reference(self.run_dir, found.reference)
         tested = (module.evaluation, module.scores, found.refined, module.embeddings)
-        return write_results(self.run_dir, *tested, found.traces, labelled)
+        return write_results(self.run_dir, *tested, found.traces, labelled, self.tasks)
 
 
 def write_results(
@@ -75,8 +84,9 @@ def write_results(
     embeddings: Mapping[Modality, NDArray[np.float32]],
     traces: Mapping[str, Any],
     labelled: bool = True,
+    tasks: Mapping[str, Record] | None = None,
 ) -> dict[str, Record]:
-    """scores.parquet and refinement.json and, for the labelled cells, results.json.
+    """scores.parquet and refinement.json and, for the labelled cells and the ranking tests, results.json.
 
     Args:
         folder: to write into.
@@ -86,18 +96,21 @@ def write_results(
         embeddings: (n, d) learnt embeddings by modality.
         traces: of the refinement by cell.
         labelled: False leaves labels alone.
+        tasks: records of the matching and retrieval tests.
 
     Returns:
-        The records by cell and their means; empty without labels. The file holds ``alignment`` beside them.
+        The records by cell and their means; empty without labels. The file holds ``alignment`` and, where
+        there are any, ``tasks`` beside them.
     """
     write_scores(folder / "scores.parquet", evaluation, scores, refined)
     write_json(folder / "refinement.json", traces)
     cells = {n: c for n, c in evaluation.cells.items() if labelled and c.trials.labels is not None}
-    if not cells:
+    if not cells and not tasks:
         return {}
     voices, faces = evaluation.voices, evaluation.faces
     results = summarise({n: evaluate_cell(c, voices, faces, scores[n], refined.get(n)) for n, c in cells.items()})
-    write_json(folder / "results.json", results | {"alignment": alignment(evaluation, embeddings)})
+    beside = {"alignment": alignment(evaluation, embeddings)} | ({"tasks": tasks} if tasks else {})
+    write_json(folder / "results.json", results | beside)
     return results
 
 
@@ -111,7 +124,7 @@ def write_scores(
 
     ``voice_row`` and ``face_row`` are rows of the saved embeddings.
     """
-    frames = []
+    frames = [pd.DataFrame(columns=list(COLUMNS))] if not evaluation.cells else []
     for name, cell in evaluation.cells.items():
         trials = cell.trials
         columns: dict[str, Any] = {"cell": name, "language": cell.language}

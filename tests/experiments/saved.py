@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from datamodules.schema import Cell, EvaluationSet, Items, Trials
-from experiments.results import write_embeddings, write_scores
+from experiments.results import write_embeddings, write_results, write_scores
 
 PEOPLE, CLIPS, WIDTH = 6, 8, 16
 
@@ -68,3 +69,46 @@ def save_run(folder: Path, evaluation: EvaluationSet, refined: bool = True) -> P
     )
     write_embeddings(folder / "embeddings", evaluation, embeddings)
     return folder
+
+
+def save_tested(folder: Path, train: str, network: str, fold: int, tau: float = 1.0) -> Path:
+    """A whole run folder of SCC with chaining-cluster: config, results, traces with clusters, history, environment."""
+    cells = {"heard": train, "unheard": "Urdu" if train == "English" else "English"}
+    evaluation = world(cells, seed=fold + 10 * (train == "Urdu"))
+    save_run(folder, evaluation)
+    embeddings = embeddings_of(evaluation)
+    scores, refined, traces = {}, {}, {}
+    for name, cell in evaluation.cells.items():
+        v, f = embeddings["voice"][cell.voice_index], embeddings["face"][cell.face_index]
+        scores[name] = 1 - np.einsum("td,td->t", v, f).astype(float)
+        refined[name] = scores[name] - 0.4 * cell.trials.labels
+        traces[name] = [_trace(evaluation, cell)]
+    write_results(folder, evaluation, scores, refined, embeddings, traces)
+    config = {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "lightning_modules.SCC",
+            "init_args": {"network": {"class_path": f"lightning_modules.{network}"}, "tau": tau},
+        },
+        "data": {"class_path": "datamodules.FeatureDataModule", "init_args": {"train_languages": [train]}},
+        "vars": {"fold": fold},
+        "postproc": {"steps": [{"class_path": "postproc.ChainingCluster", "init_args": {"alpha": 0.5}}]},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = "".join(f"{epoch},{10 / (epoch + 1)},{0.5 - 0.01 * epoch}\n" for epoch in range(8))
+    (folder / "history.csv").write_text(f"epoch,train/loss,val/eer\n{rows}")
+    (folder / "environment.json").write_text('{"git": {"commit": "0123456789abcdef", "dirty": false}, "cpus": 2}')
+    return folder
+
+
+def _trace(evaluation: EvaluationSet, cell: Cell) -> dict[str, object]:
+    """What chaining-cluster leaves, with the true genders and people as clusters."""
+    assignment = {}
+    for modality, index in (("voice", cell.voice_index), ("face", cell.face_index)):
+        items, rows = evaluation.items(modality), np.unique(index)
+        pair = [np.unique(truth[rows], return_inverse=True)[1] for truth in (items.gender, items.identity)]
+        assignment[modality] = np.stack(pair, axis=1).tolist()
+    curve = {"chosen": 3, "total_distance": {str(k): 30 / k for k in range(1, 9)}}
+    elbow = {f"{modality} gender {gender}": curve for modality in ("voice", "face") for gender in (0, 1)}
+    similarity = [np.eye(3).tolist(), np.eye(3).tolist()]
+    return {"step": "ChainingCluster", "assignment": assignment, "elbow": elbow, "similarity": similarity}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import torch
+from PIL import Image
 
-from experiments import bench
+from datamodules.media import samples_of
+from datamodules.sources import VoiceSource
+from experiments import bench, bench_media, bench_plain
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.run import main
+from lightning_modules import CAVMAE, ContrastiveLoss, FrontEnd
 from postproc.chaining import ChainingCluster
 from postproc.roc import eer
 
@@ -34,6 +41,43 @@ def test_the_command_prints_and_writes_figures(tmp_path: Path, capsys: pytest.Ca
     assert row["ours"]["eer"] == pytest.approx(row["sklearn"]["eer"], abs=1e-9)
     assert 0 < row["ours"]["start_gb"] <= row["ours"]["peak_gb"] < 4
     assert "1e+03" in capsys.readouterr().out
+
+
+def test_the_plain_network_and_loss_are_ours() -> None:
+    torch.manual_seed(0)
+    network = CAVMAE(128, 3, 24, 2, heads=3, frames=64, image_size=32).eval()
+    weights = dict(network.named_parameters()) | dict(network.named_buffers())
+    banks, images = torch.randn(4, 64, 128), torch.randn(4, 3, 32, 32)
+    voice, face = bench_plain.embedding(weights, banks, "a", 3), bench_plain.embedding(weights, images, "v", 3)
+    assert torch.allclose(voice, network.encode_voice(banks), atol=1e-5)
+    assert torch.allclose(face, network.face(images), atol=1e-5)
+    assert torch.allclose(bench_plain.loss(voice, face), ContrastiveLoss()(voice, face, torch.arange(4)), atol=1e-5)
+
+
+def test_the_naive_clip_is_what_our_loader_and_front_end_give(tmp_path: Path) -> None:
+    tone = np.sin(np.arange(samples_of(64)) / 20) * 0.1
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    Image.new("RGB", (40, 40), (10, 200, 30)).save(tmp_path / "a.png")
+    bank, image = bench_plain.NaiveClips([(tmp_path / "a.wav", tmp_path / "a.png")], samples_of(64), 32)[0]
+    ours = VoiceSource(np.array([str(tmp_path / "a.wav")]), samples_of(64)).read([0])
+    assert torch.allclose(FrontEnd().eval()(ours, 64)[0], bank, atol=1e-3)
+    assert image.shape == (3, 32, 32)
+
+
+def test_every_media_measurement_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FRAMES": 32, "IMAGE": 32, "PEOPLE": 8, "CLIPS": 2, "SECONDS": 1, "LOADED": 4}.items():
+        monkeypatch.setattr(bench_media, name, value)
+    monkeypatch.setattr(bench_media, "CAVMAE", partial(CAVMAE, width=24, depth=1, heads=12))
+    for rows in (bench_media.train_step(2), bench_media.loader(2)):
+        assert len({row["who"] for row in rows}) == len(rows) >= 2
+        assert all(row["figure"] > 0 for row in rows)
+
+
+def test_blocks_and_chunks_hold_less_than_a_third() -> None:
+    sizes = {"loss_memory": 4096, "batch_memory": 256}
+    for what, ways in bench.WAYS.items():
+        plain, ours = (bench.run_apart(what, who, sizes[what])[0]["figure"] for who in ways)
+        assert ours < plain / 3
 
 
 def test_a_measurement_that_fails_is_one_line(capsys: pytest.CaptureFixture) -> None:

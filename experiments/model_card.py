@@ -1,0 +1,118 @@
+"""The model card of an export: what it is, what it was trained on, what was measured, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment
+
+RATES = {
+    "raw": "eer",
+    "refined": "eer_refined",
+    "same-gender": "eer_same_gender",
+    "gender only": "eer_gender_only",
+    "chance": "eer_chance",
+}
+
+CARD = """\
+---
+library_name: voiceface
+tags: [face-voice-association]
+---
+# {{ name }}, a model of face-voice association
+
+Says how far a voice and a face are apart; lower = more likely the same person. Made by `python -m experiments.run
+export`; `python -m experiments.run score THIS_FOLDER --voices ... --faces ...` compares any files with it.
+
+## Input
+
+{% if media -%}
+Recordings and images. Voices: 16 kHz mono, Kaldi filter bank of {{ media.frames }} frames, {{ media.voice_crops }}
+crop(s); faces: {{ media.image_size }} x {{ media.image_size }} pixels, {{ media.image_normalisation }} colours.
+{%- elif voice and face -%}
+Embeddings by {{ voice }} (voices) and {{ face }} (faces){{ ", each scaled to unit length" if normalise }}; `score`
+makes them of files.
+{%- else -%}
+Embeddings of {{ dims[0] }} (voices) and {{ dims[1] }} (faces) numbers. The encoders they came from are not
+recorded: name them to `score` by `--voice` and `--face`.
+{%- endif %}
+
+ONNX files, where present, take {{ "normalised filter banks (B, T, bins) and images (B, 3, H, W)" if media else
+"these embeddings" }} and give the ones that are compared.
+
+## Training data
+
+`{{ data.class_path }}`; {{ languages }}. The people of the test were in neither training nor validation; that was
+checked when the run started.{{ " The checkpoint was chosen on validation people." if chosen }}
+
+## Measured
+
+{% if rows -%}
+EER in %, lower is better, on people never seen in training.
+
+| test | {{ rates | join(" | ") }} | trials |
+|---|{{ "---|" * (rates | length) }}---|
+{% for row in rows -%}
+| {{ row | join(" | ") }} |
+{% endfor %}
+*Gender only* is what knowing the gender of voice and face gives; what lies below it, and the *same-gender* column, is
+association beyond gender. *Chance* shuffles who is who. *Refined* scores see the whole test set.
+{%- else -%}
+Nothing: the run was not tested.
+{%- endif %}
+
+## Intended use
+
+Research on what voices and faces have in common. Distances rank candidates; they are not probabilities.
+
+## Limits
+
+- The error rates above mean that it is wrong about many pairs. It must not be used to identify, verify, accuse or
+  exclude a person.
+- Much of what it knows is gender, and likely age and origin: errors are not equal between groups.
+- Languages, microphones and cameras other than those of training were not measured, unless the table names them.
+- A voice or a face is personal data: get consent of the people whose media you compare.
+"""
+
+
+def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """The card as Markdown.
+
+    Args:
+        spec: of the export.
+        config: ``config.yaml`` of the run.
+        results: its ``results.json``; empty where it was not tested.
+    """
+    inputs, data = spec["inputs"], config["data"]
+    heard = (data.get("init_args") or {}).get("train_languages") or []
+    rows = [
+        [cell, *(_percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
+        for cell, record in results.items()
+        if cell not in ("alignment", "tasks")
+    ]
+    return (
+        Environment(autoescape=False, keep_trailing_newline=True)
+        .from_string(CARD)
+        .render(
+            name=spec["model"]["class_path"].rpartition(".")[2],
+            dims=spec["model"]["init_args"]["dims"],
+            media=inputs.get("media"),
+            normalise=inputs.get("normalise"),
+            voice=_names(inputs.get("voice")),
+            face=_names(inputs.get("face")),
+            data=data,
+            languages=f"training languages: {', '.join(heard)}" if heard else "languages as its class says",
+            rows=rows,
+            rates=list(RATES),
+            chosen=(data.get("init_args") or {}).get("val_identities", True) != 0,
+        )
+    )
+
+
+def _names(encoders: list[Mapping[str, Any]] | None) -> str:
+    return " + ".join(e["trained"] if "trained" in e else e["class_path"].rpartition(".")[2] for e in encoders or [])
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f}"

@@ -1,0 +1,137 @@
+"""``embed``: every file once, whole rows only, the same pack from any number of processes, and on after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules import FeatureDataModule, Pack
+from experiments.embedding_parts import PartWriter, item_key, merge, read_parts
+from experiments.run import main
+from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def packs(manifest: Path) -> Path:
+    """Both packs, made in one process."""
+    out = manifest.parent / "packs"
+    assert main(["embed", f"--manifest={manifest}", VOICE, FACE, f"--out={out}", "--batch_size=5"]) == 0
+    return out
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.run", "embed", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_packs_hold_each_file_once_and_train_heads(packs: Path, manifest: Path, tmp_path: Path) -> None:
+    index = pd.read_csv(packs / "faces.csv")
+    assert len(index) == len(np.load(packs / "faces.npy")) == PEOPLE * 2  # of 36 rows
+    assert not (packs / "parts").exists()
+    voices: list[str | Pack] = [Pack("voices.npy", index="voices.csv")]
+    faces: list[str | Pack] = [Pack("faces.npy", index="faces.csv")]
+    test_people = f"{manifest}#split=test"
+    data = FeatureDataModule(
+        voices, faces, ["English"], root=str(packs), exclude_identities=test_people, val_identities=2
+    )
+    train = data.training_set()
+    assert len(train.identities) == PEOPLE - 4 - 2
+    assert len(train.identity) == 6 * CLIPS
+    assert data.dims == (24, 27)
+
+
+def test_two_ranks_make_the_pack_of_one(packs: Path, manifest: Path, tmp_path: Path) -> None:
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    run = started(f"--manifest={manifest}", VOICE, FACE, f"--out={tmp_path}", "--batch_size=5", *two)
+    output, _ = run.communicate(timeout=240)
+    assert run.returncode == 0, output[-2000:]
+    for name in ("voices", "faces"):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), np.load(packs / f"{name}.npy"))
+        assert (tmp_path / f"{name}.csv").read_bytes() == (packs / f"{name}.csv").read_bytes()
+
+
+def test_a_killed_run_goes_on_and_computes_nothing_twice(packs: Path, manifest: Path, tmp_path: Path) -> None:
+    log, out = tmp_path / "log", tmp_path / "out"
+    slow = f"--voice.init_args.log={log}", "--voice.init_args.seconds=0.3"
+    arguments = [f"--manifest={manifest}", VOICE, *slow, f"--out={out}", "--batch_size=3"]
+    run = started(*arguments)
+    deadline = time.monotonic() + 200
+    while not sum(len(keys) for keys, _ in read_parts(out / "parts" / "voice")) >= 6:
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    done = sum(len(keys) for keys, _ in read_parts(out / "parts" / "voice"))
+    assert 6 <= done < PEOPLE * CLIPS
+    log.unlink()
+    assert main(["embed", *arguments]) == 0
+    assert len(log.read_text().splitlines()) == PEOPLE * CLIPS - done
+    np.testing.assert_array_equal(np.load(out / "voices.npy"), np.load(packs / "voices.npy"))
+    log.unlink()
+    assert main(["embed", *arguments]) == 0  # complete
+    assert not log.exists()
+
+
+def test_what_a_crash_cut_short_or_spoilt_is_not_read(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    writer = PartWriter(tmp_path)
+    writer.append(list("abc"), x[:3])
+    whole = writer.path.read_bytes()
+    row = (len(whole) - 8) // 3
+    writer.path.write_bytes(whole[: 8 + row + 4] + b"\xff" + whole[8 + row + 5 : -3])  # b spoilt, c cut
+    (keys, kept), *more = read_parts(tmp_path)
+    assert keys.tolist() == [item_key("a")]
+    assert not more
+    np.testing.assert_array_equal(kept, x[:1])
+    PartWriter(tmp_path).append(list("bcd"), x[1:4])
+    (tmp_path / "empty.part").touch()
+    merge(tmp_path, list("dabc"), tmp_path / "all.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "all.npy"), x[[3, 0, 1, 2]])
+
+
+def test_errors_are_one_line_and_name_the_file(
+    packs: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["embed", *arguments]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ")
+        return error
+
+    assert "--voice, --face or both" in said(f"--manifest={manifest}", f"--out={tmp_path}")
+    assert "SpectrumVoice encodes voices" in said(
+        f"--manifest={manifest}", VOICE.replace("--voice", "--face"), f"--out={tmp_path}"
+    )
+    assert "did you mean encoder/dlib.yaml" in said(
+        f"--manifest={manifest}", "--face=encoder/dlb.yaml", f"--out={tmp_path}"
+    )
+    assert "embedded otherwise" in said(
+        f"--manifest={manifest}", VOICE, "--voice.init_args.seconds=0.01", f"--out={packs}"
+    )
+
+    broken = make_clips(tmp_path / "broken")
+    assert "holds other files" in said(f"--manifest={broken}", "--columns={face: voice}", FACE, f"--out={packs}")
+    (broken.parent / "faces/p3/0.png").write_bytes(b"junk")
+    for workers in (0, 1):
+        error = said(f"--manifest={broken}", FACE, f"--out={tmp_path / 'o'}", f"--num_workers={workers}")
+        assert "faces/p3/0.png: not readable as an image" in error
+        assert "Traceback" not in error

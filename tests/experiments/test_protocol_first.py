@@ -1,0 +1,35 @@
+"""A protocol makes what its fits read first, and tells the spread of one fold over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.schema import DataError
+from experiments.config_files import find_config
+from experiments.protocol import Protocol, run_protocol, trials_of
+from experiments.protocol_table import RATES, Outcome, summarise_protocol
+
+
+def test_the_seed_is_the_unit_of_one_fold() -> None:
+    def outcome(seed: int) -> Outcome:
+        record = dict.fromkeys(RATES.values(), 0.2 + 0.1 * seed)
+        return Outcome("heads", "s2f", 0, seed, {"voxceleb": record, "overall": record})
+
+    (record,) = summarise_protocol([outcome(seed) for seed in (0, 1, 2)])
+    assert record["raw"]["mean"] == pytest.approx(0.3)
+    assert record["raw"]["sd"] == pytest.approx(np.std([0.2, 0.3, 0.4], ddof=1))
+
+
+def test_nothing_is_fitted_where_a_first_command_fails(tmp_path: Path) -> None:
+    protocol = Protocol(["tiny.yaml"], [0], [0], {}, first=[["embed", "--manifest=none.csv", f"--out={tmp_path}"]])
+    with pytest.raises(DataError, match="embed failed"):
+        run_protocol(protocol, tmp_path, jobs=1)
+
+
+def test_the_protocol_of_s2f_is_readable() -> None:
+    protocol = Protocol.read(find_config("protocols/s2f.yaml"))
+    assert protocol.first[0][0] == "embed"
+    assert {trial.method for trial in trials_of(protocol)} >= {"cca", "scc_heads", "scc_heads_permuted"}
