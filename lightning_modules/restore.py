@@ -27,7 +27,7 @@ def require_fitting(module: nn.Module, checkpoint: Mapping[str, Any], path: str,
     """
     if found := misfits(module.state_dict(), checkpoint["state_dict"]):
         raise DataError(
-            f"{path} is not of this model ({type(module).__name__}): {found}; give its own config, or another checkpoint"
+            f"{path} is not of this model ({type(module).__name__}): {found}; give its config or another checkpoint"
         )
     missing = [key for key in RESUMING if key not in checkpoint]
     if resuming and missing:
