@@ -9,7 +9,6 @@ import pytest
 from tests.faults.soak import soak
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_runs_end_as_one_that_was_left_alone(tmp_path: Path) -> None:
     figures = soak(runs=5, seed=1, parallel=2, work=tmp_path, minutes=20)
