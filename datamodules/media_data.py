@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -118,8 +119,9 @@ class MediaDataModule(SplitDataModule):
     media: MediaOptions
 
     @property
+    @abstractmethod
     def tables(self) -> tuple[MediaTable, MediaTable]:
-        raise NotImplementedError
+        """All files: voices and faces."""
 
     @property
     def dims(self) -> tuple[int, int]:
