@@ -171,7 +171,10 @@ def test_a_trial_whose_process_is_gone_is_killed_and_one_that_lives_is_left_alon
     first, second, third = (trial.id for trial in Sweep.read(three).trials())
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
-    alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    says = "print('here', flush=True); input()"  # a fit notes itself, so it is there before its note is
+    alive = subprocess.Popen([sys.executable, "-c", says], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert alive.stdout is not None
+    alive.stdout.readline()
     try:
         for name, process in ((first, dead), (second, alive)):
             (out / name).mkdir(parents=True)
