@@ -67,6 +67,11 @@ class CellSpec:
     seen: bool = False
 
 
+def as_spec(spec: str | CellSpec) -> CellSpec:
+    """A bare path stands for a list."""
+    return CellSpec(trials=spec) if isinstance(spec, str) else spec
+
+
 @dataclass(frozen=True, eq=False)
 class Condition:
     """A trial list and the tables its items are in; ``own`` tells whether they are its own (voices, faces)."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.base import Sampling
 from datamodules.cells import CellSpec, Condition
 from datamodules.features import FeatureTable
 from datamodules.packs import Pack
@@ -44,23 +43,8 @@ class FeatureDataModule(SplitDataModule):
         voices: feature packs of the voices; several are joined by item id.
         faces: feature packs of the faces.
         train_languages: languages a model may hear in training.
-        test: see :class:`SplitDataModule`.
-        root: folder that relative paths start from, those of packs included.
-        genders: see :class:`SplitDataModule`.
-        train_identities: see :class:`SplitDataModule`.
-        exclude_identities: see :class:`SplitDataModule`.
-        val_identities: see :class:`SplitDataModule`.
-        val_languages: see :class:`SplitDataModule`.
-        val_trials: see :class:`SplitDataModule`.
-        split_seed: see :class:`SplitDataModule`.
         normalise: scale embeddings to unit length.
-        batch_size: pairs per optimiser step, over all ranks.
-        eval_batch_size: items per embedding batch on each rank.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: loader processes; 0 is fastest here.
-        seed: of the training order.
-        equal_clips: see :class:`SplitDataModule`.
+        **options: those of :class:`SplitDataModule`; packs are below its ``root``.
     """
 
     def __init__(
@@ -68,29 +52,10 @@ class FeatureDataModule(SplitDataModule):
         voices: list[str | Pack],
         faces: list[str | Pack],
         train_languages: list[str],
-        test: dict[str, str | CellSpec] | None = None,
-        root: str = "",
-        genders: str | None = None,
-        train_identities: list[str] | str | None = None,
-        exclude_identities: list[str] | str | None = None,
-        val_identities: int | list[str] | str = 6,
-        val_languages: list[str] | None = None,
-        val_trials: int = 2000,
-        split_seed: int = 0,
         normalise: bool = True,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
-        equal_clips: list[str] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            train_languages, test, root, genders, train_identities, exclude_identities, val_identities, val_languages,
-            val_trials, split_seed, batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
-            equal_clips,
-        )  # fmt: skip
+        super().__init__(train_languages=train_languages, **options)
         self.voices, self.faces, self.normalise = voices, faces, normalise
 
     @property

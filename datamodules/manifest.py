@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.base import Sampling
-from datamodules.cells import CellSpec
 from datamodules.files import nearest, read_table
-from datamodules.media_data import MediaDataModule, MediaOptions, MediaTable, media_table
+from datamodules.media_data import MediaDataModule, MediaTable, media_table
 from datamodules.people import gender_letter
 from datamodules.references import stem, unsafe
 from datamodules.schema import DataError
+from datamodules.split_data import VAL_IDENTITIES
 
 REQUIRED = ("voice", "face", "identity", "language")
 OPTIONAL = ("video", "gender", "split")
 SPLITS = ("train", "val", "test", "")
-VAL_IDENTITIES = 6
 SHOWN = 5
 
 
@@ -36,55 +35,26 @@ class ManifestDataModule(MediaDataModule):
     Args:
         manifest: the table.
         train_languages: languages a model may hear in training.
-        test: trial lists by cell name, see :class:`SplitDataModule`.
         root: folder that the files and lists are relative to; None = the folder of the manifest.
         columns: column names of the manifest by ours: ``{voice: audio, language: lang}``.
-        genders: see :class:`SplitDataModule`.
-        train_identities: see :class:`SplitDataModule`.
-        exclude_identities: see :class:`SplitDataModule`.
         val_identities: see :class:`SplitDataModule`; None = the people of the ``val`` rows, else 6.
-        val_languages: see :class:`SplitDataModule`.
-        val_trials: see :class:`SplitDataModule`.
-        split_seed: see :class:`SplitDataModule`.
-        media: how files are read; None = the defaults of :class:`MediaOptions`.
-        batch_size: pairs per optimiser step, over all ranks.
-        eval_batch_size: items per embedding batch on each rank.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: loader processes of each rank.
-        seed: of the training order and augmentation.
+        **options: those of :class:`MediaDataModule`.
     """
 
     def __init__(
         self,
         manifest: str,
         train_languages: list[str],
-        test: dict[str, str | CellSpec] | None = None,
         root: str | None = None,
         columns: dict[str, str] | None = None,
-        genders: str | None = None,
-        train_identities: list[str] | str | None = None,
-        exclude_identities: list[str] | str | None = None,
         val_identities: int | list[str] | str | None = None,
-        val_languages: list[str] | None = None,
-        val_trials: int = 2000,
-        split_seed: int = 0,
-        media: MediaOptions | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 64,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         self.manifest = os.path.expanduser(manifest)
         folder = os.path.dirname(os.path.abspath(self.manifest)) if root is None else os.path.expanduser(root)
-        super().__init__(
-            train_languages, test, folder, genders, train_identities, exclude_identities,
-            VAL_IDENTITIES if val_identities is None else val_identities, val_languages, val_trials, split_seed,
-            batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
-        )  # fmt: skip
-        self.media, self.columns, self._val_by_split = media or MediaOptions(), columns or {}, val_identities is None
+        validated = VAL_IDENTITIES if val_identities is None else val_identities
+        super().__init__(train_languages=train_languages, root=folder, val_identities=validated, **options)
+        self.columns, self._val_by_split = columns or {}, val_identities is None
 
     @cached_property
     def _rows(self) -> pd.DataFrame:

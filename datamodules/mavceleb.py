@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.base import Sampling
-from datamodules.cells import CellSpec, Condition
+from datamodules.cells import CellSpec, Condition, as_spec
 from datamodules.files import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
-from datamodules.media_data import MediaDataModule, MediaOptions, MediaTable, media_table
+from datamodules.media_data import MediaDataModule, MediaTable, media_table
 from datamodules.rankings import RankingCondition
 from datamodules.references import media_fields, stem
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
-from datamodules.split_data import as_spec, check_known
+from datamodules.split_data import check_known
 
 Rows = NDArray[np.int64]
 
@@ -57,19 +57,7 @@ class MAVCelebDataModule(MediaDataModule):
         test: trial lists by cell name, relative to ``root``; None = the official ``heard`` and ``unheard`` lists,
             {} = none.
         labels: files with the labels of the official test lists, by language, if you have them.
-        genders: see :class:`SplitDataModule`.
-        train_identities: see :class:`SplitDataModule`.
-        exclude_identities: see :class:`SplitDataModule`.
-        val_identities: see :class:`SplitDataModule`.
-        val_trials: see :class:`SplitDataModule`.
-        split_seed: see :class:`SplitDataModule`.
-        media: how files are read; None = the defaults of :class:`MediaOptions`.
-        batch_size: pairs per optimiser step, over all ranks.
-        eval_batch_size: items per embedding batch on each rank.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: loader processes of each rank.
-        seed: of the training order and augmentation.
+        **options: those of :class:`MediaDataModule`.
     """
 
     def __init__(
@@ -81,19 +69,7 @@ class MAVCelebDataModule(MediaDataModule):
         train_list: str | None = None,
         test: dict[str, str | CellSpec] | None = None,
         labels: dict[str, str] | None = None,
-        genders: str | None = None,
-        train_identities: list[str] | str | None = None,
-        exclude_identities: list[str] | str | None = None,
-        val_identities: int | list[str] | str = 6,
-        val_trials: int = 2000,
-        split_seed: int = 0,
-        media: MediaOptions | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 64,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         if version not in LANGUAGES:
             raise DataError(f"data.version: {version!r} is unknown; use one of {', '.join(LANGUAGES)}")
@@ -102,11 +78,9 @@ class MAVCelebDataModule(MediaDataModule):
         for language in labels or {}:
             check_known([language], np.array(languages), "labels")
         super().__init__(
-            [train_language], test, os.path.expanduser(root), genders, train_identities, exclude_identities,
-            val_identities, None, val_trials, split_seed, batch_size, eval_batch_size, sampling, steps_per_epoch,
-            num_workers, seed,
-        )  # fmt: skip
-        self.media, self.train_list, self.labels = media or MediaOptions(), train_list, labels or {}
+            train_languages=[train_language], test=test, root=os.path.expanduser(root), val_languages=None, **options
+        )
+        self.train_list, self.labels = train_list, labels or {}
         self.layout = Layout(Path(self.root), version, track)
         if test is None:
             other = next(language for language in languages if language != train_language)

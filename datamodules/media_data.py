@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -114,9 +114,17 @@ def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.
 
 
 class MediaDataModule(SplitDataModule):
-    """Waveforms and images of the files that a subclass lists in :attr:`tables`; ``media`` says how they are read."""
+    """Waveforms and images of the files that a subclass lists in :attr:`tables`.
 
-    media: MediaOptions
+    Args:
+        media: how files are read; None = the defaults of :class:`MediaOptions`.
+        eval_batch_size: items per embedding batch on each rank.
+        **options: those of :class:`SplitDataModule`.
+    """
+
+    def __init__(self, media: MediaOptions | None = None, eval_batch_size: int = 64, **options: Any) -> None:
+        super().__init__(eval_batch_size=eval_batch_size, **options)
+        self.media = media or MediaOptions()
 
     @property
     @abstractmethod

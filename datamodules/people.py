@@ -1,4 +1,4 @@
-"""Lists of identities and their genders."""
+"""Lists of identities, their genders and their items."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files import nearest, read_table, read_text, split_fragment
-from datamodules.schema import DataError
+from datamodules.schema import DataError, Items
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 
@@ -111,3 +111,13 @@ def draw_balanced(people: NDArray[np.str_], genders: dict[str, str], size: int, 
     for letter in np.unique(gender):
         turn[gender == letter] = np.arange((gender == letter).sum())
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
+
+
+def items_of(items: Items, people: NDArray[np.str_], languages: list[str] | None) -> Items:
+    """The items of some people in some languages, None = any."""
+    mask = np.isin(items.identity, people)
+    if languages is not None:
+        mask &= np.isin(items.language, languages)
+    columns = (items.ids, items.identity, items.language, items.gender, items.video)
+    ids, identity, language, gender, video = (np.asarray(column)[mask] for column in columns)
+    return Items(ids, identity, language, gender, video)

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.balance import draw_equal
-from datamodules.base import ItemSource, Sampling, TrainingSet, VoiceFaceDataModule
-from datamodules.cells import CellSpec, Condition, ItemTable, all_pairs, check_both_classes, check_heard, evaluation_set
+from datamodules.base import ItemSource, TrainingSet, VoiceFaceDataModule
+from datamodules.cells import (
+    CellSpec,
+    Condition,
+    ItemTable,
+    all_pairs,
+    as_spec,
+    check_both_classes,
+    check_heard,
+    evaluation_set,
+)
 from datamodules.files import nearest
 from datamodules.leaks import check_seen, check_unseen, check_weights
 from datamodules.make_trials import make_trials
-from datamodules.people import draw_balanced, read_genders, read_identities
+from datamodules.people import draw_balanced, items_of, read_genders, read_identities
 from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
 from datamodules.schema import DataError, EvaluationSet, Items, RankingList, Stage, Trials
 from datamodules.trials import read_trials
 
 Rows = NDArray[np.int64]
+VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
 
 
 class SplitDataModule(VoiceFaceDataModule):
@@ -48,40 +58,30 @@ class SplitDataModule(VoiceFaceDataModule):
         val_languages: languages of the validation trials; None = the training languages.
         val_trials: trials per validation language.
         split_seed: draws validation people and trials; independent of the seed of training.
-        batch_size: see :class:`VoiceFaceDataModule`.
-        eval_batch_size: see :class:`VoiceFaceDataModule`.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: see :class:`VoiceFaceDataModule`.
-        seed: see :class:`VoiceFaceDataModule`.
         equal_clips: languages of an ablation over ``train_languages``: see :func:`draw_equal`; None = all clips.
+        **loading: options of :class:`VoiceFaceDataModule`.
     """
 
     def __init__(
         self,
         train_languages: list[str],
-        test: Mapping[str, str | CellSpec] | None,
-        root: str,
-        genders: str | None,
-        train_identities: list[str] | str | None,
-        exclude_identities: list[str] | str | None,
-        val_identities: int | list[str] | str,
-        val_languages: list[str] | None,
-        val_trials: int,
-        split_seed: int,
-        batch_size: int,
-        eval_batch_size: int,
-        sampling: Sampling | None,
-        steps_per_epoch: int | None,
-        num_workers: int,
-        seed: int,
+        test: dict[str, str | CellSpec] | None = None,
+        root: str = "",
+        genders: str | None = None,
+        train_identities: list[str] | str | None = None,
+        exclude_identities: list[str] | str | None = None,
+        val_identities: int | list[str] | str = VAL_IDENTITIES,
+        val_languages: list[str] | None = None,
+        val_trials: int = 2000,
+        split_seed: int = 0,
         equal_clips: list[str] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed)
+        super().__init__(**loading)
         if not train_languages:
             raise DataError("data.train_languages: is empty; name the language that training may hear")
         self.train_languages, self.val_languages = train_languages, val_languages or train_languages
-        self.test: Mapping[str, str | CellSpec] = test or {}
+        self.test = test or {}
         self.root, self.genders = root, genders
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
         self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
@@ -212,8 +212,8 @@ class SplitDataModule(VoiceFaceDataModule):
         for language in self.val_languages:
             kind = "heard" if language in self.train_languages else "unheard"
             alone = sum((other in self.train_languages) == (kind == "heard") for other in self.val_languages) == 1
-            own_voices = _of(voices.items, self._val_people, [language])
-            own_faces = _of(faces.items, self._val_people, [language, ""])
+            own_voices = items_of(voices.items, self._val_people, [language])
+            own_faces = items_of(faces.items, self._val_people, [language, ""])
             trials = make_trials(own_voices, own_faces, self.val_trials, self.split_seed)
             conditions.append(Condition(kind if alone else f"{language}/{kind}", trials, voices, faces))
         return evaluation_set(conditions, self._genders)
@@ -267,7 +267,7 @@ class SplitDataModule(VoiceFaceDataModule):
             read = read_matching if spec.task == "matching" else read_retrieval
             return read(self._at(spec.trials), spec.probe)
         voices, faces, people = self._items_of(name, spec, tables)
-        voices, faces = (_of(items, np.array(people), None) for items in (voices, faces))
+        voices, faces = (items_of(items, np.array(people), None) for items in (voices, faces))
         if spec.task == "retrieval":
             return make_retrieval(voices, faces, spec.probe)
         options = (spec.candidates, spec.probes, spec.seed, spec.same_gender, spec.cross_video)
@@ -283,7 +283,9 @@ class SplitDataModule(VoiceFaceDataModule):
         items = [table.items for table in tables]
         check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
         if spec.language:
-            items = [_of(part, np.array(people), [spec.language, ""]) for part in items]  # "": a file that does not say
+            items = [
+                items_of(part, np.array(people), [spec.language, ""]) for part in items
+            ]  # "": a file that does not say
             people = np.intersect1d(items[0].identity, items[1].identity).tolist()
         known = {identity: gender for identity, gender in self._genders.items() if identity in set(people)}
         items = [replace(part, gender=np.array([known.get(i, "") for i in part.identity.tolist()])) for part in items]
@@ -294,23 +296,9 @@ class SplitDataModule(VoiceFaceDataModule):
         return os.path.join(self.root, os.path.expanduser(path)) if isinstance(path, str) else cast(str, path)
 
 
-def as_spec(spec: str | CellSpec) -> CellSpec:
-    """A bare path stands for a list."""
-    return CellSpec(trials=spec) if isinstance(spec, str) else spec
-
-
 def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:
     """Refuses a language or person that the data do not have, with the nearest name."""
     for name in names:
         if name not in known:
             there = ", ".join(known[known != ""][:8]) or "none: give the packs a language or an index"
             raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")
-
-
-def _of(items: Items, people: NDArray[np.str_], languages: list[str] | None) -> Items:
-    """The items of some people in some languages, None = any."""
-    mask = np.isin(items.identity, people)
-    if languages is not None:
-        mask &= np.isin(items.language, languages)
-    return Items(*(np.asarray(getattr(items, name)[mask])
-                   for name in ("ids", "identity", "language", "gender", "video")))  # fmt: skip

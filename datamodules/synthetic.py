@@ -11,11 +11,11 @@ from __future__ import annotations
 import csv
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Sampling
 from datamodules.cache import cache_key, cached_folder
 from datamodules.cells import CellSpec
 from datamodules.feature_data import FeatureDataModule
@@ -52,15 +52,7 @@ class SyntheticDataModule(FeatureDataModule):
         shared: 0..1, part of the variance of the identity that voice and face have in common. 0 leaves only gender.
         mislabelled: 0..1, share of clips under another person's name.
         world: seed of the data.
-        val_identities: see :class:`FeatureDataModule`, as are the others.
-        val_trials: as there.
-        split_seed: as there.
-        batch_size: as there.
-        eval_batch_size: as there.
-        sampling: as there.
-        steps_per_epoch: as there.
-        num_workers: as there.
-        seed: as there.
+        **options: those of :class:`FeatureDataModule`.
     """
 
     def __init__(
@@ -70,15 +62,7 @@ class SyntheticDataModule(FeatureDataModule):
         shared: float = 0.8,
         mislabelled: float = 0.02,
         world: int = 0,
-        val_identities: int = 6,
-        val_trials: int = 2000,
-        split_seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         for name, share in (("shared", shared), ("mislabelled", mislabelled)):
             if not 0 <= share <= 1:
@@ -95,16 +79,11 @@ class SyntheticDataModule(FeatureDataModule):
             train_languages=[LANGUAGES[0]],
             test={"heard": CellSpec("heard.csv"), "unheard": CellSpec("unheard.csv")},
             root=str(root),
+            genders=None,
+            train_identities=None,
             exclude_identities="test_people.txt",
-            val_identities=val_identities,
-            val_trials=val_trials,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            sampling=sampling,
-            steps_per_epoch=steps_per_epoch,
-            num_workers=num_workers,
-            seed=seed,
+            val_languages=None,
+            **options,
         )
 
     def _made(self) -> Path:

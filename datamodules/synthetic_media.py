@@ -10,18 +10,17 @@ from __future__ import annotations
 import csv
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from datamodules.base import Sampling
 from datamodules.cache import cache_key, cached_folder
 from datamodules.make_trials import make_trials
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.mavceleb_files import LANGUAGES, Version
-from datamodules.media_data import MediaOptions
 from datamodules.schema import DataError, Items
 from datamodules.split_data import check_known
 from datamodules.synthetic_faces import Looks, Scene, draw
@@ -43,16 +42,8 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         shared: 0..1, part of the variance of the traits that voice and face have in common. 0 leaves only gender.
         world: seed of the corpus.
         train_language: of v2: English or Hindi. Both are made up.
-        val_identities: see :class:`MAVCelebDataModule`, as are the others.
-        val_trials: as there.
-        split_seed: as there.
-        media: as there.
-        batch_size: as there.
-        eval_batch_size: as there.
-        sampling: as there.
-        steps_per_epoch: as there.
-        num_workers: as there.
-        seed: as there.
+        val_identities: see :class:`SplitDataModule`.
+        **options: those of :class:`MAVCelebDataModule`.
 
     Raises:
         DataError: a world too small to test in, or ``shared`` out of range.
@@ -66,15 +57,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         world: int = 0,
         train_language: str = "English",
         val_identities: int = 12,
-        val_trials: int = 2000,
-        split_seed: int = 0,
-        media: MediaOptions | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 64,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         check_known([train_language], np.array(LANGUAGES[VERSION]), "train_language")
         if not 0 <= shared <= 1:
@@ -86,12 +69,19 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         self.people, self.clips, self.shared, self.world = people, clips, shared, world
         self.heard = train_language
         super().__init__(
-            VERSION, train_language, str(self._made()),
+            version=VERSION,
+            train_language=train_language,
+            root=str(self._made()),
+            track="no_gender",
+            train_list=None,
+            test=None,
             labels={language: f"{VERSION}/{language}_labels.txt" for language in LANGUAGES[VERSION]},
-            genders="genders.csv", val_identities=val_identities, val_trials=val_trials, split_seed=split_seed,
-            media=media, batch_size=batch_size, eval_batch_size=eval_batch_size, sampling=sampling,
-            steps_per_epoch=steps_per_epoch, num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+            genders="genders.csv",
+            train_identities=None,
+            exclude_identities=None,
+            val_identities=val_identities,
+            **options,
+        )
 
     def _made(self) -> Path:
         """The folder of this world in the cache, or a temporary one where the cache cannot be written."""

@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Sampling
-from datamodules.cells import CellSpec, ItemTable
+from datamodules.cells import CellSpec, ItemTable, as_spec
 from datamodules.feature_data import FeatureDataModule
 from datamodules.features import FeatureTable
-from datamodules.manifest import VAL_IDENTITIES, ManifestDataModule
-from datamodules.media_data import MediaOptions, MediaTable
+from datamodules.manifest import ManifestDataModule
+from datamodules.media_data import MediaTable
 from datamodules.packs import Pack
 from datamodules.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality, RankingList, Trials
-from datamodules.split_data import SplitDataModule, as_spec, check_known
+from datamodules.split_data import VAL_IDENTITIES, SplitDataModule, check_known
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
 from datamodules.voxceleb_people import People, Split, read_people, read_split
 
 LANGUAGE = "English"  # of most of VoxCeleb1, which does not say what is spoken
+VAL_TRIALS, BATCH_SIZE = 10_000, 256
 Rows = NDArray[np.int64]
 
 
@@ -127,17 +128,10 @@ class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
         split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = everybody is learnt from, nothing is tested.
         test: test conditions by name, their lists below ``lists``; None = the public ones of the split.
         exclude_nationalities: people of these countries are not learnt from.
-        root: folder that the packs are relative to.
         val_identities: see :class:`SplitDataModule`; None = those of the split.
         val_trials: see :class:`SplitDataModule`.
-        split_seed: see :class:`SplitDataModule`.
-        normalise: see :class:`FeatureDataModule`.
         batch_size: pairs per optimiser step, over all ranks.
-        eval_batch_size: items per embedding batch on each rank.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: loader processes; 0 is fastest here.
-        seed: of the training order.
+        **options: those of :class:`FeatureDataModule`.
     """
 
     def __init__(
@@ -148,24 +142,26 @@ class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
         split: Split | None = "pins",
         test: dict[str, str | CellSpec] | None = None,
         exclude_nationalities: list[str] | None = None,
-        root: str = "",
         val_identities: int | list[str] | str | None = None,
-        val_trials: int = 10_000,
-        split_seed: int = 0,
-        normalise: bool = True,
-        batch_size: int = 256,
-        eval_batch_size: int = 1024,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        val_trials: int = VAL_TRIALS,
+        batch_size: int = BATCH_SIZE,
+        **options: Any,
     ) -> None:
         self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
         super().__init__(
-            voices, faces, [LANGUAGE], self.protocol.tests, root, None, self.protocol.train, self.protocol.excluded,
-            self.protocol.val if val_identities is None else val_identities, None, val_trials, split_seed, normalise,
-            batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
-        )  # fmt: skip
+            voices=voices,
+            faces=faces,
+            train_languages=[LANGUAGE],
+            test=self.protocol.tests,
+            genders=None,
+            train_identities=self.protocol.train,
+            exclude_identities=self.protocol.excluded,
+            val_identities=self.protocol.val if val_identities is None else val_identities,
+            val_languages=None,
+            val_trials=val_trials,
+            batch_size=batch_size,
+            **options,
+        )
 
     def _table(self, packs: list[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
         table = super()._table(packs, modality, labelled)
@@ -188,17 +184,10 @@ class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
         split: see :class:`VoxCelebFeatureDataModule`.
         test: see :class:`VoxCelebFeatureDataModule`.
         exclude_nationalities: see :class:`VoxCelebFeatureDataModule`.
-        root: folder that the files are relative to; None = the folder of the manifest.
         val_identities: see :class:`SplitDataModule`; None = those of the split.
         val_trials: see :class:`SplitDataModule`.
-        split_seed: see :class:`SplitDataModule`.
-        media: how files are read; None = the defaults of :class:`MediaOptions`.
         batch_size: pairs per optimiser step, over all ranks.
-        eval_batch_size: items per embedding batch on each rank.
-        sampling: see :class:`VoiceFaceDataModule`.
-        steps_per_epoch: see :class:`VoiceFaceDataModule`.
-        num_workers: loader processes of each rank.
-        seed: of the training order and augmentation.
+        **options: those of :class:`ManifestDataModule`.
     """
 
     def __init__(
@@ -208,24 +197,26 @@ class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
         split: Split | None = "pins",
         test: dict[str, str | CellSpec] | None = None,
         exclude_nationalities: list[str] | None = None,
-        root: str | None = None,
         val_identities: int | list[str] | str | None = None,
-        val_trials: int = 10_000,
-        split_seed: int = 0,
-        media: MediaOptions | None = None,
-        batch_size: int = 256,
-        eval_batch_size: int = 64,
-        sampling: Sampling | None = None,
-        steps_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        val_trials: int = VAL_TRIALS,
+        batch_size: int = BATCH_SIZE,
+        **options: Any,
     ) -> None:
         self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
         super().__init__(
-            manifest, [LANGUAGE], self.protocol.tests, root, None, None, self.protocol.train, self.protocol.excluded,
-            self.protocol.val if val_identities is None else val_identities, None, val_trials, split_seed, media,
-            batch_size, eval_batch_size, sampling, steps_per_epoch, num_workers, seed,
-        )  # fmt: skip
+            manifest=manifest,
+            train_languages=[LANGUAGE],
+            test=self.protocol.tests,
+            columns=None,
+            genders=None,
+            train_identities=self.protocol.train,
+            exclude_identities=self.protocol.excluded,
+            val_identities=self.protocol.val if val_identities is None else val_identities,
+            val_languages=None,
+            val_trials=val_trials,
+            batch_size=batch_size,
+            **options,
+        )
 
     @cached_property
     def _named(self) -> tuple[MediaTable, MediaTable]:

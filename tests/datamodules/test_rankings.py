@@ -119,7 +119,7 @@ def test_s2f_people(shared_data: Path) -> None:
     }
     data = FeatureDataModule(
         [Pack("embeddings.npz#voice_resemblyzer256", **pack)], [Pack("embeddings.npz#face_dlib128", **pack)],  # type: ignore[arg-type]
-        ["en", "non-en", "unk"], tests, str(shared_data / "s2f"), exclude_identities=who, val_identities=100,
+        ["en", "non-en", "unk"], test=tests, root=str(shared_data / "s2f"), exclude_identities=who, val_identities=100,
     )  # fmt: skip
     found = data.evaluation_set("test")
     assert len(set(found.voices.identity)) == 66
