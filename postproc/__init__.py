@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from postproc.fusion import Fusion as Fusion
     from postproc.gender import GenderProbe as GenderProbe
     from postproc.guard import Guarded as Guarded
+    from postproc.joint import JointPeople as JointPeople
     from postproc.normalisation import ASNorm as ASNorm
     from postproc.normalisation import Centring as Centring
     from postproc.partitions import Clustering as Clustering
@@ -35,6 +36,7 @@ _HOME = {
     "Fusion": "fusion",
     "GenderProbe": "gender",
     "Guarded": "guard",
+    "JointPeople": "joint",
     "Reference": "reference",
     "Refined": "refinement",
     "Refinement": "refinement",

@@ -46,16 +46,18 @@ class ChainingClusterCallback(Callback):
 
     Args:
         steps: refinements, applied in turn; None or empty refines nothing.
+        keep_reference: training people are embedded and kept even where no step learns from them, so that ``refine``
+            can try steps that do.
 
     Attributes:
         refined: refined distances (t,) by cell; empty without steps.
         traces: on rank 0, one trace per step by cell; empty elsewhere.
-        reference: on rank 0, the training people the steps were calibrated on; None where none learns.
+        reference: on rank 0, the training people the steps were calibrated on; None where none learns or is kept.
     """
 
-    def __init__(self, steps: list[Refinement] | None = None) -> None:
+    def __init__(self, steps: list[Refinement] | None = None, keep_reference: bool = False) -> None:
         super().__init__()
-        self.steps = list(steps or [])
+        self.steps, self.keep_reference = list(steps or []), keep_reference
         self.refined: dict[str, NDArray[np.float64]] = {}
         self.traces: dict[str, list[dict[str, Any]]] = {}
         self.reference: Reference | None = None
@@ -76,7 +78,7 @@ class ChainingClusterCallback(Callback):
     def _run(self, trainer: Trainer, module: _Scorer, stage: Stage) -> None:
         module.evaluate(stage)  # callbacks come before the module's own hook
         self.refined, self.traces, self._failure, self._cause = {}, {}, None, None
-        if self.steps:
+        if self.steps or self.keep_reference:
             if trainer.is_global_zero:
                 self._refine_cells(module)
             # a failure travels too: a rank that waits for scores that never come would hang
@@ -86,10 +88,10 @@ class ChainingClusterCallback(Callback):
     def _refine_cells(self, module: _Scorer) -> None:
         what = "calibrating the refinement"
         try:
-            if any(step.needs_reference for step in self.steps):
+            if self.keep_reference or any(step.needs_reference for step in self.steps):
                 self.reference = module.reference()
                 calibrate(self.steps, self.reference)
-            for name in module.scores:
+            for name in module.scores if self.steps else ():
                 what = f"refining cell {name!r}"
                 self._refine_cell(module, name)
         except Exception as error:

@@ -7,15 +7,18 @@ that high similarity is rewarded, and so it is here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
+from postproc.gender import Genders, learn_genders
 from postproc.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
+from postproc.reference import Reference
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import comparable, embeddings, initial_distances, shared_space, unit
+from postproc.spaces import Embeddings, comparable, embeddings, initial_distances, shared_space, unit
 from postproc.thresholds import Threshold
 
 UNTOUCHED, REWARDED, PENALISED = 0, 1, 2
@@ -45,6 +48,8 @@ class ChainingCluster(Refinement):
             genders' prototype pairs. With n people per gender, one pair in n is the same person. None = quantile 0.75.
         alpha: 0..1, how far a rewarded distance stays from the best one: ``B_l + (s - B_l) * alpha``; 1 = no reward.
         penalty: whether pairs of different gender clusters get the worst distance B_u.
+        genders: how gender clusters are found: ``kmeans`` (k = 2, as published), or ``probe``: by probes learnt on
+            training people of known gender. Not from the paper.
         normalise: scale embeddings to unit length first. OPEN in the paper.
         space: embeddings to cluster: ``model`` (learnt) or ``input`` (of the encoders). Voices and faces are compared
             in ``model`` in either case, for encoders of two modalities share no space. OPEN in the paper.
@@ -65,6 +70,7 @@ class ChainingCluster(Refinement):
         t_alpha: Threshold | None = None,
         alpha: float = 0.5,
         penalty: bool = True,
+        genders: Literal["kmeans", "probe"] = "kmeans",
         normalise: bool = True,
         space: Literal["model", "input"] = "model",
         seed: int = 0,
@@ -80,13 +86,24 @@ class ChainingCluster(Refinement):
             raise ValueError(f"alpha: {alpha} is outside 0..1; a reward may not push a distance below the best one")
         if space not in ("model", "input"):
             raise ValueError(f"space: {space!r} is neither 'model' nor 'input'")
+        if genders not in ("kmeans", "probe"):
+            raise ValueError(f"genders: {genders!r} is neither 'kmeans' nor 'probe'")
         self.n_identities, self.elbow_range = n_identities, (low, high)
         # None in the signature: a config that sets `absolute` would be merged with a default quantile, and give both
         self.t_m, self.t_g = t_m or KEEP_MOST, t_g or KEEP_MOST
         self.t_alpha = t_alpha or REWARD_BEST_QUARTER
         self.alpha, self.penalty, self.normalise, self.space = alpha, penalty, normalise, space
+        self.genders, self._probes = genders, Genders()
         resolve_backend(backend)  # a GPU that is not there shows before the run, not after it
         self.kmeans_options: dict[str, Any] = {"seed": seed, "backend": backend, "n_init": n_init}
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.genders == "probe"
+
+    def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
+        if self.genders == "probe":
+            self._probes = learn_genders(reference)
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one cell; the result lies within [min, max] of the initial distances.
@@ -108,7 +125,10 @@ class ChainingCluster(Refinement):
         learnt = comparable(points) if self.space == "model" else shared_space(cell, normalise=self.normalise)
 
         # Algorithm 1, step 1: gender clusters of both modalities, and which belongs to which
-        genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}
+        if self.genders == "probe":
+            genders = self._probed(cell, points)
+        else:
+            genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}
         label, tie = self._tie(cell, initial, genders, learnt)
 
         # steps 2-4: confident samples, identity clusters, prototypes
@@ -158,6 +178,15 @@ class ChainingCluster(Refinement):
             raise DegenerateInput(f"{what}: only {np.count_nonzero(clusters.sizes)} distinct samples for {k} clusters")
         return clusters
 
+    def _probed(self, cell: ScoredCell, points: Embeddings) -> dict[Modality, Clusters]:
+        """Gender clusters by the probes; cluster 1 is male in both modalities."""
+        found: dict[Modality, Clusters] = {}
+        for m, labels in self._probes.labels(cell).items():
+            centres = _means(points[m], labels, 2)
+            distances = np.linalg.norm(points[m] - centres[labels], axis=1)
+            found[m] = Clusters(centres, labels, distances, float((distances**2).sum()))
+        return found
+
     def _tie(
         self,
         cell: ScoredCell,
@@ -173,17 +202,18 @@ class ChainingCluster(Refinement):
         centres = {m: unit(_means(learnt[m], genders[m].labels, 2)) for m in MODALITIES}
         cosine = centres["voice"] @ centres["face"].T
         gap = float(np.trace(cosine) - np.trace(cosine[:, ::-1]))
-        if abs(gap) < 1e-9:
+        if self.genders == "kmeans" and abs(gap) < 1e-9:
             raise DegenerateInput(
                 "voice and face gender clusters cannot be tied: both assignments have the same centroid cosine"
             )
-        face_label = genders["face"].labels if gap > 0 else 1 - genders["face"].labels
+        straight = self.genders == "probe" or gap > 0  # a probe names its clusters
+        face_label = genders["face"].labels if straight else 1 - genders["face"].labels
         label: dict[Modality, NDArray[np.int64]] = {"voice": genders["voice"].labels, "face": face_label}
         same = label["voice"][cell.voice_index] == label["face"][cell.face_index]
         within, across = (_mean(initial[part]) if part.any() else None for part in (same, ~same))
         agrees = None if within is None or across is None else within < across
         return label, {
-            "face_of_voice": [0, 1] if gap > 0 else [1, 0],
+            "face_of_voice": [0, 1] if straight else [1, 0],
             "centroid_cosine_gap": abs(gap),
             "mean_distance_within": within,
             "mean_distance_across": across,

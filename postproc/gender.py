@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -119,6 +120,43 @@ class GenderProbe(Refinement):
         mean = np.mean(errors, axis=0)
         self._curve = dict(zip(map(str, WEIGHTS), mean.round(5).tolist(), strict=True))
         return WEIGHTS[int(np.argmin(mean))]
+
+
+@dataclass(frozen=True)
+class Genders:
+    """Probes of M against F and the space they read; without models = there were too few people to learn from."""
+
+    models: dict[Modality, LogisticRegression] = field(default_factory=dict)
+    space: str = "model"
+
+    def __call__(self, cell: ScoredCell) -> Embeddings:
+        """P(male) of every voice (n,) and face (m,).
+
+        Raises:
+            DegenerateInput: there are no models, or the cell lacks their space.
+        """
+        if not self.models:
+            raise DegenerateInput("no reference genders to learn a probe from; give data.genders")
+        return probabilities(self.models, embeddings(cell, self.space))
+
+    def labels(self, cell: ScoredCell) -> dict[Modality, NDArray[np.int64]]:
+        """1 = male, 0 = female of every voice (n,) and face (m,).
+
+        Raises:
+            DegenerateInput: as above, or all of a modality are of one gender.
+        """
+        found = {m: (male > 0.5).astype(np.int64) for m, male in self(cell).items()}
+        for m, labels in found.items():
+            if len(np.unique(labels)) < 2:
+                raise DegenerateInput(f"{m} gender: all {len(labels)} are of one gender by the probe")
+        return found
+
+
+def learn_genders(reference: Reference) -> Genders:
+    """Probes on the reference's people of known gender, of ``input`` embeddings where there are some."""
+    known = reference.rows(reference.gender != "")
+    space = "input" if all("input" in spaces for spaces in (reference.voices, reference.faces)) else "model"
+    return Genders() if too_few(known) else Genders(fit_probes(known, space), space)
 
 
 def fit_probes(known: Reference, space: str, regularisation: float = 10.0) -> dict[Modality, LogisticRegression]:

@@ -118,15 +118,23 @@ def overall(results: Mapping[str, Record]) -> Record:
     return mean
 
 
-def summarise(results: Mapping[str, Record]) -> dict[str, Record]:
-    """The results with an ``overall`` per set of lists: of ``heard`` and ``unheard``; ``a/overall`` of ``a/heard``."""
+def summarise(results: Mapping[str, Record], languages: Mapping[str, str]) -> dict[str, Record]:
+    """The results with an ``overall`` per set of lists: of ``heard`` and ``unheard``; ``a/overall`` of ``a/heard``.
+
+    It stands for test languages only: strata of one list (all negatives, those of the same gender, ...) are several
+    cells of one language, and have none. Nor has a set of one cell, but for the main one.
+
+    Args:
+        results: records by cell.
+        languages: test language by cell.
+    """
     groups: dict[str, dict[str, Record]] = {}
     for name, record in results.items():
-        prefix = name.rpartition("/")[0]
-        groups.setdefault(prefix, {})[name] = record
+        groups.setdefault(name.rpartition("/")[0], {})[name] = record
     summary = dict(results)
     for prefix, records in groups.items():
-        summary[f"{prefix}/overall" if prefix else "overall"] = overall(records)
+        if len({languages[name] for name in records}) == len(records) and (len(records) > 1 or not prefix):
+            summary[f"{prefix}/overall" if prefix else "overall"] = overall(records)
     return summary
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +17,9 @@ from postproc.refinement import DegenerateInput
 from postproc.spaces import Embeddings, embeddings
 
 LARGEST_TREE = 20_000  # items Ward's tree takes: it needs all n^2 / 2 distances, 1.6 GB here
+_SETS, _ITEMS = 128, 5_000  # partitions of so many sets of embeddings of at most so many items are remembered: 250 MB
 Labels = dict[Modality, NDArray[np.int64]]
+_remembered: OrderedDict[tuple[str, str], list[NDArray[np.int64]]] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,16 @@ class Clustering:
     def _cut(self, x: NDArray[np.float64], ks: list[int], modality: Modality) -> list[NDArray[np.int64]]:
         if np.ptp(x, axis=0).max() <= 1e-12:
             raise DegenerateInput(f"all {len(x)} {modality}s have the same embedding")
+        if len(x) > _ITEMS:
+            return self._cut_anew(x, ks, modality)
+        # encoder embeddings of the same lists come again: for other steps, other fits, other train languages
+        key = f"{self} {ks} {x.shape}", hashlib.sha256(x.tobytes()).hexdigest()
+        found = _remembered[key] = _remembered.pop(key, []) or self._cut_anew(x, ks, modality)
+        if len(_remembered) > _SETS:
+            _remembered.popitem(last=False)
+        return found
+
+    def _cut_anew(self, x: NDArray[np.float64], ks: list[int], modality: Modality) -> list[NDArray[np.int64]]:
         if self.algorithm == "kmeans":
             options: dict[str, Any] = {"backend": self.backend, "n_init": self.n_init}
             seeds = [self.seed + repeat for repeat in range(self.repeats)]

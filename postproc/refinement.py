@@ -93,12 +93,14 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
         steps: refinements; none leaves the distances as they are.
 
     Returns:
-        The last distances; ``trace["steps"]`` lists the trace of each step, with its class name under ``step``.
+        The last distances and embeddings; ``trace["steps"]`` lists the trace of each step, with its class name under
+        ``step``.
 
     Raises:
         RuntimeError: a step gave another number of distances, or made one non-finite: a bug of that step.
     """
     traces: list[dict[str, Any]] = []
+    moved: dict[Modality, NDArray[np.float64]] | None = None
     for step in steps:
         refined = step(cell)
         name = type(step).__name__
@@ -110,10 +112,15 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
                 f"{name} made {int(broken.sum())} distances non-finite, first trial {int(broken.argmax())}"
             )
         traces.append({"step": name, **refined.trace})
-        cell = replace(cell, distances=refined.distances)
-        if refined.embeddings is not None:
-            moved = refined.embeddings
-            cell = replace(
-                cell, voices={**cell.voices, "model": moved["voice"]}, faces={**cell.faces, "model": moved["face"]}
-            )
-    return Refined(cell.distances, {"steps": traces})
+        cell = follow(cell, refined)
+        moved = refined.embeddings or moved
+    return Refined(cell.distances, {"steps": traces}, moved)
+
+
+def follow(cell: ScoredCell, refined: Refined) -> ScoredCell:
+    """A cell as the step after this one sees it."""
+    cell = replace(cell, distances=refined.distances)
+    moved = refined.embeddings
+    if moved is None:
+        return cell
+    return replace(cell, voices={**cell.voices, "model": moved["voice"]}, faces={**cell.faces, "model": moved["face"]})

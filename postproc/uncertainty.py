@@ -45,23 +45,55 @@ def bootstrap_eer(
         ValueError: as :func:`postproc.roc.eer`.
         TooFewPeople: fewer than two, or no replicate with both classes.
     """
-    distances, positive = as_trials(scores, labels, direction=direction)
     people, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
     if len(people) < 2:
         raise TooFewPeople(f"{len(people)} identity: a bootstrap over people needs two at least")
-    order = np.argsort(distances, kind="stable")
-    voice, face = (part[order] for part in np.split(codes, 2))
-    ends = np.flatnonzero(np.append(np.diff(distances[order]) != 0, True))  # last trial of each group of ties
-    rng = np.random.default_rng(seed)
-    multiplicity = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=n)
-    step = max(1, _CELLS // len(order))
-    rates = np.concatenate(
-        [_weighted_eers(multiplicity[i : i + step], voice, face, positive[order], ends) for i in range(0, n, step)]
-    )
+    voice, face = np.split(codes, 2)
+    rates = resampled_eers(scores, labels, voice, face, draw_people(len(people), n, seed), direction=direction)
+    rates = rates[np.isfinite(rates)]
     if not len(rates):
         raise TooFewPeople(f"none of {n} draws of {len(people)} people has trials of both classes: too few people")
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def draw_people(count: int, n: int, seed: int) -> NDArray[np.int64]:
+    """How often each person is drawn (n, count) where ``count`` are drawn with replacement, ``n`` times."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=n)
+
+
+def resampled_eers(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    voice: NDArray[np.int64],
+    face: NDArray[np.int64],
+    multiplicity: NDArray[np.int64],
+    *,
+    direction: Direction,
+) -> NDArray[np.float64]:
+    """EER of each replicate of :func:`draw_people`; the same draws may serve several lists of trials of these people.
+
+    Args:
+        scores: (t,) finite scores.
+        labels: (t,) 1 = same person.
+        voice: (t,) column of ``multiplicity`` of each trial's voice.
+        face: (t,) column of each trial's face.
+        multiplicity: (n, people).
+        direction: which way the scores point.
+
+    Returns:
+        (n,) fractions 0..1; NaN for a replicate left with a single class.
+
+    Raises:
+        ValueError: as :func:`postproc.roc.eer`.
+    """
+    distances, positive = as_trials(scores, labels, direction=direction)
+    order = np.argsort(distances, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(distances[order]) != 0, True))  # last trial of each group of ties
+    sorted_trials = voice[order], face[order], positive[order], ends
+    step = max(1, _CELLS // len(order))
+    parts = [multiplicity[i : i + step] for i in range(0, len(multiplicity), step)]
+    return np.concatenate([_weighted_eers(part, *sorted_trials) for part in parts])
 
 
 def _weighted_eers(
@@ -78,6 +110,7 @@ def _weighted_eers(
     total = np.cumsum(weight, axis=1)[:, ends]
     pos = np.cumsum(weight * positive, axis=1)[:, ends]
     neg = total - pos
+    rates = np.full(len(total), np.nan)
     both = (pos[:, -1] > 0) & (neg[:, -1] > 0)
     fpr, tpr = neg[both] / neg[both, -1:], pos[both] / pos[both, -1:]
     start = np.zeros((len(fpr), 1))
@@ -85,4 +118,5 @@ def _weighted_eers(
     excess = fpr + tpr - 1
     rows, after = np.arange(len(fpr)), np.argmax(excess >= 0, axis=1)
     share = excess[rows, after - 1] / (excess[rows, after - 1] - excess[rows, after])
-    return fpr[rows, after - 1] + share * (fpr[rows, after] - fpr[rows, after - 1])
+    rates[both] = fpr[rows, after - 1] + share * (fpr[rows, after] - fpr[rows, after - 1])
+    return rates

@@ -28,7 +28,7 @@ from tests.postproc.synthetic_people import World
 CONFIGS = sorted(path.stem for path in (packaged() / "postproc").glob("*.yaml"))
 EMBEDDING_BLIND = ("none", "fusion")  # steps that look at scores alone
 
-LEARNING = ("asnorm", "gender", "guarded_chaining")  # from training people
+LEARNING = ("asnorm", "best", "gender", "guarded_chaining", "joint")  # from training people
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

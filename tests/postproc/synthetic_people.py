@@ -13,9 +13,9 @@ INPUT, SHARED = 24, 6
 class World:
     """Draws people and their clips; the maps from a person to voices and faces are those of the seed."""
 
-    def __init__(self, seed: int = 0, noise: float = 1.2, gender: float = 1.0) -> None:
+    def __init__(self, seed: int = 0, noise: float = 1.2, gender: float = 1.0, blur: float = 0.3) -> None:
         self.rng = np.random.default_rng(seed)
-        self.noise, self.gender = noise, gender
+        self.noise, self.gender, self.blur = noise, gender, blur
         self.own = self.rng.normal(size=(2, SHARED + 1, INPUT))
 
     def people(self, genders: str) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ class World:
         """Person (n,), model embeddings (n, SHARED + 1), input embeddings (n, INPUT) of some clips."""
         person = self.rng.permutation(np.repeat(np.arange(len(traits)), counts))
         model = traits[person] + self.noise * self.rng.normal(size=(len(person), SHARED + 1))
-        given = traits[person] @ self.own[modality] + 0.3 * self.rng.normal(size=(len(person), INPUT))
+        given = traits[person] @ self.own[modality] + self.blur * self.rng.normal(size=(len(person), INPUT))
         return person, model / np.linalg.norm(model, axis=1, keepdims=True), given
 
     def cell(
@@ -53,7 +53,7 @@ class World:
         spaces = []
         for modality in (0, 1):
             model = traits[person] + self.noise * self.rng.normal(size=(len(person), SHARED + 1))
-            given = traits[person] @ self.own[modality] + 0.3 * self.rng.normal(size=(len(person), INPUT))
+            given = traits[person] @ self.own[modality] + self.blur * self.rng.normal(size=(len(person), INPUT))
             spaces.append({"model": model / np.linalg.norm(model, axis=1, keepdims=True), "input": given})
         names = np.array([f"id{p:02d}" for p in person])
         return Reference(spaces[0], spaces[1], names, np.full(len(person), "English"), letters[person])

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Refined, Threshold
+from postproc.gender import learn_genders
 from postproc.metrics import eer
 from tests.postproc.conftest import make_cell
+from tests.postproc.synthetic_people import World
 
 QUICK: dict[str, Any] = {"n_identities": 3, "backend": "cpu", "n_init": 3}
 
@@ -174,6 +176,21 @@ def test_what_happens_to_a_pair_does_not_depend_on_the_other_pairs() -> None:
             )
         )
         np.testing.assert_array_equal(same.distances, full.distances[bounded])
+
+
+def test_gender_clusters_of_a_probe_are_its_genders() -> None:
+    world = World(2, gender=2.0)
+    cell, _ = world.cell()
+    step = ChainingCluster(**QUICK, space="input", genders="probe")
+    assert step.needs_reference
+    assert "no reference genders" in step(cell).trace["unchanged"]
+    step.calibrate(world.reference())
+    result = step(cell)
+    male = {m: p > 0.5 for m, p in learn_genders(world.reference())(cell).items()}
+    differ = male["voice"][cell.voice_index] != male["face"][cell.face_index]
+    assert (result.trace["action"][differ] == 2).mean() > 0.99
+    assert (result.trace["action"] == 2).mean() == pytest.approx(differ.mean(), abs=0.01)
+    assert "one gender by the probe" in step(World(2, gender=2.0).cell("MMM")[0]).trace["unchanged"]
 
 
 def spoil(x: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
@@ -336,6 +353,7 @@ def test_too_few_samples_and_too_strict_cuts_are_reasons() -> None:
         ({"elbow_range": (5, 4)}, "elbow_range"),
         ({"alpha": 1.5}, "alpha"),
         ({"space": "inputs"}, "space"),
+        ({"genders": "names"}, "genders"),
         ({"backend": "tpu"}, "backend"),
     ],
 )

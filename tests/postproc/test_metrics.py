@@ -87,7 +87,8 @@ def test_overall_is_the_plain_mean_per_set_of_lists() -> None:
         "heard": record(0.1, 0.1),
         "unheard": record(0.3, 0.5),
     }
-    summary = summarise(results)
+    languages = {name: "Urdu" if "unheard" in name else "English" for name in results}
+    summary = summarise(results, languages)
     assert set(summary) == {*results, "overall", "balanced/overall"}
     assert summary["overall"]["eer"] == pytest.approx(0.2)
     assert summary["overall"]["eer_same_gender"] == pytest.approx(0.3)
@@ -97,3 +98,9 @@ def test_overall_is_the_plain_mean_per_set_of_lists() -> None:
     assert (summary["overall"]["trials"], summary["overall"]["positives"]) == (20, 8)
     with pytest.raises(ValueError, match="no cells"):
         overall({})
+
+
+def test_strata_of_one_language_have_no_overall() -> None:
+    record = dict.fromkeys(KEYS, 0.2) | {"trials": 10, "positives": 4, "eer_ci95": None}
+    results = dict.fromkeys(["pins/unseen/U", "pins/unseen/G", "wen/unseen/v2f", "all"], record)
+    assert set(summarise(results, dict.fromkeys(results, "English"))) == {*results, "overall"}

@@ -24,6 +24,7 @@ from postproc import (
     ChainingClusterCallback,
     GenderProbe,
     Guarded,
+    JointPeople,
     Refined,
     Refinement,
     Threshold,
@@ -239,6 +240,7 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     default = ChainingCluster()
     assert vars(step) == vars(default), "the config states the defaults"
     default_of = {"blocks": BlockAverage(), "transport": Transport(), "gender": GenderProbe(), "centring": Centring()}
+    default_of |= {"joint": JointPeople()}
     for name, default_step in default_of.items():
         (step,) = parse("--postproc", str(configs / f"{name}.yaml")).steps
         assert type(step) is type(default_step)
@@ -247,7 +249,7 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     assert isinstance(step, Guarded)
     assert isinstance(step.step, ChainingCluster)
     best = parse("--postproc", str(configs / "best.yaml")).steps
-    assert [type(step) for step in best] == [Centring, Guarded]
+    assert [type(step) for step in best] == [Transport, JointPeople]
     built = [parse("--postproc", str(path)).steps for path in sorted(configs.glob("*.yaml"))]
     assert len(built) >= 9
 

@@ -1,0 +1,178 @@
+"""How a guard's strength and thresholds are found on training people, without a test label. Not from the papers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from postproc.evidence import gather_evidence, learn_judge
+from postproc.reference import Reference, practice_cells
+from postproc.refinement import DegenerateInput, Refinement, calibrate, follow, refine
+from postproc.roc import eer
+from postproc.strangers import strangers
+
+SHRINKAGES = (1.0, 3.0, 10.0, 100.0)  # of the scorers: from a bad one, which overfits, to the best one
+# few, for the more is tried, the more looks safe by chance
+STRENGTHS, LEVELS = (1.0, 0.5, 0.25), (0.0, 0.25, 0.5)
+NOVELTY_LEVELS = tuple(tenth / 10 for tenth in range(10))
+HARM, CONFIDENCE = 0.005, 0.99
+_SETS, _PER_GENDER = 2, 3  # practice sets of a group and scorer, people of each gender in them
+_LEAST, _MOST = 3, 8  # groups
+
+
+@dataclass(frozen=True, eq=False)
+class Practice:
+    """What a step did on practice test sets.
+
+    Attributes:
+        group: (n,) sets of one group share people, sets of two groups none.
+        scorer: (n,) shrinkage of the scorer.
+        before: (n,) EER of the scores as they were.
+        after: (n, s) EER by strength.
+        evidence: (n,) by statistic.
+    """
+
+    group: NDArray[np.int64]
+    scorer: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    evidence: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to do on cells.
+
+    Attributes:
+        strength: how much of a step to apply; 0 = nothing was found to be safe.
+        thresholds: least evidence by statistic.
+        record: how they were found; plain values.
+    """
+
+    strength: float
+    thresholds: dict[str, float]
+    record: dict[str, Any]
+
+
+def practise(
+    step: Refinement,
+    reference: Reference,
+    before: Sequence[Refinement] = (),
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    resamples: int = 2,
+    seed: int = 0,
+) -> Practice:
+    """Applies a step to test sets of training people, scored as if they were strangers, by good and by bad scorers.
+
+    What the steps learn from training people, they learn from people outside the set.
+
+    Args:
+        step: what is to be guarded; not changed.
+        reference: training people.
+        before: the steps that come before it.
+        strengths: shares of the step to try.
+        resamples: for the evidence of stability.
+        seed: of groups, sets and evidence.
+
+    Raises:
+        DegenerateInput: too few people, or a reference that gives too few practice sets the step can refine.
+    """
+    rows: list[tuple[int, float, float, list[float], dict[str, float]]] = []
+    for group, (others, seen) in enumerate(strangers(reference, _groups(reference), seed, SHRINKAGES)):
+        *earlier, guarded = copy.deepcopy([*before, step])
+        calibrate([*earlier, guarded], others)
+        genders = learn_judge(step, others)
+        for shrinkage, people in zip(SHRINKAGES, seen, strict=True):
+            for cell, labels, _ in practice_cells(people, _SETS, seed + group, per_gender=_PER_GENDER):
+                cell = follow(cell, refine(cell, earlier))
+                try:
+                    evidence = gather_evidence(guarded, cell, genders, resamples, seed)
+                except DegenerateInput:
+                    continue
+                refined = guarded(cell).distances
+                tried = [cell.distances, *(partly(cell.distances, refined, s) for s in strengths)]
+                raw, *after = (eer(distances, labels, direction="distance").eer for distances in tried)
+                rows.append((group, shrinkage, raw, after, evidence))
+    if len({group for group, *_ in rows}) < _LEAST:
+        raise DegenerateInput(f"{len(rows)} practice sets of training people could be refined, too few to calibrate on")
+    groups, scorers, initial, changed, found = zip(*rows, strict=True)
+    evidence_of = {name: np.array([e[name] for e in found]) for name in found[0]}
+    return Practice(np.array(groups), np.array(scorers), np.array(initial), np.array(changed), evidence_of)
+
+
+def partly(initial: NDArray[np.float64], refined: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+    """Distances moved from the initial towards the refined ones; strength 1 = the refined ones, bit by bit."""
+    return refined if strength == 1 else (1 - strength) * initial + strength * refined
+
+
+def choose(practice: Practice, strengths: Sequence[float], given: dict[str, float]) -> Choice:
+    """The strength and the thresholds that gain most without harm.
+
+    A set is accepted where each statistic reaches its threshold, a quantile over all practice sets: one level for
+    ``novelty``, one for all others together; the least refuses only what is unlike every practice set. What is not
+    accepted keeps its scores. A choice is safe where the mean EER over groups falls with 99 % confidence (t, one sided)
+    and no group loses more than 0.5 points in the mean of its sets with any scorer. Of the safe ones that of the
+    largest mean gain is taken, of equals the least restrictive.
+
+    Args:
+        practice: what happened.
+        strengths: of its columns.
+        given: thresholds that are not to be chosen.
+    """
+    groups = np.unique(practice.group)
+    members = [practice.group == g for g in groups]
+    parts = [m & (practice.scorer == s) for m, s in product(members, np.unique(practice.scorer))]
+    every = practice.after - practice.before[:, None]
+    best: dict[str, Any] = {}
+    for novelty, level in product(NOVELTY_LEVELS, LEVELS):
+        quantiles = {name: novelty if name == "novelty" else level for name in practice.evidence}
+        least = {n: float(np.quantile(x, quantiles[n], method="lower")) for n, x in practice.evidence.items()} | given
+        accepted = np.logical_and.reduce([x >= least[name] for name, x in practice.evidence.items()])
+        change = np.where(accepted[:, None], every, 0.0)
+        means = np.stack([change[m].mean(axis=0) for m in members])
+        error = means.std(axis=0, ddof=1) / np.sqrt(len(groups))
+        mean, upper = means.mean(axis=0), means.mean(axis=0) + student.ppf(CONFIDENCE, len(groups) - 1) * error
+        worst = np.max([change[p].mean(axis=0) for p in parts if p.any()], axis=0)
+        for at, strength in enumerate(strengths):
+            if upper[at] < 0 and worst[at] <= HARM and mean[at] < best.get("mean_change", 0.0):
+                best = {
+                    "strength": strength,
+                    "thresholds": least,
+                    "mean_change": float(mean[at]),
+                    "upper_bound": float(upper[at]),
+                    "worst_group": float(worst[at]),
+                    "accepted": float(accepted.mean()),
+                }
+    record = {
+        "practice_sets": len(practice.group),
+        "groups": len(groups),
+        "eer_before": float(practice.before.mean()),
+        "mean_change_unguarded": float(every[:, 0].mean()),
+    }
+    record |= {name: value for name, value in best.items() if name not in ("strength", "thresholds")}
+    return Choice(best.get("strength", 0.0), best.get("thresholds", {}), record)
+
+
+def _groups(reference: Reference) -> int:
+    """How many groups of disjoint people: 3 men and 3 women each, or 6 people where genders are unknown."""
+    people, first = np.unique(reference.identity, return_index=True)
+    known = [int((reference.gender[first] == gender).sum()) // _PER_GENDER for gender in "MF"]
+    count = min(known) if any(known) else len(people) // (2 * _PER_GENDER)
+    if count < _LEAST:
+        raise DegenerateInput(
+            f"{len(people)} training people make {count} practice groups of 3 men and 3 women, calibration needs "
+            f"{_LEAST}; give strength and thresholds"
+        )
+    if not all("input" in spaces for spaces in (reference.voices, reference.faces)):
+        raise DegenerateInput(
+            "training people have no embeddings but those of the model that knows them; give strength and thresholds"
+        )
+    return min(count, _MOST)

@@ -1,0 +1,161 @@
+"""How a guard finds its strength and thresholds on training people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.schema import ScoredCell
+from lightning_modules.closed_form import PairStatistics, regularised_cca
+from postproc import Centring, Guarded, Reference, Refined, Refinement
+from postproc.practice import STRENGTHS, Practice, choose, partly, practise
+from postproc.refinement import DegenerateInput
+from postproc.spaces import unit
+from postproc.strangers import cca, strangers
+from tests.postproc.synthetic_people import World
+
+
+class Shuffled(Refinement):
+    """Harm: distances in another order."""
+
+    def __call__(self, cell: ScoredCell) -> Refined:
+        return Refined(np.random.default_rng(0).permutation(cell.distances))
+
+
+def made(after: list[list[float]], evidence: list[float], before: float = 0.3) -> Practice:
+    """Practice of four groups with one scorer, as many sets in each; columns of ``after`` are strengths."""
+    sets = len(after)
+    group = np.repeat(np.arange(4), sets // 4)
+    found = {"agreement": np.array(evidence)}
+    return Practice(group, np.ones(sets), np.full(sets, before), np.array(after), found)
+
+
+@pytest.mark.parametrize("shrinkage", [1.0, 100.0])
+def test_scorers_of_practice_are_regularised_cca(shrinkage: float) -> None:
+    reference = World(1).reference(clips=7)
+    voices, faces = (unit(x["input"].astype(np.float64)) for x in (reference.voices, reference.faces))
+    (ours,) = cca([voices, faces], reference.identity, [shrinkage], 5)
+    people = np.unique(reference.identity, return_inverse=True)[1]
+    statistics = PairStatistics(24, (voices.shape[1], faces.shape[1]))
+    statistics.update(torch.from_numpy(voices), torch.from_numpy(faces), torch.from_numpy(people))
+    expected = regularised_cca(statistics, shrinkage, 5)
+    theirs = (expected.voice_mean, expected.voice_projection), (expected.face_mean, expected.face_projection)
+    scores = [
+        unit((voices - np.asarray(v[0])) @ np.asarray(v[1])) @ unit((faces - np.asarray(f[0])) @ np.asarray(f[1])).T
+        for v, f in (ours, theirs)
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-8)
+
+
+def test_scorers_do_not_know_the_people_they_score() -> None:
+    reference = World(2).reference(clips=6)
+    rng = np.random.default_rng(0)
+    groups = list(strangers(reference, 4, 0, [100.0]))
+    assert sorted(p for _, (part,) in groups for p in set(part.identity)) == sorted(set(reference.identity))
+    others, (part,) = groups[0]
+    assert not set(others.identity) & set(part.identity)
+    inside = np.isin(reference.identity, part.identity)
+    spoilt = rng.permutation(reference.faces["input"][inside])  # faces of other people of the group
+    faces = {s: x.copy() for s, x in reference.faces.items()}
+    faces["input"][inside] = spoilt
+    _, (again,) = next(iter(strangers(replace(reference, faces=faces), 4, 0, [100.0])))
+    np.testing.assert_array_equal(again.voices["model"], part.voices["model"])
+
+
+def test_steps_learn_from_other_people_than_they_practise_on() -> None:
+    reference = World(3).reference(clips=6)
+    owner = {x.tobytes(): p for x, p in zip(reference.voices["input"], reference.identity, strict=True)}
+    calls = []
+
+    class Note(Shuffled):
+        needs_reference = True  # type: ignore[assignment]
+
+        def calibrate(self, reference: Reference, before: Any = ()) -> None:
+            self.known = set(reference.identity)
+
+        def __call__(self, cell: ScoredCell) -> Refined:
+            calls.append(self.known & {owner[x.tobytes()] for x in cell.voices["input"]})
+            return super().__call__(cell)
+
+    step = Note()
+    practise(step, reference, [Centring()], strengths=[1.0], resamples=1)
+    assert calls
+    assert not any(calls)
+    assert not hasattr(step, "known"), "the step itself is not changed"
+
+
+def test_harm_is_refused_everywhere_and_the_trace_says_on_what() -> None:
+    world = World(4)
+    guard = Guarded(Shuffled())
+    guard.calibrate(world.reference())
+    cell, _ = world.cell()
+    trace = guard(cell).trace
+    assert "no strength is safe on 32 practice sets" in trace["unchanged"]
+    record = trace["guard"]["calibration"]
+    assert record["practice_sets"] == 32
+    assert record["groups"] == 4
+    assert record["mean_change_unguarded"] > 0.05
+    assert trace["guard"]["strength"] == 0
+
+
+def test_the_same_people_give_the_same_numbers() -> None:
+    reference = World(5).reference()
+    first, second = (choose(practise(Centring(), reference, resamples=1), STRENGTHS, {}) for _ in range(2))
+    assert first == second
+
+
+def test_all_that_gains_without_harm_is_taken_whole() -> None:
+    found = choose(made([[0.2, 0.25]] * 8, [0.1, 0.9] * 4), [1.0, 0.5], {})
+    assert found.strength == 1.0
+    assert found.thresholds == {"agreement": 0.1}
+    assert found.record["mean_change"] == pytest.approx(-0.1)
+    assert found.record["accepted"] == 1
+
+
+def test_evidence_that_foretells_harm_becomes_a_threshold() -> None:
+    after = [[0.4] if weak else [0.2] for weak in (True, False, False, False)] * 4
+    found = choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {})
+    assert 0.1 < found.thresholds["agreement"] <= 0.7
+    assert found.record["worst_group"] <= 0
+    given = choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {"agreement": 0.85})
+    assert given.thresholds == {"agreement": 0.85}
+    assert given.record["accepted"] == 0.25
+    assert choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {"agreement": 0.0}).record["accepted"] == 1
+
+
+def test_one_group_of_people_that_loses_is_enough_to_refuse() -> None:
+    after = [[0.1]] * 6 + [[0.32]] * 2
+    assert choose(made(after, [0.5] * 8), [1.0], {}).strength == 0
+    weaker = [[0.1, 0.22]] * 6 + [[0.32, 0.24]] * 2
+    assert choose(made(weaker, [0.5] * 8), [1.0, 0.5], {}).strength == 0.5
+
+
+def test_a_gain_that_may_be_chance_is_no_gain() -> None:
+    after = [[0.30]] * 6 + [[0.26]] * 2  # one group gains, three stay
+    assert choose(made(after, [0.5] * 8), [1.0], {}).strength == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r.rows(r.gender == "M"), "12 training people make 0 practice groups"),
+        (lambda r: r.rows(np.isin(r.identity, ["id00", "id12"])), "2 training people make 0 practice groups"),
+        (
+            lambda r: replace(r, voices={"model": r.voices["model"]}, faces={"model": r.faces["model"]}),
+            "no embeddings but those of the model",
+        ),
+    ],
+)
+def test_too_little_to_practise_on_is_a_reason(change: Any, reason: str) -> None:
+    with pytest.raises(DegenerateInput, match=reason):
+        practise(Centring(), change(World(6).reference(clips=4)))
+
+
+def test_a_part_of_a_step_lies_between() -> None:
+    a, b = np.array([0.2, 1.0]), np.array([0.6, 0.0])
+    np.testing.assert_allclose(partly(a, b, 0.25), [0.3, 0.75])
+    assert partly(a, b, 1.0) is b
