@@ -20,7 +20,7 @@ from datamodules.packs import FIELDS, Pack, pack_files, read_pack
 from datamodules.schema import DataError, Items, Modality
 
 _CHUNK = 1 << 14  # rows checked at once
-_FORMAT = 1  # of the cache; raise it when what is written changes
+_FORMAT = 2  # of the cache; raise it when what is written changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,9 @@ class FeaturePack:
         x: (n, d) embeddings by row of the file.
         row: (m,) first row of ``x`` of each item.
         item_of_row: (n,) item of each row; rows that repeat an item share it.
-        items: the m unique items, in order of first occurrence.
+        items: the m unique items, in order of first occurrence; language "" where the rows of one name several.
+        language: (n,) of each row.
+        video: (n,) of each row.
     """
 
     pack: Pack
@@ -40,6 +42,8 @@ class FeaturePack:
     row: NDArray[np.int64]
     item_of_row: NDArray[np.int64]
     items: Items
+    language: NDArray[np.str_]
+    video: NDArray[np.str_]
 
 
 def open_pack(pack: Pack | str, modality: Modality) -> FeaturePack:
@@ -81,6 +85,8 @@ def _expand(folder: Path, pack: Pack, modality: Modality) -> None:
         np.save(folder / "x.npy", found.x)
     np.save(folder / "row.npy", found.row)
     np.save(folder / "item_of_row.npy", found.item_of_row)
+    np.save(folder / "row_language.npy", found.language)
+    np.save(folder / "row_video.npy", found.video)
     for name in ("ids", *FIELDS):
         np.save(folder / f"{name}.npy", getattr(found.items, name))
 
@@ -90,7 +96,8 @@ def _map(folder: Path, pack: Pack, x: Path) -> FeaturePack:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     items = Items(**{name: column(name) for name in ("ids", *FIELDS)})
-    return FeaturePack(pack, np.load(x, mmap_mode="r"), column("row"), column("item_of_row"), items)
+    row, item_of_row, language, video = map(column, ("row", "item_of_row", "row_language", "row_video"))
+    return FeaturePack(pack, np.load(x, mmap_mode="r"), row, item_of_row, items, language, video)
 
 
 def _in_memory(pack: Pack, modality: Modality) -> FeaturePack:
@@ -103,9 +110,11 @@ def _in_memory(pack: Pack, modality: Modality) -> FeaturePack:
     row = np.zeros(len(unique), dtype=np.int64)
     row[item_of_row[::-1]] = np.arange(len(ids))[::-1]
     _check_equal(x, row, item_of_row, ids, pack.path)
-    identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)[row]) for name in FIELDS)
-    items = Items(_strings(unique), identity, language, gender, video)
-    return FeaturePack(pack, x, row, item_of_row.astype(np.int64), items)
+    identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)) for name in FIELDS)
+    own = language[row]
+    own[item_of_row[language != own[item_of_row]]] = ""  # a portrait shown with clips in several
+    items = Items(_strings(unique), identity[row], own, gender[row], video[row])
+    return FeaturePack(pack, x, row, item_of_row.astype(np.int64), items, language, video)
 
 
 def _strings(values: NDArray[np.object_]) -> NDArray[np.str_]:

@@ -81,7 +81,7 @@ def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDAr
         raise DataError(f"{path}: truncated audio, {start + len(audio)} of {file.frames} frames can be read")
     if not np.isfinite(audio).all():
         raise DataError(f"{path}: NaN or infinite audio samples")
-    mono: NDArray[np.float32] = audio.mean(axis=1)
+    mono: NDArray[np.float32] = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
     return mono
 
 

@@ -73,10 +73,12 @@ class MediaTable:
     Attributes:
         items: what they are.
         paths: (n,) where they are.
+        uses: columns ``file`` (row of ``items``), ``language`` and ``video``: each file with all it occurs with.
     """
 
     items: Items
     paths: NDArray[np.str_]
+    uses: pd.DataFrame
 
     def array(self, items: NDArray[np.int64]) -> None:
         """Media have no features."""
@@ -110,7 +112,8 @@ def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.
     first.loc[several, "language"] = ""
     columns = {name: np.array(first[name].astype(str).tolist(), dtype=np.str_) for name in first.columns}
     items = Items(columns["id"], columns["identity"], columns["language"], columns["gender"], columns["video"])
-    return MediaTable(items, columns["path"]), row.astype(np.int64)
+    uses = pd.DataFrame({"file": row, "language": frame["language"], "video": frame["video"]})
+    return MediaTable(items, columns["path"], uses.drop_duplicates(ignore_index=True)), row.astype(np.int64)
 
 
 class MediaDataModule(SplitDataModule):

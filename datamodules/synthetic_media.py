@@ -30,7 +30,7 @@ from datamodules.synthetic_voices import RATE, Language, Speaker, speak
 VERSION: Version = "v2"  # its layout; the languages are made up, whatever their names
 SECONDS = 1.5
 TRAITS, VIDEO_CLIPS, TEST_PEOPLE, TEST_CLIPS, TRIALS = 4, 2, 12, 8, 1000
-_FORMAT = 3  # of the folder; raise it when what is written changes
+_FORMAT = 4  # of the folder; raise it when what is written changes
 
 
 class SyntheticMediaDataModule(MAVCelebDataModule):
@@ -120,7 +120,8 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
 
 
 def _id(person: str, language: str, clip: int) -> str:
-    return f"{person}/{language}/v{clip // VIDEO_CLIPS:02d}/{clip:05d}"
+    """As on YouTube, a video's name is of one video, whoever is in it."""
+    return f"{person}/{language}/{person}v{clip // VIDEO_CLIPS:02d}/{clip:05d}"
 
 
 def _speaker(gender: str, traits: NDArray[np.float64]) -> Speaker:

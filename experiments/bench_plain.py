@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchaudio.compliance import kaldi
+from torchvision.transforms import InterpolationMode, v2
 
-from datamodules.transforms import augmenting_transform
+from datamodules.transforms import STATISTICS
 
 PATCH = 16
 MEAN, STD = -5.081, 4.4849
@@ -65,6 +66,15 @@ def loss(voice: Tensor, face: Tensor, tau: float = 0.05) -> Tensor:
     return F.cross_entropy(voice @ face.T / tau, torch.arange(len(voice), device=voice.device))
 
 
+def augmentation(size: int) -> v2.Compose:
+    """What ``augmenting_transform`` does, all of it on the PIL image."""
+    crop = v2.RandomResizedCrop(size, (0.7, 1.0), interpolation=InterpolationMode.BICUBIC)
+    jitter = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    number = v2.ToDtype(torch.float32, scale=True)
+    steps = [crop, v2.RandomHorizontalFlip(), jitter, v2.ToImage(), number, v2.Normalize(*STATISTICS["imagenet"])]
+    return v2.Compose(steps)
+
+
 class NaiveClips(Dataset):
     """One clip at a time: the whole recording is decoded, then cropped and turned into a filter bank by itself.
 
@@ -75,7 +85,7 @@ class NaiveClips(Dataset):
     """
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]], samples: int, size: int) -> None:
-        self.pairs, self.samples, self.transform = pairs, samples, augmenting_transform(size)
+        self.pairs, self.samples, self.transform = pairs, samples, augmentation(size)
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -67,9 +67,11 @@ def read_parts(folder: Path) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.fl
 def merge(folder: Path, items: Sequence[str], path: Path) -> None:
     """Writes ``path``, an (n, d) npy array of the items in order, out of the parts, which must hold all of them.
 
-    The array is mapped, not held; it appears under its name when it is complete.
+    An item may occur several times. The array is mapped, not held; it appears under its name when it is complete.
     """
-    position = {item_key(item): row for row, item in enumerate(items)}
+    keys_of = [item_key(item) for item in items]
+    position = {key: row for row, key in reversed(list(enumerate(keys_of)))}
+    again = [(row, position[key]) for row, key in enumerate(keys_of) if position[key] != row]
     beside = path.with_suffix(".tmp")
     out: NDArray[np.float32] | None = None
     for keys, x in read_parts(folder):
@@ -78,6 +80,8 @@ def merge(folder: Path, items: Sequence[str], path: Path) -> None:
         wanted = np.array([position.get(int(key), -1) for key in keys], dtype=np.int64)
         out[wanted[wanted >= 0]] = x[wanted >= 0]
     assert isinstance(out, np.memmap)
+    for row, first in again:
+        out[row] = out[first]
     out.flush()
     os.replace(beside, path)
 

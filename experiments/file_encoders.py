@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from datamodules.media import SAMPLE_RATE, read_audio, read_image, samples_of
 from datamodules.media_data import MediaOptions
 from datamodules.schema import DataError, Modality
-from datamodules.sources import FaceSource, VoiceSource
+from datamodules.sources import FaceSource, MediaSource, VoiceSource
 from datamodules.transforms import plain_transform
 from lightning_modules.base import AssociationModule
 from lightning_modules.networks.pretrained import FrozenEncoder
@@ -78,14 +78,17 @@ class TrainedFiles(FileEncoder):
         self.transform = plain_transform(media.image_size, media.image_normalisation)
 
     def read(self, path: str) -> Tensor:
-        paths = np.array([path])
-        if self.modality == "voice":
-            return VoiceSource(paths, samples_of(self.media.frames), self.media.voice_crops).load(0, None)
-        return FaceSource(paths, self.transform).load(0, None)
+        return self._source(path).load(0, None)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         embed = self.model.embed_voice if self.modality == "voice" else self.model.embed_face
-        return embed(torch.stack(inputs)).float()
+        return embed(self._source().stack(inputs)).float()
+
+    def _source(self, *paths: str) -> MediaSource:
+        if self.modality == "face":
+            return FaceSource(np.array(paths), self.transform)
+        whole = round(self.media.whole_voice * SAMPLE_RATE)
+        return VoiceSource(np.array(paths), samples_of(self.media.frames), self.media.voice_crops, whole)
 
 
 class HeadFiles(FileEncoder):

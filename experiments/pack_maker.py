@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.media_data import MediaTable
+from datamodules.packs import FIELDS
 from datamodules.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.embedding_parts import PartWriter, item_key, merge, read_parts
@@ -87,7 +88,7 @@ class PackMaker(LightningModule):
             beside = self.out / f"{modality}s.csv.tmp"
             pack_index(table).to_csv(beside, index=False)
             os.replace(beside, self.out / f"{modality}s.csv")
-            merge(self._parts(modality), table.items.ids.tolist(), self.out / f"{modality}s.npy")
+            merge(self._parts(modality), table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
         shutil.rmtree(self.out / "parts")
 
     def _parts(self, modality: Modality) -> Path:
@@ -131,10 +132,12 @@ def embed(maker: PackMaker, trainer: Trainer) -> None:
 
 
 def pack_index(table: MediaTable) -> pd.DataFrame:
-    """The index of a pack, a row for each file."""
-    suffixes = [Path(path).suffix for path in table.paths.tolist()]
-    fields = {name: getattr(table.items, name) for name in ("identity", "language", "video", "gender")}
-    return pd.DataFrame({"item": np.char.add(table.items.ids, suffixes), **fields})
+    """The index of a pack, a row for each file; one that occurs with several languages or videos has a row for each."""
+    file = table.uses["file"].to_numpy()
+    suffixes = [Path(path).suffix for path in table.paths[file].tolist()]
+    known = {name: getattr(table.items, name)[file] for name in ("identity", "gender")}
+    fields = {name: {**known, **table.uses}[name] for name in FIELDS}
+    return pd.DataFrame({"item": np.char.add(table.items.ids[file], suffixes), **fields})
 
 
 @rank_zero_only

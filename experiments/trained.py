@@ -29,7 +29,7 @@ from lightning_modules.networks.weights import load_weights
 WEIGHTS, CONFIG, ENCODERS = "model.safetensors", "config.yaml", "embed.yaml"
 TRAINING_ONLY = ("optimizer", "scheduler")
 STARTING_POINTS = ("weights", "checkpoint")
-MEDIA = ("frames", "voice_crops", "image_size", "image_normalisation")
+MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
 Spec = dict[str, Any]
 
 

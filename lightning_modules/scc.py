@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
+from lightning_modules.cca_start import start_from_cca
 from lightning_modules.chunks import embed_in_chunks, refuse_batch_norm
 from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, SameIdentity
 from lightning_modules.networks.heads import HeadPair
@@ -30,6 +31,8 @@ class SCC(AssociationModule):
         same_identity: what another clip of the same person is.
         weights: to start from; every key must fit. A checkpoint, state dict or safetensors of the whole model, or of a
             network that can ``load``: one of this project or a file of CAV-MAE's, of which tau is not read.
+        cca_start: linear heads start from regularised CCA of the training clips with this shrinkage; None = random. Not
+            from the paper.
         chunk_size: voices or faces of a training batch embedded at once, see :func:`embed_in_chunks`; batches may then
             be larger than memory. None = all.
         optimizer: see :class:`AssociationModule`.
@@ -50,6 +53,7 @@ class SCC(AssociationModule):
         direction: Direction = "voice_to_face",
         same_identity: SameIdentity = "negative",
         weights: str | None = None,
+        cca_start: float | None = None,
         chunk_size: int | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         scheduler: LRSchedulerCallable | None = None,
@@ -62,11 +66,21 @@ class SCC(AssociationModule):
             load(weights)
             self.languages = languages_of(weights)
         self.languages = tuple({*self.languages, *getattr(self.network, "languages", ())})
+        if cca_start is not None and weights is not None:
+            raise DataError("model.cca_start: the heads start from model.weights already; leave one of them out")
+        self.cca_start = cca_start
         if chunk_size is not None:
             if chunk_size < 1:
                 raise DataError(f"model.chunk_size: {chunk_size} is not a number of rows; give 1 or more, or null")
             refuse_batch_norm(self.network)
         self.chunk_size = chunk_size
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.cca_start is not None and self.trainer.ckpt_path is None:  # else it goes on from there
+            start_from_cca(self.network, cast(Any, self.trainer).datamodule.reference_set(), self.cca_start)
+            for parameter in self.network.parameters():  # machines may round differently
+                parameter.data.copy_(self.trainer.strategy.broadcast(parameter.data))
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.network.voice(x))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from datamodules.schema import DataError
 from lightning_modules.losses.gather import gather_rows, rank
 
-Direction = Literal["voice_to_face", "face_to_voice", "both"]
+Direction = Literal["voice_to_face", "face_to_voice", "both", "joint"]
 SameIdentity = Literal["negative", "masked", "positive"]
 
 LOGITS_AT_ONCE = 1 << 21  # larger batches are computed in blocks of rows of 8 MB of logits
@@ -29,10 +30,13 @@ class ContrastiveLoss(nn.Module):
         tau: temperature. Not published; 0.05 is CAV-MAE's and the authors' later code's.
         learnable_tau: train ``tau`` (as its logarithm, not below 0.01). Not from the paper.
         direction: ``voice_to_face`` as printed; ``both`` takes the mean with ``face_to_voice`` (the authors' later
-            code).
+            code); ``joint`` weighs the true pairs against all wrong pairs of the batch in one sum,
+            ``-1/N sum_i log( exp(v_i.f_i / tau) / sum_jk exp(v_j.f_k / tau) )`` over j != k, as an EER does with its
+            one threshold for all trials (not from the paper).
         same_identity: what a pair (i, j) of one person in two clips is: ``negative`` as printed; ``masked``: left out
             of the sum; ``positive``: one more positive (supervised contrastive, mean over positives of the log term).
-            The last two are not from the paper. All three agree where each identity occurs once in the batch.
+            The last two are not from the paper. All three agree where each identity occurs once in the batch; ``joint``
+            has the first two.
 
     Raises:
         DataError: an option out of range, or a batch of less than 2 pairs over all ranks.
@@ -53,6 +57,8 @@ class ContrastiveLoss(nn.Module):
             raise DataError(f"direction is {direction!r}; choose from {', '.join(get_args(Direction))}")
         if same_identity not in get_args(SameIdentity):
             raise DataError(f"same_identity is {same_identity!r}; choose from {', '.join(get_args(SameIdentity))}")
+        if direction == "joint" and same_identity == "positive":
+            raise DataError("same_identity: positive goes with the other directions; take masked with joint")
         self.direction, self.same_identity = direction, same_identity
         log_tau = torch.tensor(math.log(tau))
         self.log_tau = nn.Parameter(log_tau) if learnable_tau else None
@@ -81,6 +87,8 @@ class ContrastiveLoss(nn.Module):
             identities = gather_rows(identity)
             if len(identities) < 2:
                 raise DataError("a contrastive batch needs at least 2 pairs; raise data.batch_size")
+            if self.direction == "joint":
+                return self._jointly(voice, gather_rows(face), identity, identities)
             terms = []
             if self.direction != "face_to_voice":
                 terms.append(self._one_way(voice, gather_rows(face), identity, identities))
@@ -93,6 +101,25 @@ class ContrastiveLoss(nn.Module):
         tau = torch.as_tensor(self.tau, device=anchors.device)
         loss: Tensor = _BlockwiseLoss.apply(anchors, others, tau, identity, identities, self.same_identity)
         return loss
+
+    def _jointly(self, voices: Tensor, faces: Tensor, identity: Tensor, identities: Tensor) -> Tensor:
+        """The rank's own true pairs, voices (B, d) and faces (N, d), against everyone's wrong ones."""
+        rows = torch.arange(len(voices), device=voices.device)
+        partner, totals = rows + rank() * len(voices), []
+        for block in rows.split(max(1, LOGITS_AT_ONCE // len(faces))):
+            if self.same_identity == "masked":
+                left_out = identity[block, None] == identities
+            else:
+                left_out = partner[block, None] == torch.arange(len(faces), device=faces.device)
+            totals.append(recompute(_sum_of_block, voices[block], faces, self.tau, left_out, use_reentrant=False))
+        total = gather_rows(torch.stack(totals).logsumexp(dim=0, keepdim=True)).logsumexp(dim=0)
+        positive = (voices * faces[partner]).sum(dim=1).mean() / self.tau
+        return cast(Tensor, total - positive)
+
+
+def _sum_of_block(voices: Tensor, faces: Tensor, tau: Tensor | float, left_out: Tensor) -> Tensor:
+    """Log of the summed exponentials of a block of logits (b, N), without some."""
+    return (voices @ faces.T / tau).masked_fill(left_out, -torch.inf).flatten().logsumexp(dim=0)
 
 
 class _BlockwiseLoss(torch.autograd.Function):

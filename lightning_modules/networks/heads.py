@@ -18,7 +18,7 @@ class HeadPair(nn.Module):
     """One branch per modality: ``[Dropout, Linear, norm, ReLU] * len(hidden), Dropout, Linear``, then unit length.
 
     Without hidden layers a branch is linear. Dropout also acts on the input features: on a few dozen training people it
-    is what keeps the heads from learning them by heart (numbers in configs/model/scc_mlp.yaml).
+    is what keeps the heads from learning them by heart (numbers in configs/model/scc_heads.yaml).
 
     Args:
         voice_dim: width of voice features.
@@ -41,7 +41,7 @@ class HeadPair(nn.Module):
         super().__init__()
         if norm not in get_args(Norm):
             raise DataError(f"norm is {norm!r}; choose from {', '.join(get_args(Norm))}")
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.linear = embedding_dim, not hidden
         self.voice_branch = _branch(voice_dim, hidden, embedding_dim, dropout, norm)
         self.face_branch = _branch(face_dim, hidden, embedding_dim, dropout, norm)
 

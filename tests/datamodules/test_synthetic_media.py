@@ -47,8 +47,10 @@ def test_a_world_is_made_alike_each_time_and_worlds_differ(tmp_path: Path, monke
     first, again, other = files("a"), files("b"), files("c", world=1)
     assert first == again
     assert first.keys() >= {"v2/English_train.txt", "v2/Hindi_test.txt", "v2/Hindi_labels.txt", "genders.csv"}
-    assert first["v2/voices/id0001/English/v00/00000.wav"] != other["v2/voices/id0001/English/v00/00000.wav"]
-    assert first["v2/faces/id0001/English/v00/00000.jpg"] != other["v2/faces/id0001/English/v00/00000.jpg"]
+    assert (
+        first["v2/voices/id0001/English/id0001v00/00000.wav"] != other["v2/voices/id0001/English/id0001v00/00000.wav"]
+    )
+    assert first["v2/faces/id0001/English/id0001v00/00000.jpg"] != other["v2/faces/id0001/English/id0001v00/00000.jpg"]
 
 
 def test_a_world_that_cannot_be_cached_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import FeatureDataModule, Pack
+from datamodules import FeatureDataModule, ManifestDataModule, Pack
 from experiments.embedding_parts import PartWriter, item_key, merge, read_parts
 from experiments.run import main
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
@@ -56,6 +57,33 @@ def test_packs_hold_each_file_once_and_train_heads(packs: Path, manifest: Path, 
     assert len(train.identities) == PEOPLE - 4 - 2
     assert len(train.identity) == 6 * CLIPS
     assert data.dims == (24, 27)
+
+
+def test_a_face_of_clips_in_two_languages_pairs_with_both(manifest: Path, tmp_path: Path) -> None:
+    """Packs make the pairs that the manifest names, and each file is embedded once."""
+    rows = pd.read_csv(manifest)
+    rows["language"] = ["English", "Urdu", "Urdu"] * PEOPLE  # the first face of a person serves both
+    rows["video"] = [f"{video}{language}" for video, language in zip(rows["video"], rows["language"], strict=True)]
+    rows.drop(columns="split").to_csv(tmp_path / "two.csv", index=False)
+    log, out = tmp_path / "log", tmp_path / "packs"
+    slow = f"--voice.init_args.log={log}"
+    root = f"--root={manifest.parent}"
+    assert main(["embed", f"--manifest={tmp_path / 'two.csv'}", root, VOICE, slow, FACE, f"--out={out}"]) == 0
+    assert len(log.read_text().splitlines()) == PEOPLE * CLIPS
+    index = pd.read_csv(out / "faces.csv")
+    assert len(index) == len(np.load(out / "faces.npy")) == PEOPLE * CLIPS  # 24 files
+    for languages in (["English"], ["English", "Urdu"]):
+        options: dict[str, Any] = {"val_identities": 0, "train_languages": languages}
+        made = FeatureDataModule(
+            [Pack("voices.npy", index="voices.csv")], [Pack("faces.npy", index="faces.csv")], root=str(out), **options
+        )
+        named = ManifestDataModule(str(tmp_path / "two.csv"), root=str(manifest.parent), **options)
+        pairs = []
+        for data in (made, named):
+            (voices, faces), train = data.tables, data.training_set()
+            pairs.append(set(zip(voices.items.ids[train.voice_rows], faces.items.ids[train.face_rows], strict=True)))
+        assert pairs[0] == pairs[1]
+        assert len(pairs[0]) == PEOPLE * (1 if languages == ["English"] else 3)
 
 
 def test_two_ranks_make_the_pack_of_one(packs: Path, manifest: Path, tmp_path: Path) -> None:

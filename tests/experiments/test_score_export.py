@@ -50,7 +50,7 @@ def head_run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def media_run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The transformer on the files themselves."""
-    media = {"frames": 32, "image_size": 32, "voice_crops": 2}
+    media = {"frames": 32, "image_size": 32, "voice_crops": 2, "whole_voice": 0.4}
     options = {"train_languages": ["English"], "test": TEST, "batch_size": 6, "val_identities": 2, "media": media}
     data = {"manifest": str(clips / "manifest.csv"), "exclude_identities": TEST["heard"]["identities"], **options}
     sizes = {"width": 24, "depth": 1, "heads": 2, "frames": 32, "image_size": 32}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.optim import LayerwiseAdamW, WarmupCosine
+from lightning_modules.scc import SCC
+from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 
 TINY: dict[str, Any] = {"width": 24, "depth": 2, "heads": 3, "frames": 64, "image_size": 32}
 
@@ -95,6 +99,31 @@ def test_layer_decay_and_no_decay_groups() -> None:
     assert {name: rate[named[name]] for name in above} == {name: 0.5**n for name, n in above.items()}
     assert all((decay[p] == 0) == (p.ndim == 1 or name.startswith("modality_")) for name, p in named.items())
     assert len(rate) == len(named)
+
+
+def test_steps_are_those_of_adamw() -> None:
+    linears = [torch.nn.Linear(5, 3) for _ in range(2)]
+    linears[1].load_state_dict(linears[0].state_dict())
+    ours = LayerwiseAdamW(linears[0].parameters(), lr=0.1, weight_decay=0.3)
+    plain = [{"params": [linears[1].weight], "weight_decay": 0.3}, {"params": [linears[1].bias], "weight_decay": 0.0}]
+    steps = ours, torch.optim.AdamW(plain, lr=0.1)
+    for step in range(5):
+        x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
+        for linear, optimizer in zip(linears, steps, strict=True):
+            optimizer.zero_grad()
+            linear(x).square().sum().backward()
+            optimizer.step()
+    for one, other in zip(linears[0].parameters(), linears[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_any_precision(precision: Any, tmp_path: Path) -> None:
+    optimizer = partial(LayerwiseAdamW, lr=0.01)
+    model = SCC(DIMS, optimizer=optimizer)
+    run = trainer(tmp_path, max_epochs=1, precision=precision, gradient_clip_val=1.0)
+    run.fit(model, TinyData())
+    assert run.global_step == 11
 
 
 def test_layer_decay_needs_numbered_layers() -> None:

@@ -1,0 +1,82 @@
+"""A person's clips in two languages are each other's positives where both are learnt from, and only there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules import CellSpec, FeatureDataModule, ManifestDataModule, MediaOptions
+from datamodules.base import VoiceFaceDataModule
+from datamodules.loaders import ResumableLoader
+from datamodules.schema import DataError
+from tests.datamodules.media_tree import patch, tone
+from tests.datamodules.packs_on_disk import write_npz
+
+PEOPLE, LANGUAGES = 5, ("English", "Urdu")
+
+
+def pairs_by_language(data: VoiceFaceDataModule) -> Counter[tuple[str, str]]:
+    """How many training pairs have which languages (voice, face). Every pair is of one person, each once per batch."""
+    train, found = data.training_set(), Counter[tuple[str, str]]()
+    sampler = cast(ResumableLoader, data.train_dataloader()).pairs
+    for epoch in range(8):
+        sampler.set_epoch(epoch)
+        for pairs in sampler:
+            voice, face = np.array(pairs).T
+            assert np.array_equal(train.identity[voice], train.identity[face])
+            assert len(set(train.identity[voice].tolist())) == len(pairs)
+            found.update(zip(train.language[voice].tolist(), train.language[face].tolist(), strict=True))
+    return found
+
+
+def media(folder: Path, languages: list[str]) -> ManifestDataModule:
+    """Files of people who speak both languages."""
+    rows = []
+    for person in range(PEOPLE):
+        for clip, language in enumerate(LANGUAGES):
+            voice, face = f"p{person}/{language}.wav", f"p{person}/{language}.jpg"
+            tone(folder / voice, person, clip)
+            patch(folder / face, person, clip)
+            rows.append({"voice": voice, "face": face, "identity": f"p{person}", "language": language})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    sizes = MediaOptions(frames=16, image_size=16)
+    return ManifestDataModule(str(folder / "manifest.csv"), languages, val_identities=0, media=sizes, batch_size=4)
+
+
+def features(folder: Path, languages: list[str]) -> FeatureDataModule:
+    """Packs of the same."""
+    for name, seed in (("voices", 0), ("faces", 1)):
+        write_npz(folder / f"{name}.npz", seed=seed)
+    own = [{"English": "Alpha", "Urdu": "Beta"}[language] for language in languages]
+    packs = [str(folder / f"{name}.npz") for name in ("voices", "faces")]
+    return FeatureDataModule([packs[0]], [packs[1]], own, val_identities=0, batch_size=4)
+
+
+@pytest.mark.parametrize("make", [media, features])
+def test_both_languages_make_positives_across_them(make: type[VoiceFaceDataModule], tmp_path: Path) -> None:
+    found = pairs_by_language(make(tmp_path, list(LANGUAGES)))  # type: ignore[call-arg, arg-type]
+    assert len(found) == 4
+    assert min(found.values()) > 0.15 * found.total()  # balanced, voices and faces independently
+
+
+@pytest.mark.parametrize("make", [media, features])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_that_is_not_learnt_from_is_in_no_pair(
+    make: type[VoiceFaceDataModule], language: str, tmp_path: Path
+) -> None:
+    found = pairs_by_language(make(tmp_path, [language]))  # type: ignore[call-arg, arg-type]
+    assert len(found) == 1
+    assert set(next(iter(found))) <= {language, {"English": "Alpha", "Urdu": "Beta"}[language]}
+
+
+def test_a_language_that_is_learnt_from_cannot_be_called_unheard(tmp_path: Path) -> None:
+    data = media(tmp_path, list(LANGUAGES))
+    people: list[str] | str = ["p0", "p1"]
+    data.exclude_identities, data.test = people, {"unheard": CellSpec(identities=people, language="Urdu")}
+    with pytest.raises(DataError, match=r"data\.test\.unheard: holds Urdu voices, training hears English, Urdu"):
+        data.setup("fit")
