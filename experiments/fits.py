@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from datamodules.schema import DataError
 from experiments.progress import track
@@ -91,11 +91,18 @@ class Fit:
         os.replace(beside, self.folder / "state.json")
 
 
-def run_fits(fits: Sequence[Fit], parallel: int, what: str) -> None:
+class Job(Protocol):
+    """Work for a process of its own: a :class:`Fit`, or what is made of its scores."""
+
+    def run(self) -> str | None:
+        """Does it; the error line if it failed."""
+
+
+def run_fits(fits: Sequence[Job], parallel: int, what: str) -> None:
     """Runs fits over ``parallel`` processes; says at once which failed.
 
     Args:
-        fits: to run.
+        fits: to run, or other jobs.
         parallel: how many at once.
         what: they are called, beside the progress.
 

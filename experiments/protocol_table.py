@@ -1,13 +1,17 @@
-"""The protocol's numbers: means over cells and seeds, spread over folds, paired differences."""
+"""The protocol's numbers: means over cells and seeds, spread over folds, paired differences, other people."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
+
+from experiments.protocol_people import COLUMNS, Replicates
 
 RATES = {
     "raw": "eer",
@@ -17,70 +21,115 @@ RATES = {
     "gender_only": "eer_gender_only",
     "chance": "eer_chance",
 }
+Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """The results of one fit: ``results`` is its results.json."""
+    """The results of one fit, refined by one strategy, or of a fusion of fits.
+
+    Attributes:
+        method: name in the protocol.
+        config: one per train language.
+        fold: of held-out people.
+        seed: of the fit.
+        results: results.json.
+        strategy: name of the refinement.
+        languages: train and test language by cell: ``English→Urdu``.
+        people: rows of people.csv.
+        replicates: EERs had other people been drawn, by cell and stage.
+    """
 
     method: str
     config: str
     fold: int
     seed: int
     results: dict[str, dict[str, Any]]
+    strategy: str = "own"
+    languages: dict[str, str] = field(default_factory=dict)
+    people: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
+    replicates: Replicates = field(default_factory=dict)
+
+    def cells(self, lists: str) -> list[str]:
+        """Names of the cells of a set of lists."""
+        return [name for name in self.results if _is_cell(name) and lists_of(name) == lists]
 
 
-def summarise_protocol(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    """One record per method and set of lists.
+def lists_of(cell: str) -> str:
+    """``balanced`` of ``balanced/heard``, ``main`` of ``heard``."""
+    return cell.rpartition("/")[0] or "main"
+
+
+def _is_cell(name: str) -> bool:
+    return name.rpartition("/")[2] not in ("overall", "alignment", "tasks")
+
+
+def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
+    """One record per method, strategy and set of lists.
 
     The unit is the fold: the mean over train languages, cells and seeds. ``mean`` and ``sd`` are over folds, because
     fits of one fold share their test people; where there is one fold only, the seed is the unit. ``change`` is refined
-    minus raw with its 95 % t-interval.
+    minus raw with its 95 % t-interval over units.
 
     Returns:
-        Records with ``method``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and ``unheard``
-        {raw, refined}; ``change`` {mean, low, high}; ``per_fold`` {raw, refined}.
+        Records with ``method``, ``strategy``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and
+        ``unheard`` {raw, refined}; ``cells``: raw and refined {mean, sd} by ``train→test`` language; ``change``
+        {mean, low, high}; ``people``: :func:`people_intervals`; ``per_fold`` {raw, refined}.
     """
     records = []
-    for method in dict.fromkeys(o.method for o in outcomes):
-        mine = [o for o in outcomes if o.method == method]
-        names = [name for name in mine[0].results if name.rpartition("/")[2] not in ("overall", "alignment", "tasks")]
-        for lists in dict.fromkeys(name.rpartition("/")[0] for name in names):
-            cells = [name for name in names if name.rpartition("/")[0] == lists]
-            record: dict[str, Any] = {"method": method, "lists": lists or "main", "fits": len(mine)}
-            record["folds"] = sorted({o.fold for o in mine})
-            by_fold = {rate: _by_fold(mine, cells, key) for rate, key in RATES.items()}
-            for rate, values in by_fold.items():
-                record[rate] = None if values is None else {"mean": float(values.mean()), "sd": _sd(values)}
-            for condition in ("heard", "unheard"):
-                part = [c for c in cells if c.rpartition("/")[2] == condition]
-                pair = {rate: _by_fold(mine, part, RATES[rate]) for rate in ("raw", "refined")}
-                record[condition] = {r: None if v is None else float(v.mean()) for r, v in pair.items()}
+    for method, strategy in dict.fromkeys((o.method, o.strategy) for o in outcomes):
+        mine = [o for o in outcomes if (o.method, o.strategy) == (method, strategy)]
+        for lists in dict.fromkeys(lists_of(name) for name in mine[0].results if _is_cell(name)):
+            by_fold = {rate: _by_fold(mine, lists, key) for rate, key in RATES.items()}
             raw, refined = by_fold["raw"], by_fold["refined"]
+            record: Record = {"method": method, "strategy": strategy, "lists": lists, "fits": len(mine)}
+            record |= {"folds": sorted({o.fold for o in mine})}
+            record |= {rate: _mean_sd(values) for rate, values in by_fold.items()}
+            for condition in ("heard", "unheard"):
+                pair = _pair(mine, lists, lambda o, cell: cell.rpartition("/")[2], condition)
+                record[condition] = {stage: None if v is None else v["mean"] for stage, v in pair.items()}
+            spoken = dict.fromkeys(o.languages[cell] for o in mine for cell in o.cells(lists) if cell in o.languages)
+            record["cells"] = {
+                label: _pair(mine, lists, lambda o, cell: o.languages.get(cell), label) for label in spoken
+            }
             record["change"] = None if raw is None or refined is None else paired(refined - raw)
+            record["people"] = people_intervals(mine, lists)
             kept = {"raw": raw, "refined": refined}
             record["per_fold"] = {rate: None if v is None else v.tolist() for rate, v in kept.items()}
             records.append(record)
     return records
 
 
-def _by_fold(outcomes: list[Outcome], cells: list[str], key: str) -> np.ndarray | None:
+def _pair(outcomes: Sequence[Outcome], lists: str, kind: Callable[[Outcome, str], str | None], wanted: str) -> Record:
+    """Raw and refined {mean, sd} of the cells of the wanted kind."""
+
+    def keep(o: Outcome, cell: str) -> bool:
+        return kind(o, cell) == wanted
+
+    return {stage: _mean_sd(_by_fold(outcomes, lists, RATES[stage], keep)) for stage in ("raw", "refined")}
+
+
+def _by_fold(
+    outcomes: Sequence[Outcome], lists: str, key: str, keep: Callable[[Outcome, str], bool] = lambda o, cell: True
+) -> NDArray[np.float64] | None:
     """Mean of a rate over everything within each fold, or within each seed where there is one fold: (units,)."""
-    unit_of = {id(o): o.fold if len({o.fold for o in outcomes}) > 1 else o.seed for o in outcomes}
-    units = sorted(set(unit_of.values()))
-    values: dict[int, list[Any]] = {
-        u: [o.results[c].get(key) for o in outcomes if unit_of[id(o)] == u for c in cells] for u in units
-    }
-    if not cells or any(v is None for column in values.values() for v in column):
+    one_fold = len({o.fold for o in outcomes}) == 1
+    values: dict[int, list[Any]] = {}
+    for o in outcomes:
+        found = [o.results[cell].get(key) for cell in o.cells(lists) if keep(o, cell)]
+        values.setdefault(o.seed if one_fold else o.fold, []).extend(found)
+    if any(not column or None in column for column in values.values()):
         return None
-    return np.array([np.mean(values[u]) for u in units])
+    return np.array([np.mean(values[unit]) for unit in sorted(values)])
 
 
-def _sd(values: np.ndarray) -> float | None:
-    return float(values.std(ddof=1)) if len(values) > 1 else None
+def _mean_sd(values: NDArray[np.float64] | None) -> dict[str, float | None] | None:
+    if values is None:
+        return None
+    return {"mean": float(values.mean()), "sd": float(values.std(ddof=1)) if len(values) > 1 else None}
 
 
-def paired(differences: np.ndarray) -> dict[str, float | None]:
+def paired(differences: NDArray[np.float64]) -> dict[str, float | None]:
     """``mean``, ``low`` and ``high`` of the 95 % t-interval of paired differences (folds,); no interval for one."""
     mean, n = float(differences.mean()), len(differences)
     if n < 2:
@@ -89,35 +138,45 @@ def paired(differences: np.ndarray) -> dict[str, float | None]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def protocol_table(summary: list[dict[str, Any]]) -> Table:
-    """The printed table, EERs in percent: mean (sd over folds)."""
-    table = Table(title="EER in %: mean over cells and seeds (sd over folds, or seeds of one); refined is transductive")
-    table.add_column("method", no_wrap=True)
-    table.add_column("lists")
-    columns = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance", "refined - raw [95 %]"]
-    for column in [*columns, "heard raw/ref", "unheard raw/ref", "fits"]:
-        table.add_column(column, justify="right", no_wrap=True)
-    for i, record in enumerate(summary):
-        rates = [_mean_sd(record[rate]) for rate in RATES]
-        parts = [_pair(record["heard"]), _pair(record["unheard"])]
-        last = i + 1 == len(summary) or summary[i + 1]["method"] != record["method"]
-        row = [record["method"], record["lists"], *rates, _interval(record["change"]), *parts, str(record["fits"])]
-        table.add_row(*row, end_section=last)
-    return table
+def people_intervals(outcomes: Sequence[Outcome], lists: str) -> dict[str, list[float] | None]:
+    """95 % percentile intervals of the overall EERs when other people had been drawn: raw, refined, change.
+
+    People are drawn within each fold, alike for all its cells and fits (:func:`replicates_of`); a replicate is averaged
+    as the EERs are: over cells and seeds, then over folds. Replicates that leave a cell with one class do not count.
+
+    Returns:
+        [low, high] as fractions; None where people are not known.
+    """
+    overall: dict[str, NDArray[np.float64]] = {}
+    for stage in ("raw", "refined"):
+        folds = []
+        for fold in sorted({o.fold for o in outcomes}):
+            here = [o for o in outcomes if o.fold == fold]
+            rates = [o.replicates.get((cell, stage)) for o in here for cell in o.cells(lists)]
+            if rates and all(r is not None for r in rates):
+                folds.append(np.mean(rates, axis=0))  # type: ignore[arg-type]
+        if len(folds) == len({o.fold for o in outcomes}):
+            overall[stage] = np.mean(folds, axis=0)
+    if len(overall) == 2:
+        overall["change"] = overall["refined"] - overall["raw"]
+    return {stage: _interval(overall.get(stage)) for stage in ("raw", "refined", "change")}
 
 
-def _mean_sd(value: dict[str, float] | None) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value['mean']:.1f}" + ("" if value["sd"] is None else f" ({100 * value['sd']:.1f})")
+def _interval(rates: NDArray[np.float64] | None) -> list[float] | None:
+    if rates is None or not np.isfinite(rates).any():
+        return None
+    return [float(x) for x in np.nanquantile(rates, [0.025, 0.975])]
 
 
-def _interval(change: dict[str, float] | None) -> str:
-    if change is None:
-        return "-"
-    text = f"{100 * change['mean']:+.1f}"
-    return text if change["low"] is None else f"{text} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
+def per_identity(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """A row per method, strategy, lists and person: EER over the trials of their voices, raw and refined.
 
-
-def _pair(values: dict[str, float | None]) -> str:
-    return "/".join("-" if v is None else f"{100 * v:.1f}" for v in values.values())
+    ``raw`` and ``refined`` are means over cells, train languages and seeds; ``cells`` says over how many.
+    """
+    frames = []
+    for o in outcomes:
+        frame = o.people.assign(method=o.method, strategy=o.strategy, lists=o.people["cell"].map(lists_of))
+        frames.append(frame)
+    keys = ["method", "strategy", "lists", "identity", "gender"]
+    grouped = pd.concat(frames, ignore_index=True).groupby(keys, sort=False)
+    return grouped.agg(cells=("raw", "size"), raw=("raw", "mean"), refined=("refined", "mean")).reset_index()

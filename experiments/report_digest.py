@@ -52,7 +52,7 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             if labels is not None and name in scores:
                 points = det_points(scores[name], labels, direction="distance")
                 det[name, stage] = np.interp(GRID, points.fpr, points.fnr)
-    people = [row for name in main for row in _people(run, name)]
+    people = [row for name in main for row in people_rows(run, name)]
     return Digest(
         {name: cell.language for name, cell in cells.items()},
         det,
@@ -63,8 +63,8 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     )
 
 
-def _people(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
-    """Rows of the people of a cell; a person without both kinds of trials has no EER."""
+def people_rows(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
+    """A row of :attr:`Digest.people` for each person of a cell; who lacks one kind of trials has no EER and no row."""
     cell, voices = run.evaluation.cells[name], run.evaluation.voices
     labels = cell.trials.labels
     if labels is None:

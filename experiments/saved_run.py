@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,6 +30,7 @@ class SavedRun:
         scores: (t,) raw distances by cell, lower = same person.
         refined: (t,) refined distances of the cells that have them.
         embeddings: (n, d) learnt embeddings of the items, by modality.
+        tasks: records of its matching and retrieval tests, of which there are no scores here.
     """
 
     folder: Path
@@ -35,6 +38,7 @@ class SavedRun:
     scores: dict[str, NDArray[np.float64]]
     refined: dict[str, NDArray[np.float64]]
     embeddings: dict[Modality, NDArray[np.float32]]
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -57,8 +61,12 @@ def read_scores(folder: Path) -> pd.DataFrame:
     return table
 
 
-def read_run(folder: Path) -> SavedRun:
+def read_run(folder: Path, home: Path | None = None) -> SavedRun:
     """All that a test left.
+
+    Args:
+        folder: with the scores.
+        home: the run folder with the embeddings, where the scores were made of those of a run; None = ``folder``.
 
     Raises:
         DataError: as :func:`read_scores`; embeddings missing, or not those of the scores.
@@ -67,7 +75,7 @@ def read_run(folder: Path) -> SavedRun:
     items: dict[Modality, Items] = {}
     embeddings: dict[Modality, NDArray[np.float32]] = {}
     for modality in MODALITIES:
-        items[modality], embeddings[modality] = _read_items(folder / "embeddings", modality)
+        items[modality], embeddings[modality] = _read_items((home or folder) / "embeddings", modality)
         rows = table[f"{modality}_row"]
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(items[modality]):
             raise DataError(
@@ -79,7 +87,8 @@ def read_run(folder: Path) -> SavedRun:
         scores[str(name)] = part["distance"].to_numpy(np.float64)
         if not part["refined"].isna().all():
             refined[str(name)] = part["refined"].to_numpy(np.float64)
-    return SavedRun(folder, EvaluationSet(items["voice"], items["face"], cells), scores, refined, embeddings)
+    evaluation = EvaluationSet(items["voice"], items["face"], cells)
+    return SavedRun(folder, evaluation, scores, refined, embeddings, _read_tasks(folder / "results.json"))
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
@@ -116,6 +125,17 @@ def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:
     trials = Trials(keys, voices, faces, labels, str(folder / "scores.parquet"))
     voice_rows, face_rows = (part[f"{modality}_row"].to_numpy(np.int64) for modality in MODALITIES)
     return Cell(name, str(part["language"].iloc[0]), trials, voice_rows, face_rows)
+
+
+def _read_tasks(path: Path) -> dict[str, dict[str, Any]]:
+    """Records of matching and retrieval; none where nothing had labels."""
+    if not path.is_file():
+        return {}
+    try:
+        tasks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")).get("tasks", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: {' '.join(str(error).split())}; run test again") from error
+    return tasks
 
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:

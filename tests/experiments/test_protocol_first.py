@@ -9,7 +9,8 @@ import pytest
 
 from datamodules.schema import DataError
 from experiments.config_files import find_config
-from experiments.protocol import Protocol, run_protocol, trials_of
+from experiments.protocol import run_protocol
+from experiments.protocol_file import Protocol, trials_of
 from experiments.protocol_table import RATES, Outcome, summarise_protocol
 
 
@@ -32,4 +33,24 @@ def test_nothing_is_fitted_where_a_first_command_fails(tmp_path: Path) -> None:
 def test_the_protocol_of_s2f_is_readable() -> None:
     protocol = Protocol.read(find_config("protocols/s2f.yaml"))
     assert protocol.first[0][0] == "embed"
-    assert {trial.method for trial in trials_of(protocol)} >= {"cca", "scc_heads", "scc_heads_permuted"}
+    assert {trial.method for trial in trials_of(protocol, list(protocol.methods))} >= {
+        "cca",
+        "scc_heads",
+        "scc_heads_permuted",
+    }
+
+
+def test_a_fusion_of_a_method_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "{configs: [a.yaml], folds: [0], seeds: [0], methods: {cca: }, fusions: {both: [cca, fop]}}"
+    )
+    with pytest.raises(DataError, match=r"fusions.both: \['cca', 'fop'\] must be two or more of cca"):
+        Protocol.read(tmp_path / "p.yaml")
+
+
+def test_a_strategy_without_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "{configs: [a.yaml], folds: [0], seeds: [0], methods: {cca: }, refinements: {x: postproc/blokcs.yaml}}"
+    )
+    with pytest.raises(DataError, match=r"blokcs.yaml: no such file .* did you mean postproc/blocks.yaml"):
+        Protocol.read(tmp_path / "p.yaml")

@@ -8,6 +8,12 @@ import pytest
 from experiments.protocol_table import RATES, Outcome, summarise_protocol
 
 
+def people_of(fold: int, raw: np.ndarray, refined: np.ndarray, seed: int = 0) -> Outcome:
+    record = dict.fromkeys(RATES.values(), 0.3)
+    replicates = {("heard", "raw"): raw, ("heard", "refined"): refined}
+    return Outcome("cca", "eng", fold, seed, {"heard": record}, "blocks", replicates=replicates)
+
+
 def outcome(fold: int, seed: int, raw: float, refined: float, config: str = "eng") -> Outcome:
     record = dict.fromkeys(RATES.values(), 0.3) | {"eer": raw, "eer_refined": refined}
     return Outcome("cca", config, fold, seed, {"heard": record, "unheard": record, "overall": record})
@@ -38,3 +44,39 @@ def test_a_rate_nobody_measured_is_none_and_lists_are_kept_apart() -> None:
     assert (main["lists"], balanced["lists"]) == ("main", "balanced")
     assert main["same_gender"] is None
     assert main["unheard"] == {"raw": None, "refined": None}
+
+
+def test_intervals_over_people_average_replicates_as_the_rates_are_averaged() -> None:
+    rng = np.random.default_rng(0)
+    raw, refined = rng.normal(0.3, 0.1, size=(2, 2, 100_000))  # stage, fold, replicate
+    fits = [people_of(fold, raw[fold], refined[fold], seed) for fold in (0, 1) for seed in (0, 1)]
+    (record,) = summarise_protocol(fits)
+    half = 1.959964 * 0.1 / np.sqrt(2)  # the mean of two independent folds
+    assert record["people"]["raw"] == pytest.approx([0.3 - half, 0.3 + half], abs=0.003)
+    half *= np.sqrt(2)  # raw and refined drawn independently
+    assert record["people"]["change"] == pytest.approx([-half, half], abs=0.004)
+
+
+def test_unknown_people_leave_no_interval() -> None:
+    fits = [people_of(0, np.full(5, 0.2), np.full(5, 0.1)), outcome(1, 0, raw=0.2, refined=0.1)]
+    known, unknown = (summarise_protocol([fit])[0]["people"] for fit in fits)
+    assert known["change"] == pytest.approx([-0.1, -0.1])
+    assert unknown == {"raw": None, "refined": None, "change": None}
+
+
+def test_cells_are_kept_apart_by_train_and_test_language() -> None:
+    fits = []
+    for config, train, other in (("eng", "English", "Urdu"), ("urdu", "Urdu", "English")):
+        for fold in (0, 1):
+            records = {
+                name: dict.fromkeys(RATES.values(), 0.3) | {"eer": rate + 0.1 * fold, "eer_refined": rate}
+                for name, rate in (("heard", 0.2), ("unheard", 0.4 if train == "Urdu" else 0.1))
+            }
+            spoken = {"heard": f"{train}→{train}", "unheard": f"{train}→{other}"}
+            fits.append(Outcome("cca", config, fold, 0, records, languages=spoken))
+    (record,) = summarise_protocol(fits)
+    assert {label: pair["raw"]["mean"] for label, pair in record["cells"].items()} == pytest.approx(
+        {"English→English": 0.25, "English→Urdu": 0.15, "Urdu→Urdu": 0.25, "Urdu→English": 0.45}
+    )
+    assert record["cells"]["Urdu→English"]["raw"]["sd"] == pytest.approx(np.std([0, 0.1], ddof=1))
+    assert record["cells"]["Urdu→English"]["refined"] == pytest.approx({"mean": 0.4, "sd": 0.0})

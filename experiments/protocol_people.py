@@ -1,0 +1,61 @@
+"""What scores say about each person, and when other people had been drawn; files beside the scores."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments.report_digest import people_rows
+from experiments.saved_run import SavedRun
+from postproc.uncertainty import draw_people, resampled_eers
+
+REPLICATES = 1000
+COLUMNS = ("cell", "identity", "gender", "voices", "raw", "refined")
+Replicates = dict[tuple[str, str], NDArray[np.float64]]
+"""EERs (n,) by cell and ``raw`` or ``refined``."""
+
+
+def write_people(folder: Path, run: SavedRun) -> None:
+    """``people.csv``: EER over the trials of each person's voices, by cell; ``people.npz``: :func:`replicates_of`."""
+    rows = [row for name in run.evaluation.cells for row in people_rows(run, name)]
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "people.csv", index=False)
+    found = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
+    np.savez_compressed(folder / "people.npz", **found)  # type: ignore[arg-type]
+
+
+def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
+    """Reads both back."""
+    text, unknown = {"cell": str, "identity": str, "gender": str}, {"raw": [""], "refined": [""]}
+    rows = pd.read_csv(folder / "people.csv", dtype=text, keep_default_na=False, na_values=unknown)  # type: ignore[arg-type]
+    with np.load(folder / "people.npz", allow_pickle=False) as saved:
+        parts = {tuple(name.split("|", 1)): saved[name] for name in saved.files}
+    return rows, {(cell, stage): rates for (stage, cell), rates in parts.items()}
+
+
+def replicates_of(run: SavedRun) -> Replicates:
+    """EERs of every labelled cell had other people been drawn; NaN where a draw leaves one class.
+
+    The draws are those of the people: alike in every cell and every run that tests these people, so that replicate i of
+    different cells and runs may be averaged and subtracted, and independent of the draws of other people. Empty where
+    somebody is not known.
+    """
+    voices, faces = run.evaluation.voices.identity, run.evaluation.faces.identity
+    people = np.unique(np.concatenate([voices, faces]))
+    if len(people) < 2 or "" in people:
+        return {}
+    draws = draw_people(len(people), REPLICATES, zlib.crc32("\n".join(people.tolist()).encode()))
+    voice_of, face_of = np.searchsorted(people, voices), np.searchsorted(people, faces)
+    found: Replicates = {}
+    for name, cell in run.evaluation.cells.items():
+        labels = cell.trials.labels
+        if labels is None:
+            continue
+        columns = voice_of[cell.voice_index], face_of[cell.face_index]
+        for stage, scores in (("raw", run.scores), ("refined", run.refined)):
+            if name in scores:
+                found[name, stage] = resampled_eers(scores[name], labels, *columns, draws, direction="distance")
+    return found

@@ -1,0 +1,123 @@
+"""The protocol's tables, printed and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from experiments.protocol_table import RATES, Record
+
+HARDEST = 8  # people shown
+
+
+def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Table]:
+    """Overall, cell by cell, and the people with the highest EER; in percent."""
+    tables = [_overall(records)]
+    if any(record["cells"] for record in records):
+        tables.append(_cells(records))
+    if len(people):
+        tables.append(_people(people))
+    return tables
+
+
+def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in words:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _overall(records: Sequence[Record]) -> Table:
+    title = "EER in %: mean over cells and seeds (sd over folds, or seeds of one); refined is transductive. "
+    title += "Intervals of 95 %: t over folds; bootstrap over people"
+    numbers = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance"]
+    numbers += ["refined - raw (folds)", "(people)", "refined (people)", "fits"]
+    table = _table(title, ["method", "strategy", "lists"], numbers)
+    for i, record in enumerate(records):
+        rates = [_mean_sd(record[rate]) for rate in RATES]
+        people = [_bounds(record["people"][stage], sign) for stage, sign in (("change", "+"), ("refined", ""))]
+        row = [*_names(record), *rates, _interval(record["change"]), *people, str(record["fits"])]
+        table.add_row(*row, end_section=_ends(records, i))
+    return table
+
+
+def _cells(records: Sequence[Record]) -> Table:
+    labels = list(dict.fromkeys(label for record in records for label in record["cells"]))
+    numbers = [f"{label}, {stage}" for label in labels for stage in ("raw", "ref.")]
+    table = _table(
+        "EER in % by train→test language (sd over folds, or seeds of one)", ["method", "strategy", "lists"], numbers
+    )
+    for i, record in enumerate(records):
+        pairs = [record["cells"].get(label, {"raw": None, "refined": None}) for label in labels]
+        table.add_row(
+            *_names(record), *(_mean_sd(v) for pair in pairs for v in pair.values()), end_section=_ends(records, i)
+        )
+    return table
+
+
+def _people(people: pd.DataFrame) -> Table:
+    """The hardest people of the main lists, mean over methods; a column per strategy."""
+    main = people[people["lists"] == people["lists"].iloc[0]]
+    strategies = list(dict.fromkeys(main["strategy"]))
+    means = main.groupby(["identity", "gender"])["raw"].mean().sort_values(ascending=False)
+    refined = main.groupby(["identity", "gender", "strategy"])["refined"].mean()
+    shown = min(HARDEST, len(means))
+    title = f"EER in % of the trials of a person's voices, mean over methods: the hardest {shown} of {len(means)}"
+    table = _table(title, ["person", "gender"], ["raw", *strategies])
+    for who, raw in means.head(HARDEST).items():
+        name, gender = who  # type: ignore[misc]
+        table.add_row(name, gender, *(_percent(v) for v in (raw, *(refined.get((*who, s)) for s in strategies))))  # type: ignore[misc]
+    return table
+
+
+def protocol_csv(records: Sequence[Record]) -> pd.DataFrame:
+    """A row per record, fractions: names, mean and sd of every rate and cell, both intervals of the change, the
+    intervals over people."""
+    rows = []
+    for record in records:
+        row: dict[str, Any] = {name: record[name] for name in ("method", "strategy", "lists", "fits")}
+        spreads = {rate: record[rate] for rate in RATES}
+        spreads |= {f"{label} {stage}": v for label, pair in record["cells"].items() for stage, v in pair.items()}
+        for name, spread in spreads.items():
+            row |= {name: spread and spread["mean"], f"{name}_sd": spread and spread["sd"]}
+        change = record["change"] or dict.fromkeys(("mean", "low", "high"))
+        row |= {"change": change["mean"], "change_low": change["low"], "change_high": change["high"]}
+        for stage, bounds in record["people"].items():
+            low, high = bounds or (None, None)
+            row |= {f"{stage}_people_low": low, f"{stage}_people_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _names(record: Record) -> list[str]:
+    return [record["method"], record["strategy"], record["lists"]]
+
+
+def _ends(records: Sequence[Record], i: int) -> bool:
+    return i + 1 == len(records) or records[i + 1]["method"] != records[i]["method"]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
+
+
+def _mean_sd(value: dict[str, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    return _percent(value["mean"]) + ("" if value["sd"] is None else f" ({_percent(value['sd'])})")
+
+
+def _interval(change: dict[str, float | None] | None) -> str:
+    if change is None or change["mean"] is None:
+        return "-"
+    text = f"{100 * change['mean']:+.1f}"
+    return text if change["low"] is None else f"{text} {_bounds([change['low'], change['high'] or 0], '+')}"
+
+
+def _bounds(bounds: Sequence[float] | None, sign: str) -> str:
+    return "-" if bounds is None else f"[{100 * bounds[0]:{sign}.1f}, {100 * bounds[1]:{sign}.1f}]"
