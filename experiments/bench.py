@@ -23,9 +23,9 @@ from postproc.roc import eer
 
 WIDTH, TRIALS, PEOPLE, LARGEST_K = 768, 1_000_000, 40, 64
 SIZES = {"eer": (1_000_000, 10_000_000), "refine": (1_000, 10_000, 100_000)}
-# Of bench_media.py: pairs of a step, batches of a loader, embeddings of a loss, pairs of a step; the ways of each that
-# need a process of their own (peak memory), the plain one first
-MEDIA_SIZES = {"train_step": 8, "loader": 16, "loss_memory": 8192, "batch_memory": 1024}
+# Of bench_media.py: pairs of a step, batches of a loader, embeddings of a loss, pairs of a step, and of
+# bench_recluster.py: clips; the ways of each that need a process of their own (peak memory), the plain one first
+MEDIA_SIZES = {"train_step": 8, "loader": 16, "loss_memory": 8192, "batch_memory": 1024, "recluster": 150_000}
 WAYS = {"loss_memory": ("whole matrix", "blockwise"), "batch_memory": ("one batch", "chunks")}
 MEASURED = {"memory": ("loss_memory", "batch_memory")}
 SPARSE_ABOVE, SPARSE_KS = 2_000, (1, 2, 8, 24, 64)  # where scikit-learn would take hours for every k
@@ -98,9 +98,9 @@ def measure(what: str, who: str, size: int) -> Record:
 
 def measure_media(what: str, who: str, size: int) -> list[Record]:
     """Ways to do one thing, measured in this process: ``who``, ``figure``, ``unit``."""
-    from experiments import bench_media  # the networks take seconds to import
+    from experiments import bench_media, bench_recluster  # the networks take seconds to import
 
-    measured: Any = getattr(bench_media, what)
+    measured: Any = getattr(bench_recluster if what == "recluster" else bench_media, what)
     return [{"who": who, "figure": measured(who, size), "unit": "GB"}] if what in WAYS else measured(size)
 
 
@@ -118,18 +118,30 @@ def run_apart(what: str, who: str, size: int) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def growth(smaller: Record, larger: Record) -> float:
+    """Exponent x of our seconds ~ size^x between two sizes; 1 = the cost is linear."""
+    seconds = larger["ours"]["seconds"] / smaller["ours"]["seconds"]
+    return float(np.log(seconds) / np.log(larger["size"] / smaller["size"]))
+
+
 def table_of(rows: list[Record]) -> Table:
-    """A line per size: seconds of both, their ratio, peak memory."""
-    table = Table(caption="* scikit-learn measured at some numbers of clusters, the others interpolated.")
-    for column in ("what", "size", "ours s", "scikit-learn s", "ratio", "ours GB", "scikit-learn GB", "EERs"):
+    """A line per size: seconds of both, their ratio, the growth of ours since the line before, peak memory."""
+    caption = (
+        "* scikit-learn measured at some numbers of clusters, the others interpolated. "
+        "Growth: our seconds ~ size^growth since the size before; 1 = linear."
+    )
+    table = Table(caption=caption)
+    for column in ("what", "size", "ours s", "scikit-learn s", "ratio", "growth", "ours GB", "scikit-learn GB", "EERs"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
+    for before, row in zip([None, *rows], rows, strict=False):
         ours, other = row["ours"], row["sklearn"]
         times = f"{ours['seconds']:.2f}", f"{other['seconds']:.1f}{'*' if other['estimated'] else ''}"
         ratio = f"{other['seconds'] / ours['seconds']:.1f}"
         rates = f"{100 * ours['eer']:.3f} {100 * other['eer']:.3f}"
         memory = f"{ours['peak_gb']:.2f}", f"{other['peak_gb']:.2f}"
-        table.add_row(row["what"], f"{row['size']:.0e}", *times, ratio, *memory, rates)
+        same = before is not None and before["what"] == row["what"] and before["size"] != row["size"]
+        grown = f"{growth(before, row):.2f}" if before and same else ""
+        table.add_row(row["what"], f"{row['size']:.0e}", *times, ratio, grown, *memory, rates)
     return table
 
 
@@ -147,10 +159,10 @@ def media_table_of(rows: list[Record]) -> Table:
 
 
 def main(command: str, argv: list[str]) -> int:
-    """``bench eer|refine|train_step|loader|memory|all [--sizes N...] [--out bench.json]``."""
+    """``bench eer|refine|train_step|loader|memory|recluster|all [--sizes N...] [--out bench.json]``."""
     parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=(*SIZES, "train_step", "loader", "memory", "all"), help="which")
-    text = "trials (eer), items per modality (refine), pairs (train_step), batches (loader), pairs (memory)"
+    parser.add_argument("what", choices=(*SIZES, "train_step", "loader", "memory", "recluster", "all"), help="which")
+    text = "trials (eer), items per modality (refine), pairs (train_step, memory), batches (loader), clips (recluster)"
     parser.add_argument("--sizes", type=int, nargs="+", help=text)
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     options = parser.parse_args(argv)

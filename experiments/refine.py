@@ -67,10 +67,13 @@ def refine_run(run: SavedRun, steps: Sequence[Refinement]) -> tuple[dict[str, ND
 
 
 def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement]) -> dict[str, Record]:
-    """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells."""
+    """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells.
+
+    Matching and retrieval are judged by raw distances: their records go over as they are.
+    """
     refined, traces = refine_run(run, steps)
     folder.mkdir(parents=True, exist_ok=True)
-    return write_results(folder, run.evaluation, run.scores, refined, run.embeddings, traces)
+    return write_results(folder, run.evaluation, run.scores, refined, run.embeddings, traces, tasks=run.tasks)
 
 
 def main(command: str, argv: list[str]) -> int:

@@ -99,8 +99,8 @@ def write_results(
         tasks: records of the matching and retrieval tests.
 
     Returns:
-        The records by cell and their means; empty without labels. The file holds ``alignment`` and, where
-        there are any, ``tasks`` beside them.
+        The records by cell and their means over test languages; empty without labels. The file holds ``alignment``
+        and, where there are any, ``tasks`` beside them.
     """
     write_scores(folder / "scores.parquet", evaluation, scores, refined)
     write_json(folder / "refinement.json", traces)
@@ -108,7 +108,8 @@ def write_results(
     if not cells and not tasks:
         return {}
     voices, faces = evaluation.voices, evaluation.faces
-    results = summarise({n: evaluate_cell(c, voices, faces, scores[n], refined.get(n)) for n, c in cells.items()})
+    records = {n: evaluate_cell(c, voices, faces, scores[n], refined.get(n)) for n, c in cells.items()}
+    results = summarise(records, {name: cell.language for name, cell in cells.items()})
     beside = {"alignment": alignment(evaluation, embeddings)} | ({"tasks": tasks} if tasks else {})
     write_json(folder / "results.json", results | beside)
     return results

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from datamodules.schema import (
     MODALITIES,
+    Cell,
     DataError,
     EvaluationSet,
     ItemBatch,
@@ -146,10 +147,8 @@ class AssociationModule(LightningModule):
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         if self.make_scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
-        }
+        scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
@@ -198,6 +197,10 @@ class AssociationModule(LightningModule):
         """The evaluation set of the running stage."""
         return self._evaluation
 
+    def score_cell(self, cell: Cell) -> NDArray[np.float64]:
+        """The distances (t,) of a cell's trials, lower = same person."""
+        return self._score(cell.voice_index, cell.face_index)
+
     def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
         """The distances (b, N) of a slice of a ranking's probes to their candidates, lower = same person."""
         if ranking.task == "matching":
@@ -216,8 +219,7 @@ class AssociationModule(LightningModule):
         @torch.no_grad()
         def retrieved(rows: slice) -> NDArray[np.floating]:
             with torch.autocast(self.device.type, enabled=False):
-                found: NDArray[np.floating] = self.rank(probes[rows], gallery, ranking.probe).cpu().numpy()
-            return found
+                return cast(Any, self.rank(probes[rows], gallery, ranking.probe).cpu().numpy())
 
         return retrieved
 
@@ -279,10 +281,8 @@ class AssociationModule(LightningModule):
                     "or trainer.precision 32"
                 )
         self._banks = {}
-        scores: dict[str, NDArray[np.float64]] = {}
-        if self.trainer.is_global_zero:
-            cells = self.evaluation.cells.items()
-            scores = {name: self._score(cell.voice_index, cell.face_index) for name, cell in cells}
+        tests = self.evaluation.cells.items() if self.trainer.is_global_zero else ()
+        scores = {name: self.score_cell(cell) for name, cell in tests}
         # one result for all: devices may round differently, and ranks that disagree on "best" never meet again
         self.scores = self.trainer.strategy.broadcast(scores, src=0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.schema import DataError, Modality, PairBatch
+from datamodules.schema import Cell, DataError, EvaluationSet, Modality, PairBatch, Ranking, Stage
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.clustering import PseudoIdentities
 from lightning_modules.losses.gather import world_size
@@ -47,13 +49,16 @@ class FAA(AssociationModule):
         beta: of the multi-similarity loss.
         base: of the multi-similarity loss.
         contrastive_weight: of the multi-similarity loss in the objective; 0 = off.
-        matching_weight: of the matching loss.
+        matching_weight: of the matching loss in what the encoders learn; the multimodal encoder learns from all of it.
+            0 (default, not from the paper): encoders align, then the multimodal encoder fuses what they give. The
+            matching loss pulls encoders of few videos towards gender, see ``configs/protocols/faa_s2f.yaml``.
         diverse_positives: batches pair each clip with one of its pseudo-identity in another video, and the matching
             head takes its positives from there.
         hard_negatives: the matching head's negatives are drawn by similarity.
         scoring: a pair's distance: ``cosine`` (1 - cosine of the unimodal embeddings); ``matching`` (- log of the
             probability that the matching head gives to one person); ``rerank``: the same, but in a gallery, where all
-            pairs are too many, the head only re-orders each probe's ``rerank_top`` nearest by cosine.
+            pairs are too many, the head only re-orders each probe's ``rerank_top`` nearest by cosine. Of several, the
+            first is the model's, and the others score each test once more, as ``cosine/heard`` beside ``heard``.
         rerank_top: see ``scoring``.
         supervised: learn from the true identities in place of pseudo-identities: the upper bound, not FAA.
         seed: of clustering and of the draws of pairs.
@@ -76,10 +81,10 @@ class FAA(AssociationModule):
         beta: float = 50.0,
         base: float = 1.0,
         contrastive_weight: float = 1.0,
-        matching_weight: float = 1.0,
+        matching_weight: float = 0.0,
         diverse_positives: bool = True,
         hard_negatives: bool = True,
-        scoring: Scoring = "cosine",
+        scoring: Scoring | list[Scoring] = "cosine",
         rerank_top: int = 100,
         supervised: bool = False,
         seed: int = 0,
@@ -93,12 +98,14 @@ class FAA(AssociationModule):
             raise DataError(
                 f"model.clusters is {clusters}, recluster_every {recluster_every}; give 2 clusters or more, and 1 epoch"
             )
-        if scoring not in get_args(Scoring):
+        scorings = [scoring] if isinstance(scoring, str) else scoring
+        if not scorings or set(scorings) - set(get_args(Scoring)):
             raise DataError(f"model.scoring is {scoring!r}; choose from {', '.join(get_args(Scoring))}")
-        if matching is None and (scoring != "cosine" or contrastive_weight == 0):
+        if matching is None and scorings != ["cosine"]:
+            raise DataError(f"model.matching is null, but scoring is {scoring!r}; without the head it is cosine")
+        if not contrastive_weight and (matching is None or not matching_weight):
             raise DataError(
-                f"model.matching is null, but scoring is {scoring!r} and contrastive_weight {contrastive_weight}: "
-                "a model without matching head is trained by the contrastive loss and scores by cosine"
+                "model.contrastive_weight is 0 and no matching loss reaches the encoders; give one of them a weight"
             )
         encoder: Any = network(*self.dims)
         self.network: Any = encoder
@@ -106,7 +113,8 @@ class FAA(AssociationModule):
         self.contrastive = MultiSimilarityLoss(alpha, beta, base)
         self.matching_loss = MatchingLoss(diverse_positives, hard_negatives)
         self.contrastive_weight, self.matching_weight = contrastive_weight, matching_weight
-        self.scoring, self.rerank_top, self.seed = scoring, rerank_top, seed
+        self.scoring, self.further = scorings[0], scorings[1:]
+        self.rerank_top, self.seed = rerank_top, seed
         self.sampling = "partners" if diverse_positives else "shuffle"  # type: ignore[misc]
         self._clustering = PseudoIdentities(clusters, recluster_every, seed, supervised)
         if weights is not None:
@@ -136,10 +144,12 @@ class FAA(AssociationModule):
             loss = loss + self.contrastive_weight * terms["contrastive"]
         if self.matching is not None:
             draws = np.random.default_rng((self.seed, self.global_step)).random((3, len(clip) * world_size()))
+            # lerp scales the gradient alone: the encoders' share of it
+            voice, face = (x.detach().lerp(x, self.matching_weight) for x in (voice, face))
             terms["matching"] = self.matching_loss(
                 self.matching, voice, face, label, self._videos[clip], torch.from_numpy(draws)
             )
-            loss = loss + self.matching_weight * terms["matching"]
+            loss = loss + terms["matching"]
         return {"loss": loss, **terms}
 
     def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
@@ -160,3 +170,34 @@ class FAA(AssociationModule):
         voices, faces = pairs if probe == "voice" else pairs[::-1]
         order = self.distance(voices, faces).view_as(near).argsort(dim=1)
         return distances.scatter(1, nearest.gather(1, order), near)
+
+    def _open_banks(self, stage: Stage) -> None:
+        """In a test, each test stands once more for every further scoring that judges it otherwise."""
+        super()._open_banks(stage)
+        found, judges = self.evaluation, {_judge(self.scoring)}
+        cells, rankings = dict(found.cells), dict(found.rankings)
+        for scoring in self.further if stage == "test" else []:
+            known = _judge(scoring) in judges  # matching and rerank differ in retrieval only
+            judges.add(_judge(scoring))
+            named = {f"{scoring}/{name}": cell for name, cell in found.cells.items() if not known}
+            cells |= {name: replace(cell, name=name) for name, cell in named.items()}
+            ranked = {f"{scoring}/{n}": r for n, r in found.rankings.items() if r.task == "retrieval" or not known}
+            rankings |= {name: replace(ranking, name=name) for name, ranking in ranked.items()}
+        self._evaluation = EvaluationSet(found.voices, found.faces, cells, rankings)
+
+    def score_cell(self, cell: Cell) -> NDArray[np.float64]:
+        return super(FAA, self._as_named(cell.name)).score_cell(cell)
+
+    def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
+        return super(FAA, self._as_named(ranking.name)).score_rows(ranking)
+
+    def _as_named(self, test: str) -> FAA:
+        """This model, its weights and embeddings, with the scoring that the name of a test begins with."""
+        twin = copy(self)
+        twin.scoring = next((way for way in self.further if test.startswith(f"{way}/")), self.scoring)
+        return twin
+
+
+def _judge(scoring: Scoring) -> str:
+    """Who gives the distance of a pair."""
+    return "cosine" if scoring == "cosine" else "head"

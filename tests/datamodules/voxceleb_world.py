@@ -32,17 +32,18 @@ def listed_items(lists: Path, split: Split, people: People) -> tuple[set[str], s
     return voices, faces
 
 
-def write_packs(lists: Path, split: Split, folder: Path, noise: float = 1.0) -> None:
+def write_packs(lists: Path, split: Split, folder: Path, noise: float = 1.0, portraits: bool = True) -> None:
     """``voices.npy`` + ``voices.csv`` and the same for faces: the listed items, and two training videos of everybody.
 
     A person's voices and faces share a random vector, so that a model can learn it and every test is above chance.
+    The faces of Wen's lists are portraits; without ``portraits``, those to learn from are of videos all the same.
     """
     people = read_people(lists / "vox1_meta.csv")
     roles = read_split(lists, split, people)
     voices, faces = listed_items(lists, split, people)
-    frontal = split == "wen"
+    frontal = split == "wen" and portraits
     for person in roles["train"] + roles["val"]:
-        for video in ("synthetic_a", "synthetic_b"):
+        for video in (f"{person}_a", f"{person}_b"):
             voices.add(f"{person}/{video}/00001")
             faces.add(f"{person}/{video[-1]}" if frontal else f"{person}/{video}/0000001")
     rng = np.random.default_rng(0)
@@ -52,10 +53,10 @@ def write_packs(lists: Path, split: Split, folder: Path, noise: float = 1.0) -> 
         rows = np.array([place[item.partition("/")[0]] for item in items])
         x = traits[rows] @ rng.normal(size=(DIM, DIM)) / DIM**0.5 + noise * rng.normal(size=(len(rows), DIM))
         np.save(folder / f"{name}.npy", x.astype(np.float32))
-        written = items if name == "voices" else [_as_on_disk(item, people, frontal) for item in items]
+        written = items if name == "voices" else [_as_on_disk(item, people) for item in items]
         pd.DataFrame({"item": written}).to_csv(folder / f"{name}.csv", index=False)
 
 
-def _as_on_disk(item: str, people: People, frontal: bool) -> str:
+def _as_on_disk(item: str, people: People) -> str:
     person, _, rest = item.partition("/")
-    return f"{people.names[person]}/{'' if frontal else '1.6/'}{rest}.jpg"
+    return f"{people.names[person]}/{'1.6/' if '/' in rest else ''}{rest}.jpg"

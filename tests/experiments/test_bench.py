@@ -14,6 +14,7 @@ from PIL import Image
 
 from datamodules.media import samples_of
 from datamodules.sources import VoiceSource
+from datamodules.transforms import augmenting_transform
 from experiments import bench, bench_media, bench_plain
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.run import main
@@ -43,6 +44,25 @@ def test_the_command_prints_and_writes_figures(tmp_path: Path, capsys: pytest.Ca
     assert "1e+03" in capsys.readouterr().out
 
 
+def test_the_growth_of_the_cost_is_the_exponent_between_sizes() -> None:
+    one = {"seconds": 0.0, "estimated": False, "eer": 0.1, "peak_gb": 1.0, "start_gb": 1.0}
+    made = [("eer", 1e6, 5.0), ("refine", 1e3, 0.3), ("refine", 1e4, 3.0), ("refine", 1e5, 3.0 * 10**0.5)]
+    rows = [{"what": w, "size": size, "ours": one | {"seconds": t}, "sklearn": one} for w, size, t in made]
+    assert [bench.growth(*pair) for pair in (rows[1:3], rows[2:4])] == pytest.approx([1.0, 0.5])
+    column = next(c for c in bench.table_of(rows).columns if c.header == "growth")
+    assert list(column.cells) == ["", "", "1.00", "0.50"]
+
+
+def test_reclustering_is_timed_whole_and_by_step(tmp_path: Path) -> None:
+    assert main(["bench", "recluster", "--sizes", "900", "--out", str(tmp_path / "bench.json")]) == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())
+    seconds = {way["who"]: way["figure"] for way in row["ways"]}
+    for clock in ("wall", "CPU"):
+        parts = [seconds[f"{step}, {clock}"] for step in ("our k-means", "embedding", "pooling")]
+        assert seconds[f"ours, {clock}"] == pytest.approx(sum(parts))
+        assert seconds[f"scikit-learn, {clock}"] > seconds[f"embedding, {clock}"] > 0
+
+
 def test_the_plain_network_and_loss_are_ours() -> None:
     torch.manual_seed(0)
     network = CAVMAE(128, 3, 24, 2, heads=3, frames=64, image_size=32).eval()
@@ -62,6 +82,18 @@ def test_the_naive_clip_is_what_our_loader_and_front_end_give(tmp_path: Path) ->
     ours = VoiceSource(np.array([str(tmp_path / "a.wav")]), samples_of(64)).read([0])
     assert torch.allclose(FrontEnd().eval()(ours, 64)[0], bank, atol=1e-3)
     assert image.shape == (3, 32, 32)
+
+
+def test_the_naive_augmentation_is_ours_but_for_rounding() -> None:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    image = coarse.resize((96, 96), Image.Resampling.BICUBIC)
+    ways = bench_plain.augmentation(64), augmenting_transform(64)
+    for seed in range(20):
+        found = []
+        for way in ways:
+            torch.manual_seed(seed)
+            found.append(way(image))
+        assert (found[0] - found[1]).abs().mean() < 2 / 255 / 0.22  # the standard deviation that both divide by
 
 
 def test_every_media_measurement_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,18 @@ def test_several_strategies_stand_beside_each_other(tiny_run: Path, tmp_path: Pa
     assert {trace["step"] for cell in with_clusters.values() for trace in cell} == {"ChainingCluster"}
 
 
+def test_matching_and_retrieval_go_over_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run, out = save_run(tmp_path / "run", world({"heard": "English"})), tmp_path / "out"
+    tasks = {"match/v2f": {"task": "matching", "score": 0.75}}
+    arguments = ["refine", str(run), "--postproc", "postproc/none.yaml", "--out", str(out)]
+    (run / "results.json").write_text(json.dumps({"tasks": tasks}))
+    assert main(arguments) == 0
+    assert json.loads((out / "results.json").read_text())["tasks"] == tasks
+    (run / "results.json").write_text("[")
+    assert main(arguments) == 2
+    assert re.search(r"results\.json: .*; run test again", capsys.readouterr().err)
+
+
 def test_a_saved_run_reads_back_exactly(tmp_path: Path) -> None:
     before = world({"heard": "English", "a/unheard": "Urdu"})
     run = read_run(save_run(tmp_path / "run", before, refined=False))

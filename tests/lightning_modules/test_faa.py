@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.base import TrainingSet
-from datamodules.schema import DataError
+from datamodules.schema import DataError, EvaluationSet, Ranking, Stage
 from lightning_modules.faa import FAA
 from lightning_modules.networks.matching import MatchingEncoder
 from lightning_modules.networks.shared_heads import SharedHeads
@@ -64,7 +66,8 @@ def test_the_supervised_bound_does_learn_from_labels(tmp_path: Path) -> None:
 
 def test_learns_who_belongs_together_from_videos_alone(tmp_path: Path) -> None:
     untrained = trainer(tmp_path / "untrained").validate(faa(), TinyData(), verbose=False)[0]["val/eer"]
-    assert fit_and_test(faa, tmp_path, max_epochs=10)["val/eer"] < 0.3 < untrained
+    soft = partial(faa, alpha=1.0, beta=1.0, base=0.0)
+    assert fit_and_test(soft, tmp_path, max_epochs=10)["val/eer"] < 0.3 < untrained
 
 
 def run_on_rank(folder: Path) -> dict[str, Any]:
@@ -138,14 +141,76 @@ def test_reranking_orders_the_nearest_by_the_head_and_keeps_the_rest(probe: Any)
             torch.testing.assert_close(found[row].sort().values, cosine.sort().values)
 
 
+class Ranked(TinyData):
+    """With a matching and a retrieval over the items of its cell."""
+
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
+        found, rows = super().evaluation_set(stage), np.arange(17)
+        rankings = [
+            Ranking("match", "voice", rows, np.stack([rows, (rows + 3) % 17], axis=1)),
+            Ranking("retrieve", "face", rows, rows),
+        ]
+        return replace(found, rankings={ranking.name: ranking for ranking in rankings})
+
+
+def test_further_scorings_give_what_the_same_weights_give_alone(tmp_path: Path) -> None:
+    def tested(scoring: Any) -> FAA:
+        model = faa(scoring=scoring, rerank_top=4)
+        trainer(tmp_path).test(model, Ranked(), verbose=False)
+        return model
+
+    def ranked(model: FAA, name: str) -> Any:
+        return model.score_rows(model.evaluation.rankings[name])(slice(0, 17))
+
+    ways = ["matching", "cosine", "rerank"]
+    one, alone = tested(ways), {way: tested(way) for way in ways}
+    assert list(one.scores) == ["heard", "cosine/heard"]  # a pair has the same distance by rerank as by matching
+    assert set(one.evaluation.rankings) == {
+        *("match", "retrieve", "cosine/match", "cosine/retrieve", "rerank/retrieve"),
+    }
+    assert one.evaluation.cells["cosine/heard"].name == "cosine/heard"
+    np.testing.assert_array_equal(one.scores["heard"], alone["matching"].scores["heard"])
+    np.testing.assert_array_equal(one.scores["cosine/heard"], alone["cosine"].scores["heard"])
+    for name in one.evaluation.rankings:
+        way = alone[name.partition("/")[0]] if "/" in name else alone["matching"]
+        np.testing.assert_array_equal(ranked(one, name), ranked(way, name.rpartition("/")[2]))
+    assert one.scoring == "matching"
+
+
 def test_without_its_parts_nothing_of_them_is_left() -> None:
     baseline = faa(**SELF_LIFTING, scoring="cosine")
     assert not any("matching" in name for name in baseline.state_dict())
     assert (baseline.sampling, faa().sampling) == ("shuffle", "partners")
 
 
+def test_the_matching_weight_is_the_encoders_share_of_its_gradient() -> None:
+    train = TinyData().training_set()
+    gradients: list[Any] = []
+    clips = np.arange(8)
+    for weight in (0.0, 0.5, 1.0):
+        model: Any = faa(matching_weight=weight).train()
+        torch.nn.init.normal_(model.matching.head.weight)  # at first it lets nothing through
+        model.set_pseudo_identities(train.identity, np.arange(len(train.identity)))
+        model._trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+        batch = {"voice": train.voices.read(clips), "face": train.faces.read(clips), "clip": torch.from_numpy(clips)}
+        model.loss(batch)["matching"].backward()
+        gradients.append([model.network.shared[0].weight.grad, model.matching.slope.grad])
+    (none, head), (half, same), (whole, _) = gradients
+    assert (none == 0).all()
+    assert (whole != 0).any()
+    assert head != 0
+    torch.testing.assert_close(half, whole / 2)
+    torch.testing.assert_close(same, head)
+
+
+def test_the_matching_head_starts_from_the_cosine() -> None:
+    model, (voices, faces) = faa().eval(), F.normalize(torch.randn(2, 30, 8), dim=2)
+    with torch.no_grad():
+        assert torch.equal(model.distance(voices, faces).argsort(), (voices * faces).sum(1).argsort(descending=True))
+
+
 def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
-    for options in ({"contrastive_weight": 0.0}, {"matching": None, "scoring": "cosine"}):
+    for options in ({"contrastive_weight": 0.0, "matching_weight": 1.0}, {"matching": None, "scoring": "cosine"}):
         trained = weights_after(faa(**options), TinyData(), tmp_path, max_epochs=1)
         assert not torch.equal(
             trained["network.shared.0.weight"], faa(**options).state_dict()["network.shared.0.weight"]
@@ -159,8 +224,11 @@ def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
         ({"clusters": [1]}, "clusters"),
         ({"recluster_every": 0}, "recluster_every"),
         ({"scoring": "fused"}, "cosine, matching, rerank"),
+        ({"scoring": []}, "cosine, matching, rerank"),
+        ({"matching": None, "scoring": ["cosine", "rerank"]}, "matching is null"),
         ({"matching": None}, "matching is null"),
-        ({"matching": None, "scoring": "cosine", "contrastive_weight": 0.0}, "contrastive_weight 0"),
+        ({"matching": None, "scoring": "cosine", "contrastive_weight": 0.0}, "contrastive_weight is 0"),
+        ({"contrastive_weight": 0.0}, "no matching loss reaches the encoders"),
         ({"matching": partial(MatchingEncoder, width=10, heads=4)}, "width: 10"),
     ],
 )
