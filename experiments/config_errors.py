@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import re
 from importlib import import_module
 
 import torch
+from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -98,6 +98,6 @@ def public_classes() -> list[str]:
 
 
 def _parameters(class_path: str) -> list[str]:
-    """Names of the options of a class."""
+    """Names of the options of a class, those it passes on among them."""
     module, _, name = class_path.rpartition(".")
-    return list(inspect.signature(getattr(import_module(module), name)).parameters)
+    return ArgumentParser().add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
