@@ -162,9 +162,11 @@ class FAA(AssociationModule):
 
     def rank(self, probes: Tensor, candidates: Tensor, probe: Modality) -> Tensor:
         """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality; see ``scoring``."""
-        if self.scoring != "rerank":
+        if self.scoring == "matching":
             return super().rank(probes, candidates, probe)
         distances = 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
+        if self.scoring == "cosine":
+            return distances
         near, nearest = distances.topk(min(self.rerank_top, len(candidates)), dim=1, largest=False)
         pairs = probes.repeat_interleave(near.shape[1], dim=0), candidates[nearest.flatten()]
         voices, faces = pairs if probe == "voice" else pairs[::-1]
