@@ -153,6 +153,12 @@ class Ranked(TinyData):
         return replace(found, rankings={ranking.name: ranking for ranking in rankings})
 
 
+def test_a_gallery_by_cosine_has_the_distances_of_its_pairs() -> None:
+    model, (probes, gallery) = faa(scoring="cosine").eval(), F.normalize(torch.randn(2, 9, 8), dim=2)
+    pairs = torch.stack([model.distance(probe.expand_as(gallery), gallery) for probe in probes])
+    torch.testing.assert_close(model.rank(probes, gallery, "voice"), pairs)
+
+
 def test_further_scorings_give_what_the_same_weights_give_alone(tmp_path: Path) -> None:
     def tested(scoring: Any) -> FAA:
         model = faa(scoring=scoring, rerank_top=4)
