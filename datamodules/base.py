@@ -153,6 +153,10 @@ class VoiceFaceDataModule(LightningDataModule):
         """The training clips without augmentation, for refinements that learn from training people."""
         return self.training_set()
 
+    def held_out_set(self) -> TrainingSet | None:
+        """The clips of validation people, which no model learns from, read alike; None where nobody is held out."""
+        return None
+
     def refuse_heard(self, languages: Sequence[str]) -> None:
         """Raises DataError where a test calls a language unheard that the weights a run starts from have heard."""
 

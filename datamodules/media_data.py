@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.base import ItemSource, TrainingSet
+from datamodules.base import ItemSource
 from datamodules.media import SAMPLE_RATE, samples_of
 from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
 from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
@@ -163,12 +163,12 @@ class MediaDataModule(SplitDataModule):
             FaceSource(faces.paths, transform, seed=self.seed, bad=bad_faces),
         )
 
-    def reference_set(self) -> TrainingSet:
+    def plain_sources(self) -> tuple[ItemSource, ItemSource]:
         voices, faces = (
             self._plain_source(modality, table.paths, bad)
             for modality, table, bad in zip(MODALITIES, self.tables, self._bad, strict=True)
         )
-        return replace(self.training_set(), voices=voices, faces=faces)
+        return voices, faces
 
     def evaluation_source(self, stage: Stage, modality: Modality) -> MediaSource:
         table = self.tables[0 if modality == "voice" else 1]

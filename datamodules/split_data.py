@@ -114,8 +114,20 @@ class SplitDataModule(VoiceFaceDataModule):
                 for cell in tested.cells.values():
                     check_both_classes(cell)
 
+    def plain_sources(self) -> tuple[ItemSource, ItemSource]:
+        """Readers of ``tables`` by row, without augmentation."""
+        return self.training_sources()
+
     def training_set(self) -> TrainingSet:
         return self._training
+
+    def reference_set(self) -> TrainingSet:
+        return self._clips_of(self.learnt_rows, self.plain_sources())
+
+    def held_out_set(self) -> TrainingSet | None:
+        held_out = np.isin(self.tables[1].items.identity[self._clips[1]], self._val_people)
+        rows = self._clips[0][held_out], self._clips[1][held_out]
+        return self._clips_of(rows, self.plain_sources()) if held_out.any() else None
 
     def identity_genders(self) -> dict[str, str]:
         return self._genders
@@ -192,14 +204,15 @@ class SplitDataModule(VoiceFaceDataModule):
 
     @cached_property
     def _training(self) -> TrainingSet:
+        return self._clips_of(self.learnt_rows, self.training_sources())
+
+    def _clips_of(self, rows: tuple[Rows, Rows], sources: tuple[ItemSource, ItemSource]) -> TrainingSet:
         voices, faces = self.tables
-        voice, face = self.learnt_rows
+        voice, face = rows
         identities, identity = np.unique(faces.items.identity[face], return_inverse=True)
         language = np.asarray(voices.items.language[voice])
         video = np.where(voices.items.video[voice] == faces.items.video[face], voices.items.video[voice], "")
-        return TrainingSet(
-            *self.training_sources(), voice, face, identity.astype(np.int64), language, identities, video
-        )
+        return TrainingSet(*sources, voice, face, identity.astype(np.int64), language, identities, video)
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 

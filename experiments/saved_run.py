@@ -17,6 +17,7 @@ from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
+REFERENCE = ("identity", "language", "gender", "met")
 COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
 
 
@@ -96,7 +97,7 @@ def write_reference(folder: Path, reference: Reference) -> None:
     (folder / "embeddings").mkdir(exist_ok=True)
     arrays = {f"voice_{space}": x for space, x in reference.voices.items()}
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
-    known = {"identity": reference.identity, "language": reference.language, "gender": reference.gender}
+    known = {name: getattr(reference, name) for name in REFERENCE}
     np.savez(folder / "embeddings" / "reference.npz", **arrays, **known)  # type: ignore[arg-type]
 
 
@@ -110,7 +111,7 @@ def read_reference(folder: Path) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as saved:
             arrays = dict(saved)
-        known = [arrays.pop(name) for name in ("identity", "language", "gender")]
+        known = [arrays.pop(name) for name in REFERENCE]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = "no such file" if not path.is_file() else " ".join(str(error).split())
         raise DataError(f"{path}: {why}; a step learns from training people: test again with that step") from error

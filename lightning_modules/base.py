@@ -27,6 +27,7 @@ from datamodules.schema import (
     Stage,
 )
 from lightning_modules.finite import require_finite
+from lightning_modules.reference import embed_reference
 from lightning_modules.restore import require_fitting
 from postproc.bank import EmbeddingBank
 from postproc.cells import scored_cell
@@ -228,36 +229,9 @@ class AssociationModule(LightningModule):
         return scored_cell(self.evaluation, name, self.scores[name], self.embeddings)
 
     @torch.no_grad()
-    def reference(self, per_identity: int = 50, seed: int = 0) -> Reference:
-        """Embeds clips of the training people, for refinements that learn from them; without augmentation, on one rank.
-
-        Args:
-            per_identity: clips of a person at most.
-            seed: draws them.
-        """
-        data = cast(Any, self.trainer).datamodule
-        train = data.reference_set()
-        order = np.random.default_rng(seed).permutation(len(train.identity))
-        order = order[np.argsort(train.identity[order], kind="stable")]
-        first = np.searchsorted(train.identity[order], np.arange(len(train.identities)))
-        clips = np.sort(order[np.arange(len(order)) - first[train.identity[order]] < per_identity])
-        genders = data.identity_genders()
-        identity = train.identities[train.identity[clips]]
-        gender = np.array([genders.get(person, "") for person in identity.tolist()], dtype=np.str_)
-        spaces = []
-        sources, rows_of = (train.voices, train.faces), (train.voice_rows[clips], train.face_rows[clips])
-        for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
-            embed = self.embed_voice if modality == "voice" else self.embed_face
-            given = self.evaluation.items(modality).features is not None
-            inputs, learnt = [], []
-            for start in range(0, len(rows), data.eval_batch_size):
-                x = source.read(rows[start : start + data.eval_batch_size])
-                with self.trainer.precision_plugin.forward_context():
-                    learnt.append(embed(x.to(self.device)).float().cpu().numpy())
-                if given:
-                    inputs.append(x.numpy())
-            spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))
-        return Reference(spaces[0], spaces[1], identity, train.language[clips], gender)
+    def reference(self) -> Reference:
+        """Embedded clips of training and validation people, for refinements that learn from them."""
+        return embed_reference(self)
 
     def _open_banks(self, stage: Stage) -> None:
         self._evaluation = self.trainer.datamodule.evaluation_set(stage)  # type: ignore[attr-defined]

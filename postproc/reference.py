@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ class Reference:
         identity: (n,) person.
         language: (n,) language spoken, "" where unknown.
         gender: (n,) "M"/"F", "" where unknown.
+        met: (n,) whether the model learnt from the person; it has not met those it was validated on.
     """
 
     voices: dict[str, NDArray[np.floating]]
@@ -30,6 +31,7 @@ class Reference:
     identity: NDArray[np.str_]
     language: NDArray[np.str_]
     gender: NDArray[np.str_]
+    met: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -37,7 +39,7 @@ class Reference:
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Reference:
         """Some of the clips."""
         voices, faces = ({s: x[keep] for s, x in spaces.items()} for spaces in (self.voices, self.faces))
-        return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep])
+        return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep], self.met[keep])
 
     def finite(self) -> Reference:
         """The clips without NaN or infinity, with a warning where some are left out."""
@@ -56,6 +58,14 @@ class Reference:
         order = rng.permutation(len(people))
         order = order[np.argsort(gender[order], kind="stable")]
         return [np.sort(people[order[fold::count]]) for fold in range(count)]
+
+
+def join(parts: Sequence[Reference]) -> Reference:
+    """Clips of several, one after the other."""
+    sides = [[getattr(part, side) for part in parts] for side in ("voices", "faces")]
+    voices, faces = ({space: np.concatenate([x[space] for x in side]) for space in side[0]} for side in sides)
+    names = ("identity", "language", "gender", "met")
+    return Reference(voices, faces, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def practice_cells(

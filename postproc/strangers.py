@@ -44,7 +44,7 @@ def strangers(
             voice, face = (unit((x[inside] - mean) @ w) for x, (mean, w) in zip(spaces, learnt, strict=True))
             part = reference.rows(inside)
             voices, faces = part.voices | {"model": voice}, part.faces | {"model": face}
-            seen.append(Reference(voices, faces, part.identity, part.language, part.gender))
+            seen.append(Reference(voices, faces, part.identity, part.language, part.gender, part.met))
         yield reference.rows(~inside), seen
 
 

@@ -97,6 +97,18 @@ def test_one_item_in_several_cells_is_embedded_once(root: Path) -> None:
     np.testing.assert_array_equal(twice.cells["heard"].voice_index, twice.cells["natural/heard"].voice_index)
 
 
+def test_clips_of_validation_people_are_handed_out_apart(root: Path) -> None:
+    data = module(root)
+    held_out, learnt, validation = data.held_out_set(), data.reference_set(), data.evaluation_set("validate")
+    assert held_out is not None
+    assert set(held_out.identities) == set(validation.voices.identity)
+    assert not set(held_out.identities) & (set(TESTED) | set(learnt.identities))
+    assert set(held_out.language) == {"Alpha"}
+    faces = data.tables[1].items
+    np.testing.assert_array_equal(held_out.identities[held_out.identity], faces.identity[held_out.face_rows])
+    assert module(root, val_identities=0).held_out_set() is None
+
+
 def test_no_validation_people_means_no_validation(root: Path) -> None:
     data = module(root, val_identities=0)
     assert data.num_identities == 4

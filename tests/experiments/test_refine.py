@@ -91,12 +91,13 @@ def test_steps_that_learn_take_the_saved_reference(tmp_path: Path, capsys: pytes
     evaluation = world({"heard": "English"}, seed=1)
     items, learnt = evaluation.voices, embeddings_of(evaluation)
     spaces = [{"model": learnt[m], "input": evaluation.items(m).features} for m in ("voice", "face")]
-    reference = Reference(*spaces, items.identity, items.language, items.gender)
+    reference = Reference(*spaces, items.identity, items.language, items.gender, np.arange(len(items)) % 2 == 0)
     write_reference(run, reference)
     again = read_reference(run)
     for space, x in spaces[1].items():
         np.testing.assert_array_equal(again.faces[space], x)
     np.testing.assert_array_equal(again.gender, items.gender)
+    np.testing.assert_array_equal(again.met, reference.met)
     assert main(arguments) == 0
     table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert (table["refined"] != table["distance"]).any()

@@ -1,0 +1,64 @@
+"""Embeds the people that refinements may learn from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from datamodules.schema import MODALITIES
+from postproc.reference import Reference, join
+
+if TYPE_CHECKING:
+    from datamodules.base import TrainingSet, VoiceFaceDataModule
+    from lightning_modules.base import AssociationModule
+
+
+@torch.no_grad()
+def embed_reference(module: AssociationModule, per_identity: int = 50, seed: int = 0) -> Reference:
+    """Embeds clips of training and validation people, without augmentation, on one rank.
+
+    Args:
+        module: in a test or predict run, its evaluation set open.
+        per_identity: clips of a person at most.
+        seed: draws them.
+    """
+    data = cast("VoiceFaceDataModule", cast(Any, module.trainer).datamodule)
+    parts = [_embed(module, data, data.reference_set(), True, per_identity, seed)]
+    held_out = data.held_out_set()
+    if held_out is not None:
+        parts.append(_embed(module, data, held_out, False, per_identity, seed))
+    return join(parts)
+
+
+def _embed(
+    module: AssociationModule,
+    data: VoiceFaceDataModule,
+    clips: TrainingSet,
+    met: bool,
+    per_identity: int,
+    seed: int,
+) -> Reference:
+    order = np.random.default_rng(seed).permutation(len(clips.identity))
+    order = order[np.argsort(clips.identity[order], kind="stable")]
+    first = np.searchsorted(clips.identity[order], np.arange(len(clips.identities)))
+    chosen = np.sort(order[np.arange(len(order)) - first[clips.identity[order]] < per_identity])
+    genders = data.identity_genders()
+    identity = clips.identities[clips.identity[chosen]]
+    gender = np.array([genders.get(person, "") for person in identity.tolist()], dtype=np.str_)
+    spaces = []
+    sources, rows_of = (clips.voices, clips.faces), (clips.voice_rows[chosen], clips.face_rows[chosen])
+    for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
+        embed = module.embed_voice if modality == "voice" else module.embed_face
+        given = module.evaluation.items(modality).features is not None
+        inputs, learnt = [], []
+        for start in range(0, len(rows), data.eval_batch_size):
+            x = source.read(rows[start : start + data.eval_batch_size])
+            with module.trainer.precision_plugin.forward_context():
+                learnt.append(embed(x.to(module.device)).float().cpu().numpy())
+            if given:
+                inputs.append(x.numpy())
+        spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))
+    known = np.full(len(chosen), met)
+    return Reference(spaces[0], spaces[1], identity, clips.language[chosen], gender, known)

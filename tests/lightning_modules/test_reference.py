@@ -1,0 +1,63 @@
+"""What refinements are told of training and validation people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datamodules.base import TrainingSet
+from lightning_modules.reference import embed_reference
+from tests.lightning_modules.test_base import Linear
+from tests.lightning_modules.tiny import TinyData, trainer
+
+
+class Validated(TinyData):
+    """The first three people are learnt from, the others validated on."""
+
+    def _people(self, learnt: bool) -> TrainingSet:
+        every = super().training_set()
+        keep = (every.identity < 3) == learnt
+        names, identity = np.unique(every.identities[every.identity[keep]], return_inverse=True)
+        rows = every.voice_rows[keep]
+        some = {"language": every.language[keep], "video": every.video[keep]}
+        return replace(every, voice_rows=rows, face_rows=rows, identity=identity, identities=names, **some)
+
+    def training_set(self) -> TrainingSet:
+        return self._people(learnt=True)
+
+    def held_out_set(self) -> TrainingSet:
+        return self._people(learnt=False)
+
+    def identity_genders(self) -> dict[str, str]:
+        return {"id0": "M", "id4": "F"}
+
+
+def test_clips_of_people_met_and_not_met_are_embedded_by_the_model(tmp_path: Path) -> None:
+    data, model = Validated(), Linear()
+    run = trainer(tmp_path)
+    run.test(model, data, verbose=False)
+    found = embed_reference(model)
+    assert set(found.identity[found.met]) == {"id0", "id1", "id2"}
+    assert set(found.identity[~found.met]) == {f"id{i}" for i in range(3, 12)}
+    assert set(found.gender[found.identity == "id4"]) == {"F"}
+    assert set(found.gender[found.identity == "id5"]) == {""}
+    place = {x.tobytes(): i for i, x in enumerate(data.train[0])}
+    rows = np.array([place[x.tobytes()] for x in found.voices["input"]])
+    np.testing.assert_array_equal(found.identity, [f"id{i}" for i in data.identity[rows]])
+    np.testing.assert_array_equal(found.faces["input"], data.train[1][rows])
+    with torch.no_grad():
+        voices = model.voice(torch.from_numpy(data.train[0][rows])).numpy()
+    np.testing.assert_allclose(found.voices["model"], voices, atol=1e-6)
+
+
+def test_no_person_has_more_clips_than_asked_for(tmp_path: Path) -> None:
+    data, model = TinyData(), Linear()
+    trainer(tmp_path).test(model, data, verbose=False)
+    found, again = embed_reference(model, per_identity=4), embed_reference(model, per_identity=4)
+    assert found.met.all()
+    assert np.unique(found.identity, return_counts=True)[1].tolist() == [4] * 12
+    assert set(np.unique(embed_reference(model).identity, return_counts=True)[1]) == {7}
+    np.testing.assert_array_equal(found.voices["input"], again.voices["input"])
