@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.schema import ScoredCell
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.bench_memory import peak_gb
+from experiments.console import table_console
 from experiments.results import write_json
 from postproc.roc import eer
 
@@ -175,7 +175,7 @@ def main(command: str, argv: list[str]) -> int:
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = table_console()
     for table, part in (
         (table_of, [r for r in rows if "ours" in r]),
         (media_table_of, [r for r in rows if "ways" in r]),

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from rich.console import Console
 
 from datamodules.schema import DataError
 from experiments.config_files import find_config
+from experiments.console import table_console
 from experiments.fits import run_fits
 from experiments.protocol_file import Protocol, Trial, chosen_methods, fit_of, trials_of
 from experiments.protocol_people import read_people
@@ -26,8 +26,6 @@ from experiments.protocol_print import protocol_csv, protocol_tables
 from experiments.protocol_refine import derived_in_order, derived_of, fusions_of
 from experiments.protocol_table import Outcome, per_identity, summarise_protocol
 from experiments.results import write_json
-
-WIDTH = 220  # of the tables where the output is no terminal
 
 
 def run_protocol(
@@ -116,7 +114,7 @@ def main(command: str, argv: list[str]) -> int:
     write_json(out / "protocol.json", records)
     protocol_csv(records).to_csv(out / "protocol.csv", index=False)
     people.to_csv(out / "per_identity.csv", index=False)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = table_console()
     for table in protocol_tables(records, people):
         console.print(table)
     print(f"written: {out}: protocol.json, protocol.csv, per_identity.csv")

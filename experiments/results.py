@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
+from experiments.console import table_console
 from experiments.saved_run import COLUMNS, write_reference
 from lightning_modules.base import AssociationModule
 from postproc.alignment import alignment
@@ -172,7 +171,7 @@ def _plain(value: Any) -> Any:
 
 def print_results(results: dict[str, Record]) -> None:
     """Prints the table at full width where the output is no terminal."""
-    Console(width=None if sys.stdout.isatty() else 110).print(results_table(results))
+    table_console().print(results_table(results))
 
 
 def results_table(results: dict[str, Record]) -> Table:

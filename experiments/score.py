@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
@@ -22,6 +21,7 @@ from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.cli import plain_warnings
 from experiments.config_errors import explain
 from experiments.config_files import find_config, read_config
+from experiments.console import table_console
 from experiments.file_encoders import FileEncoder, Files, checked
 from experiments.trained import encoder_of, read_trained
 from lightning_modules.base import SCORING_CHUNK, AssociationModule
@@ -173,9 +173,7 @@ def _score(options: argparse.Namespace) -> None:
     rows = distance_rows(model, *(x.to(device) for x in embeddings))
     best = max(1, min(options.best, len(files["face"])))
     near, values = write_matrix(options.out, rows, files["voice"], files["face"], best)
-    Console(width=None if sys.stdout.isatty() else 160).print(
-        matches_table(files["voice"], files["face"], near, values)
-    )
+    table_console().print(matches_table(files["voice"], files["face"], near, values))
     if len(files["voice"]) > SHOWN:
         print(f"the first {SHOWN} of {len(files['voice'])} voices; --out has all distances")
     if options.out is not None:

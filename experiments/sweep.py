@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.schema import DataError
 from experiments.config_files import find_config
+from experiments.console import table_console
 from experiments.fits import Fit, run_fits
 from experiments.results import write_json
 from experiments.sweep_index import Sweep, Trial, as_text
@@ -154,7 +154,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
             write_json(out / "index.json", {"sweep": sweep.content, "trials": {t.id: t.overrides for t in trials}})
             run_sweep(trials, out, arguments.launcher, arguments.parallel, settings)
     states = states_of(trials, out)
-    Console(width=None if sys.stdout.isatty() else 200).print(sweep_table(trials, states, out))
+    table_console().print(sweep_table(trials, states, out))
     print(f"{_counts(states)}; runs and index.json in {out}")
     return 0
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
+
+from experiments.console import table_console
 
 Record = dict[str, Any]
 PUBLISHED = Path(__file__).with_name("published_voxceleb.yaml")
@@ -25,7 +25,7 @@ def print_tasks(results: Mapping[str, Record], tasks: Mapping[str, Record]) -> N
     """
     tables = [table for table in (task_table(tasks), published_table(results, tasks)) if table.row_count]
     for table in tables:
-        Console(width=None if sys.stdout.isatty() else 110).print(table)
+        table_console().print(table)
 
 
 def task_table(tasks: Mapping[str, Record]) -> Table:

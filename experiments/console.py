@@ -1,0 +1,14 @@
+"""Where tables are printed."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+WIDTH = 220  # of what is no terminal: in a log, names are searched for and must not be broken
+
+
+def table_console() -> Console:
+    """As wide as the terminal; in a file, wide enough that no table is folded."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
