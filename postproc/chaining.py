@@ -18,6 +18,7 @@ from postproc.gender import Genders, learn_genders
 from postproc.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
 from postproc.reference import Reference
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
+from postproc.silhouette import silhouette
 from postproc.spaces import Embeddings, comparable, embeddings, initial_distances, shared_space, unit
 from postproc.thresholds import Threshold
 
@@ -38,8 +39,9 @@ class ChainingCluster(Refinement):
     defaults are OPEN, to be tuned on training identities.
 
     Args:
-        n_identities: identity clusters in each (modality, gender) set, or ``elbow`` to choose the number per set.
-        elbow_range: smallest and largest number the elbow may choose; the paper looks near the expected count.
+        n_identities: identity clusters in each (modality, gender) set, or ``elbow`` (as published) or ``silhouette``
+            to choose the number per set.
+        elbow_range: smallest and largest number these may choose; the paper looks near the expected count.
         t_m: T_m, largest L2 distance of a confident sample to its gender centre; a quantile is per gender cluster.
             None = quantile 0.95.
         t_g: T_g, largest L2 distance of a kept sample to its identity centre; a quantile is per identity cluster.
@@ -63,7 +65,7 @@ class ChainingCluster(Refinement):
 
     def __init__(
         self,
-        n_identities: int | Literal["elbow"] = "elbow",
+        n_identities: int | Literal["elbow", "silhouette"] = "elbow",
         elbow_range: tuple[int, int] = (2, 8),
         t_m: Threshold | None = None,
         t_g: Threshold | None = None,
@@ -77,8 +79,8 @@ class ChainingCluster(Refinement):
         backend: Backend = "auto",
         n_init: int = 10,
     ) -> None:
-        if n_identities != "elbow" and n_identities < 1:
-            raise ValueError(f"n_identities: {n_identities} clusters; take 1 or more, or elbow")
+        if n_identities not in ("elbow", "silhouette") and (isinstance(n_identities, str) or n_identities < 1):
+            raise ValueError(f"n_identities: {n_identities} clusters; take 1 or more, elbow or silhouette")
         low, high = elbow_range
         if not 2 <= low <= high:
             raise ValueError(f"elbow_range: {low}..{high} must lie at 2 or above and not decrease")
@@ -110,8 +112,9 @@ class ChainingCluster(Refinement):
 
         The trace holds ``action`` (t,) int8 (0 untouched, 1 rewarded, 2 penalised) and its ``counts``; ``bounds``
         [B_l, B_u]; ``t_alpha``; ``tie`` of voice to face gender clusters; ``clusters``, one entry per gender and per
-        identity cluster with its size, radius, threshold and kept samples; ``elbow`` curves; ``similarity``, the
-        prototype cosines of each gender; ``assignment``, the (gender, identity) cluster of each voice and face.
+        identity cluster with its size, radius, threshold and kept samples; ``elbow`` or ``silhouette`` curves;
+        ``similarity``, the prototype cosines of each gender; ``assignment``, the (gender, identity) cluster of each
+        voice and face.
         """
         try:
             return self._refine(cell)
@@ -132,7 +135,7 @@ class ChainingCluster(Refinement):
         label, tie = self._tie(cell, initial, genders, learnt)
 
         # steps 2-4: confident samples, identity clusters, prototypes
-        trace: dict[str, Any] = {"tie": tie, "clusters": [], "elbow": {}}
+        trace: dict[str, Any] = {"tie": tie, "clusters": [], "elbow": {}, "silhouette": {}}
         identity: dict[Modality, NDArray[np.int64]] = {}
         prototypes: dict[Modality, list[NDArray[np.float64]]] = {}
         for m in MODALITIES:
@@ -260,11 +263,15 @@ class ChainingCluster(Refinement):
 
     def _count(self, confident: NDArray[np.float64], what: str, trace: dict[str, Any]) -> int:
         """How many identity clusters to look for in a confident set (Fig. 2)."""
-        if self.n_identities != "elbow":
+        if isinstance(self.n_identities, int):
             return self.n_identities
         low, high = self.elbow_range
-        if len(confident) < low:
+        if len(confident) < low + (self.n_identities == "silhouette"):
             raise DegenerateInput(f"{what}: {len(confident)} confident samples for {low} clusters")
+        if self.n_identities == "silhouette":
+            chosen, curve = silhouette(confident, range(low, min(high, len(confident) - 1) + 1), **self.kmeans_options)
+            trace["silhouette"][what] = {"chosen": chosen, "mean": curve}
+            return chosen
         chosen, curve = elbow(confident, range(low - 1, min(high, len(confident)) + 1), **self.kmeans_options)
         trace["elbow"][what] = {"chosen": chosen, "total_distance": curve}
         return chosen

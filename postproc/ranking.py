@@ -102,12 +102,12 @@ def average_precisions(
             raise ValueError(
                 f"score_rows gave {distances.shape} for {rows.stop - start} queries and {len(gallery)} items"
             )
-        for row, distance in enumerate(distances, start):
-            found[row] = _average_precision(distance, code == sought[row])
+        found[rows] = [average_precision(d, code == person) for d, person in zip(distances, sought[rows], strict=True)]
     return found
 
 
-def _average_precision(distances: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
+def average_precision(distances: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
+    """Of one query: its distances to the gallery (g,), and which items are of its person."""
     found = np.sort(distances[relevant])
     rank = np.searchsorted(np.sort(distances), found, "right")
     return float(np.mean(np.searchsorted(found, found, "right") / rank))

@@ -33,6 +33,20 @@ def test_retrieval_is_the_reference_loop() -> None:
     assert found["chance"] == pytest.approx(np.mean([np.mean(gallery_who == who[i]) for i in kept]))
 
 
+def test_of_many_queries_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(20), 50).astype(str)
+    traits = rng.normal(size=(20, 4)).repeat(50, axis=0)
+    queries, gallery = traits + rng.normal(size=traits.shape), traits + rng.normal(size=traits.shape)
+    every = retrieval(queries, who, gallery, who)
+    monkeypatch.setattr("postproc.alignment._MOST", 300)
+    some = retrieval(queries, who, gallery, who)
+    assert (some["queries"], some["gallery"]) == (300, 1000)
+    assert some["map"] == pytest.approx(every["map"], abs=0.03)
+    assert some["map"] != every["map"]
+    assert some == retrieval(queries, who, gallery, who)
+
+
 def test_a_collapsed_model_is_at_chance() -> None:
     who = np.array(["a", "b", "b"])
     found = retrieval(np.ones((3, 2)), who, np.ones((3, 2)), who)

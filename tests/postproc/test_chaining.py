@@ -123,6 +123,15 @@ def test_elbow_counts_are_within_the_range_and_traced() -> None:
         assert list(choice["total_distance"]) == [2, 3, 4, 5]
 
 
+def test_silhouette_counts_are_within_the_range_and_traced() -> None:
+    cell, _, _ = make_cell()
+    result = ChainingCluster("silhouette", elbow_range=(3, 5), backend="cpu", n_init=2)(cell)
+    assert len(result.trace["silhouette"]) == 4
+    for choice in result.trace["silhouette"].values():
+        assert list(choice["mean"]) == [3, 4, 5]
+        assert choice["chosen"] == max(choice["mean"], key=choice["mean"].get)
+
+
 def test_input_space_clusters_what_the_encoders_see() -> None:
     cell, labels, _ = make_cell(gender_strength=0.7)
     rng = np.random.default_rng(0)
@@ -243,7 +252,7 @@ def check_range(cell: ScoredCell, result: Refined) -> None:
     sizes=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     how=st.tuples(HOW, HOW),
     scores=SCORES,
-    n_identities=st.sampled_from(["elbow", 1, 2, 5]),
+    n_identities=st.sampled_from(["elbow", "silhouette", 1, 2, 5]),
     cut=st.sampled_from(
         [Threshold(quantile=0.95), Threshold(quantile=0.0), Threshold(absolute=0.1), Threshold(absolute=-1)]
     ),
@@ -275,7 +284,7 @@ def test_degenerate_cells_never_crash(
 @given(
     sizes=st.tuples(st.integers(20, 40), st.integers(20, 40)),
     scores=SCORES,
-    n_identities=st.sampled_from(["elbow", 1, 2]),
+    n_identities=st.sampled_from(["elbow", "silhouette", 1, 2]),
     cut=st.floats(0.5, 1),
     alpha=st.floats(0, 1),
     t_alpha=st.floats(-1, 1),
@@ -349,6 +358,7 @@ def test_too_few_samples_and_too_strict_cuts_are_reasons() -> None:
     ("options", "message"),
     [
         ({"n_identities": 0}, "n_identities"),
+        ({"n_identities": "gap"}, "n_identities"),
         ({"elbow_range": (1, 4)}, "elbow_range"),
         ({"elbow_range": (5, 4)}, "elbow_range"),
         ({"alpha": 1.5}, "alpha"),
