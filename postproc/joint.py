@@ -18,7 +18,8 @@ from postproc.reference import Reference
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
 from postproc.spaces import Embeddings, checked, embeddings, initial_distances, shared_space
 
-LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 distances; k-means above
+LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 distances
+_MICRO = 512  # k-means clusters of more items, which are then linked instead
 _FLOOR = 0.01  # of the posterior: no pair is ruled out
 _HEAT = 3.0  # of the chains at their start
 
@@ -36,8 +37,8 @@ class JointPeople(Refinement):
 
     Transductive, and like :class:`Transport` it presumes the same people on both sides, less strictly: a person may
     lack either at a price. A distance depends on the voices and faces of the cell, not on which pairs are listed, their
-    order or their names. Cost: O(n^2) for the atoms of up to 4,096 items and O(n) above, where k-means finds them (its
-    starts know the order of the items); then O(chains * atoms^2) per sweep whatever n is.
+    order or their names. Cost: O(n^2) for the atoms of up to 4,096 items and O(n) above, where 512 clusters of
+    k-means are linked (its starts know the order of the items); then O(chains * atoms^2) per sweep whatever n is.
 
     Args:
         atoms: clusters of each modality at most. Take two or three times the people expected: two people in one atom
@@ -161,10 +162,34 @@ def cut(x: NDArray[np.float64], atoms: int, seed: int) -> NDArray[np.int64]:
 
         labels = fcluster(linkage(x, "average", metric="cosine"), atoms, "maxclust") - 1
     else:
-        labels = kmeans(x, atoms, seed=seed, n_init=3).labels
+        _, micro = np.unique(kmeans(x, _MICRO, seed=seed, n_init=1, n_iter=5).labels, return_inverse=True)
+        labels = link(cluster_means(x, micro), np.bincount(micro), atoms)[micro]
     _, labels = np.unique(labels, return_inverse=True)
     rank = np.argsort(np.lexsort(cluster_means(x, labels).T[::-1]))
     return rank[labels]
+
+
+def link(means: NDArray[np.float64], sizes: NDArray[np.int64], clusters: int) -> NDArray[np.int64]:
+    """Average linkage of clusters of unit embeddings, as if all their items had been linked; labels (n,), with gaps.
+
+    The mean cosine of the items of two clusters is the product of their means (not scaled to unit length).
+
+    Args:
+        means: (n, d).
+        sizes: (n,) items of each.
+        clusters: how many to leave, at most.
+    """
+    weight, labels = sizes.astype(np.float64), np.arange(len(means))
+    similarity = means @ means.T
+    np.fill_diagonal(similarity, -np.inf)
+    for _ in range(len(means) - clusters):
+        i, j = np.unravel_index(similarity.argmax(), similarity.shape)
+        joined = (weight[i] * similarity[i] + weight[j] * similarity[j]) / (weight[i] + weight[j])
+        similarity[i] = similarity[:, i] = joined  # -inf with itself and with all that were joined before
+        similarity[j] = similarity[:, j] = -np.inf
+        weight[i] += weight[j]
+        labels[labels == j] = i
+    return labels
 
 
 def describe(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,18 +12,18 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from postproc.evidence import gather_evidence, learn_judge
-from postproc.reference import Reference, practice_cells
-from postproc.refinement import DegenerateInput, Refinement, calibrate, follow, refine
+from postproc.reference import Reference
+from postproc.refinement import DegenerateInput, Refinement, follow, refine
+from postproc.rehearsal import GOOD, MODEL, rehearsals
 from postproc.roc import eer
-from postproc.strangers import strangers
 
-SHRINKAGES = (1.0, 3.0, 10.0, 100.0)  # of the scorers: from a bad one, which overfits, to the best one
+SHRINKAGES = (1.0, 3.0, 10.0, GOOD)  # of the scorers: from a bad one, which overfits, to the best one
 # few, for the more is tried, the more looks safe by chance
 STRENGTHS, LEVELS = (1.0, 0.5, 0.25), (0.0, 0.25, 0.5)
 NOVELTY_LEVELS = tuple(tenth / 10 for tenth in range(10))
 HARM, CONFIDENCE = 0.005, 0.99
-_SETS, _PER_GENDER = 2, 3  # practice sets of a group and scorer, people of each gender in them
-_LEAST, _MOST = 3, 8  # groups
+_SETS = 8  # of a group
+_LEAST = 3  # groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +32,14 @@ class Practice:
 
     Attributes:
         group: (n,) sets of one group share people, sets of two groups none.
-        scorer: (n,) shrinkage of the scorer.
+        scorer: (n,) the scorer's shrinkage, or ``model``.
         before: (n,) EER of the scores as they were.
         after: (n, s) EER by strength.
         evidence: (n,) by statistic.
     """
 
     group: NDArray[np.int64]
-    scorer: NDArray[np.float64]
+    scorer: NDArray[np.str_]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     evidence: dict[str, NDArray[np.float64]]
@@ -70,9 +69,10 @@ def practise(
     resamples: int = 2,
     seed: int = 0,
 ) -> Practice:
-    """Applies a step to test sets of training people, scored as if they were strangers, by good and by bad scorers.
+    """Applies a step to test sets of people the scorer has not met (:func:`postproc.rehearsal.rehearsals`).
 
-    What the steps learn from training people, they learn from people outside the set.
+    People the model knows are scored by good and by bad scorers, those held out by the model. What the steps learn from
+    people, they learn from people outside the set.
 
     Args:
         step: what is to be guarded; not changed.
@@ -85,22 +85,20 @@ def practise(
     Raises:
         DegenerateInput: too few people, or a reference that gives too few practice sets the step can refine.
     """
-    rows: list[tuple[int, float, float, list[float], dict[str, float]]] = []
-    for group, (others, seen) in enumerate(strangers(reference, _groups(reference), seed, SHRINKAGES)):
-        *earlier, guarded = copy.deepcopy([*before, step])
-        calibrate([*earlier, guarded], others)
-        genders = learn_judge(step, others)
-        for shrinkage, people in zip(SHRINKAGES, seen, strict=True):
-            for cell, labels, _ in practice_cells(people, _SETS, seed + group, per_gender=_PER_GENDER):
-                cell = follow(cell, refine(cell, earlier))
-                try:
-                    evidence = gather_evidence(guarded, cell, genders, resamples, seed)
-                except DegenerateInput:
-                    continue
-                refined = guarded(cell).distances
-                tried = [cell.distances, *(partly(cell.distances, refined, s) for s in strengths)]
-                raw, *after = (eer(distances, labels, direction="distance").eer for distances in tried)
-                rows.append((group, shrinkage, raw, after, evidence))
+    rows: list[tuple[int, str, float, list[float], dict[str, float]]] = []
+    for rehearsal in rehearsals(reference, SHRINKAGES, _SETS, seed, _LEAST):
+        *earlier, guarded = rehearsal.learnt([*before, step])
+        genders = learn_judge(step, rehearsal.others)
+        for cell, labels in rehearsal.cells():
+            cell = follow(cell, refine(cell, earlier))
+            try:
+                evidence = gather_evidence(guarded, cell, genders, resamples, seed)
+            except DegenerateInput:
+                continue
+            refined = guarded(cell).distances
+            tried = [cell.distances, *(partly(cell.distances, refined, s) for s in strengths)]
+            raw, *after = (eer(distances, labels, direction="distance").eer for distances in tried)
+            rows.append((rehearsal.group, rehearsal.scorer, raw, after, evidence))
     if len({group for group, *_ in rows}) < _LEAST:
         raise DegenerateInput(f"{len(rows)} practice sets of training people could be refined, too few to calibrate on")
     groups, scorers, initial, changed, found = zip(*rows, strict=True)
@@ -119,8 +117,9 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
     A set is accepted where each statistic reaches its threshold, a quantile over all practice sets: one level for
     ``novelty``, one for all others together; the least refuses only what is unlike every practice set. What is not
     accepted keeps its scores. A choice is safe where the mean EER over groups falls with 99 % confidence (t, one sided)
-    and no group loses more than 0.5 points in the mean of its sets with any scorer. Of the safe ones that of the
-    largest mean gain is taken, of equals the least restrictive.
+    and no group loses more than 0.5 points in the mean of its sets with any scorer. Where the model itself scored some,
+    their mean EER must fall, too: what the step does to other scorers, however sure, is no reason to apply it to a
+    model that shows no gain. Of the safe ones that of the largest mean gain is taken, of equals the least restrictive.
 
     Args:
         practice: what happened.
@@ -131,6 +130,7 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
     members = [practice.group == g for g in groups]
     parts = [m & (practice.scorer == s) for m, s in product(members, np.unique(practice.scorer))]
     every = practice.after - practice.before[:, None]
+    own = practice.scorer == MODEL
     best: dict[str, Any] = {}
     for novelty, level in product(NOVELTY_LEVELS, LEVELS):
         quantiles = {name: novelty if name == "novelty" else level for name in practice.evidence}
@@ -141,8 +141,10 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
         error = means.std(axis=0, ddof=1) / np.sqrt(len(groups))
         mean, upper = means.mean(axis=0), means.mean(axis=0) + student.ppf(CONFIDENCE, len(groups) - 1) * error
         worst = np.max([change[p].mean(axis=0) for p in parts if p.any()], axis=0)
+        gains = change[own].mean(axis=0) < 0 if own.any() else np.full(len(strengths), True)
         for at, strength in enumerate(strengths):
-            if upper[at] < 0 and worst[at] <= HARM and mean[at] < best.get("mean_change", 0.0):
+            safe = upper[at] < 0 and worst[at] <= HARM and gains[at]
+            if safe and mean[at] < best.get("mean_change", 0.0):
                 best = {
                     "strength": strength,
                     "thresholds": least,
@@ -157,22 +159,7 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
         "eer_before": float(practice.before.mean()),
         "mean_change_unguarded": float(every[:, 0].mean()),
     }
+    if own.any():
+        record |= {"model_before": float(practice.before[own].mean()), "model_change": float(every[own, 0].mean())}
     record |= {name: value for name, value in best.items() if name not in ("strength", "thresholds")}
     return Choice(best.get("strength", 0.0), best.get("thresholds", {}), record)
-
-
-def _groups(reference: Reference) -> int:
-    """How many groups of disjoint people: 3 men and 3 women each, or 6 people where genders are unknown."""
-    people, first = np.unique(reference.identity, return_index=True)
-    known = [int((reference.gender[first] == gender).sum()) // _PER_GENDER for gender in "MF"]
-    count = min(known) if any(known) else len(people) // (2 * _PER_GENDER)
-    if count < _LEAST:
-        raise DegenerateInput(
-            f"{len(people)} training people make {count} practice groups of 3 men and 3 women, calibration needs "
-            f"{_LEAST}; give strength and thresholds"
-        )
-    if not all("input" in spaces for spaces in (reference.voices, reference.faces)):
-        raise DegenerateInput(
-            "training people have no embeddings but those of the model that knows them; give strength and thresholds"
-        )
-    return min(count, _MOST)

@@ -118,6 +118,6 @@ def practice_cells(
 
 
 def _some(rows: NDArray[np.int64], largest: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Between a fifth and all of a person's clips, at most ``largest``."""
-    size = int(np.ceil(min(len(rows), largest) * rng.uniform(0.2, 1)))
+    """Between a fifth and all of a person's clips, 4 or more where there are as many, at most ``largest``."""
+    size = max(int(np.ceil(min(len(rows), largest) * rng.uniform(0.2, 1))), min(len(rows), 4))
     return rng.choice(rows, size, replace=False)

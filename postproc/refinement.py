@@ -72,11 +72,17 @@ class Refinement(ABC):
         return self
 
 
-def calibrate(steps: Sequence[Refinement], reference: Reference) -> None:
-    """Calibrates steps in turn, each with those before it; clips that are not finite are left out."""
+def calibrate(steps: Sequence[Refinement], reference: Reference, before: Sequence[Refinement] = ()) -> None:
+    """Calibrates steps in turn, each with those before it; clips that are not finite are left out.
+
+    Args:
+        steps: in order.
+        reference: clips of training people.
+        before: steps that come before all of them, calibrated.
+    """
     reference = reference.finite()
     for place, step in enumerate(steps):
-        step.calibrate(reference, steps[:place])
+        step.calibrate(reference, [*before, *steps[:place]])
 
 
 def unchanged(cell: ScoredCell, reason: str) -> Refined:

@@ -28,11 +28,11 @@ from postproc import (
     calibrate,
     refine,
 )
+from postproc.cca import Moments, regularised_cca
 from postproc.gender import same_gender_evidence
 from postproc.metrics import eer
 from postproc.reference import practice_cells
 from postproc.spaces import Embeddings, cosine_distances, unit
-from postproc.strangers import cca
 from tests.postproc.synthetic_people import World
 
 CLUSTERS = Clustering(ks=(5, 6, 8), repeats=2, backend="cpu")
@@ -80,9 +80,11 @@ class Solved(Refinement):
 def scored_by_cca(cell: ScoredCell, reference: Reference) -> ScoredCell:
     """The cell as a scorer sees it that was learnt on the reference's people, and none too well."""
     voices, faces = (unit(np.asarray(x["input"], np.float64)) for x in (reference.voices, reference.faces))
-    (learnt,) = cca([voices, faces], reference.identity, [1.0], 16)
+    known = [Moments.of(x, reference.identity) for x in (voices, faces)]
+    (learnt,) = regularised_cca(known[0], known[1], [1.0], 16)
     own = (unit(np.asarray(x["input"], np.float64)) for x in (cell.voices, cell.faces))
-    found: Embeddings = {m: (x - mean) @ w for m, x, (mean, w) in zip(MODALITIES, own, learnt, strict=True)}
+    maps = zip(MODALITIES, own, learnt.means, learnt.projections, strict=True)
+    found: Embeddings = {m: (x - mean) @ w for m, x, mean, w in maps}
     return replace(
         cell,
         distances=cosine_distances(found, cell.voice_index, cell.face_index),
@@ -128,7 +130,7 @@ def test_nothing_is_applied_that_was_not_calibrated() -> None:
     transport = Guarded(Transport(CLUSTERS))
     assert "not calibrated: no reference people" in declined(transport, cell)
     transport.calibrate(reference.rows(np.isin(reference.identity, ["id00", "id12"])))
-    assert "2 training people make 0 practice groups" in declined(transport, cell)
+    assert "2 training people and 0 held out make 0 practice groups" in declined(transport, cell)
     some = Guarded(Transport(CLUSTERS), agreement=0.1, strength=1.0)
     assert "no threshold of" in declined(some, cell)
 
@@ -179,16 +181,58 @@ def test_gender_evidence_is_that_of_the_formula() -> None:
     np.testing.assert_allclose(same_gender_evidence(p, q, 0.02), expected)
 
 
+HELD_OUT = ["id00", "id01", "id02", "id12", "id13", "id14"]
+
+
 def test_the_probe_gains_where_scores_know_little_of_gender() -> None:
-    world = World(4, noise=2.5, gender=2.0)
+    """Scorers of practice know gender in this world: only those held out tell that the model does not."""
+    world = World(4, noise=2.5, gender=2.0, blur=4.0)
     cell, labels = world.cell()
-    step = GenderProbe()
-    step.calibrate(world.reference())
+    step, reference = GenderProbe(), world.reference()
+    step.calibrate(reference)
+    assert step(cell).trace["weight"] == 0
+    step.calibrate(replace(reference, met=~np.isin(reference.identity, HELD_OUT)))
     refined = step(cell)
     assert refined.trace["weight"] > 0
     assert error(refined.distances, labels) < error(cell.distances, labels) - 0.03
     tried = refined.trace["weights_tried"]
-    assert tried[str(refined.trace["weight"])] == min(tried.values())
+    relative, spread = refined.trace["relative_weight"], refined.trace["spread"]
+    assert tried[str(relative)] == min(tried.values())
+    assert refined.trace["weight"] == relative * spread
+
+
+def test_the_weight_found_suits_the_scale_of_the_model() -> None:
+    world = World(4, noise=2.5, gender=2.0)
+    reference = world.reference()
+    held_out = np.isin(reference.identity, HELD_OUT)
+    # one more direction that is the same for all voices of strangers: a third of the cosines' spread is left
+    voices, faces = (
+        np.column_stack([x["model"], np.zeros(len(x["model"]))]) for x in (reference.voices, reference.faces)
+    )
+    voices[held_out, -1] = np.sqrt(8)
+    reference = replace(
+        reference, voices=reference.voices | {"model": voices}, faces=reference.faces | {"model": faces}
+    )
+    found = []
+    for met in (np.ones(len(reference), dtype=bool), ~held_out):
+        step = GenderProbe()
+        step.calibrate(replace(reference, met=met))
+        found.append(step(world.cell()[0]).trace)
+    assert found[1]["spread"] == pytest.approx(0.38 / 3, rel=0.15)
+    assert found[0]["spread"] > 2 * found[1]["spread"]
+
+
+def test_no_weight_is_found_among_people_the_model_knows() -> None:
+    world = World(4)
+    reference = world.reference()
+    bare = replace(reference, voices={"model": reference.voices["model"]}, faces={"model": reference.faces["model"]})
+    step, given = GenderProbe(), GenderProbe(weight=0.3)
+    cell, _ = world.cell()
+    for probe in (step, given):
+        probe.calibrate(bare)
+    assert "no weight was found: 24 training people, who have no embeddings but" in step(cell).trace["unchanged"]
+    assert given(cell).trace["weight"] == 0.3
+    assert "spread" not in given(cell).trace
 
 
 def test_the_probe_leaves_scores_alone_without_genders() -> None:

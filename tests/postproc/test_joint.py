@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.stats import multivariate_normal
+from sklearn.metrics import adjusted_rand_score
 
 from datamodules.schema import ScoredCell
-from postproc import JointPeople, Transport
-from postproc.joint import LARGEST_TREE, centred_similarity, cut
+from postproc import JointPeople, Transport, joint
+from postproc.joint import LARGEST_TREE, centred_similarity, cut, link
 from postproc.metrics import eer
+from postproc.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import evidence, fit_plda
 from tests.postproc.synthetic_people import World
@@ -145,7 +148,33 @@ def test_people_without_faces_are_left_without() -> None:
     assert refined.trace["people"] == pytest.approx(6, abs=0.5)
 
 
-def test_atoms_are_numbered_by_what_is_in_them_and_above_the_limit_k_means_finds_them() -> None:
+def test_clusters_are_linked_as_all_their_items_would_be() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 8))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    tree = linkage(x, "average", metric="cosine")
+    micro = fcluster(tree, 25, "maxclust") - 1
+    means, sizes = cluster_means(x, micro), np.bincount(micro)
+    assert len(np.unique(sizes)) > 1
+    for clusters in (2, 7, 16):
+        expected = fcluster(tree, clusters, "maxclust")
+        assert adjusted_rand_score(link(means, sizes, clusters)[micro], expected) == 1
+    assert adjusted_rand_score(link(means, np.ones(25, int), 7)[micro], fcluster(tree, 7, "maxclust")) < 1
+
+
+def test_more_items_than_a_tree_takes_make_the_same_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(2)
+    cell, labels = world.cell()
+    step = calibrated(world)
+    exact = step(cell)
+    monkeypatch.setattr(joint, "LARGEST_TREE", 50)
+    monkeypatch.setattr(joint, "_MICRO", 30)
+    linked = step(cell)
+    assert linked.trace["people"] == pytest.approx(exact.trace["people"], abs=0.5)
+    assert error(linked.distances, labels) == pytest.approx(error(exact.distances, labels), abs=0.03)
+
+
+def test_atoms_are_numbered_by_what_is_in_them_and_pure_also_above_the_limit() -> None:
     rng = np.random.default_rng(0)
     person = rng.integers(5, size=LARGEST_TREE + 100)
     x = np.eye(8)[person] + 0.1 * rng.normal(size=(len(person), 8))

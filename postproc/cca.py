@@ -1,0 +1,100 @@
+"""Regularised canonical correlation analysis of two modalities. Not from the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.refinement import DegenerateInput
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the closed form needs to know of the unit-length clips of one modality; moments of parts add up.
+
+    Attributes:
+        count: (C,) clips of each person, 1 or more.
+        total: (C, d) sums of the clips of each person.
+        moment: (d, d) sum of x x' over all clips.
+    """
+
+    count: Array
+    total: Array
+    moment: Array
+
+    @classmethod
+    def of(cls, x: Array, identity: NDArray[np.str_]) -> Moments:
+        """Those of unit-length clips x (n, d), identity (n,)."""
+        people, person, count = np.unique(identity, return_inverse=True, return_counts=True)
+        total = np.zeros((len(people), x.shape[1]))
+        np.add.at(total, person, x)
+        return cls(count.astype(np.float64), total, x.T @ x)
+
+
+@dataclass(frozen=True, eq=False)
+class Correlated:
+    """Directions found: unit-length clips x of modality m map to ``(x - means[m]) @ projections[m]``, voices first.
+
+    Attributes:
+        means: (dv,) and (df,), of the people's means.
+        projections: (dv, k) and (df, k).
+        correlations: (k,) singular values, descending.
+    """
+
+    means: tuple[Array, Array]
+    projections: tuple[Array, Array]
+    correlations: Array
+
+
+def regularised_cca(
+    voices: Moments, faces: Moments, shrinkages: Sequence[float], directions: int
+) -> Iterator[Correlated]:
+    """Directions in which the mean voices and mean faces of people vary together.
+
+    With m the unweighted mean of the people's means: C = 1/N sum_i (a_i - m_v)(b_i - m_f)' over the N people's means;
+    Cv, Cf = covariances of all clips about m; W = (C. + shrinkage * trace(C.)/d * I)^(-1/2); U S V' = svd(Wv C Wf);
+    projections Wv U S^(1/2), Wf V S^(1/2), the first k. Several shrinkages share the eigenvectors of Cv and Cf.
+
+    Args:
+        voices: of all clips; the same people as ``faces``, two or more.
+        faces: of all clips.
+        shrinkages: one solution each, in this order.
+        directions: k, at most min(dv, df).
+
+    Raises:
+        DegenerateInput: all clips of a modality are the same.
+    """
+    means, centred, spectra = [], [], []
+    for of in (voices, faces):
+        people = of.total / of.count[:, None]
+        mean, clip_mean = people.mean(axis=0), of.total.sum(axis=0) / of.count.sum()
+        cross = np.outer(clip_mean, mean)
+        covariance = of.moment / of.count.sum() - cross - cross.T + np.outer(mean, mean)
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        if values.sum() < 1e-12:  # of unit-length clips: the total variance lies between 0 and 1
+            raise DegenerateInput("all clips of training people have the same embedding")
+        means.append(mean)
+        centred.append(people - mean)
+        spectra.append((values, vectors))
+    together = centred[0].T @ centred[1] / len(centred[0])
+    for shrinkage in shrinkages:
+        roots = [_inverse_root(*spectrum, shrinkage) for spectrum in spectra]
+        u, s, vt = np.linalg.svd(roots[0] @ together @ roots[1], full_matrices=False)
+        u, s, v = u[:, :directions], s[:directions], vt[:directions].T
+        # A pair of singular vectors is defined up to its sign: fix it, so that equal data give equal embeddings.
+        scale = np.sqrt(s) * np.sign(np.take_along_axis(u, abs(u).argmax(axis=0)[None], axis=0))
+        yield Correlated((means[0], means[1]), (roots[0] @ u * scale, roots[1] @ v * scale), s)
+
+
+def _inverse_root(values: Array, vectors: Array, shrinkage: float) -> Array:
+    """(covariance + shrinkage * mean variance * I)^(-1/2) from the spectrum of the covariance."""
+    values = values + shrinkage * values.mean()
+    # without shrinkage, directions in which nothing varies are left out instead of being blown up
+    floor = values.max() * np.finfo(np.float64).eps * len(values)
+    scale = np.where(values > floor, 1 / np.sqrt(np.maximum(values, floor)), 0.0)
+    return np.asarray(vectors * scale @ vectors.T)
