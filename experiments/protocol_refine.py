@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from datamodules.schema import DataError
-from experiments.protocol_file import Protocol, Trial, trials_of
+from experiments.protocol_file import OWN, REFINED, Protocol, Trial, trials_of
 from experiments.protocol_people import write_people
 from experiments.refine import read_steps, write_refined
 from experiments.results import Scores, write_json, write_scores
@@ -22,9 +22,6 @@ from experiments.saved_run import SavedRun, read_run
 from postproc.cells import scored_cell
 from postproc.fusion import Fusion
 from postproc.metrics import evaluate_cell, summarise
-
-OWN = "own"
-"""The strategy of a fit that refines as its config says."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def derived_of(protocol: Protocol, trial: Trial, out: Path) -> dict[str, Derived
 
 def _folder(protocol: Protocol, run: Path, strategy: str) -> Path:
     """Where ``refine`` writes by default; a fit's own refinement is in its run folder."""
-    return run / "refined" / strategy if protocol.refinements else run
+    return run / REFINED / strategy if protocol.refinements else run
 
 
 def _part(protocol: Protocol, method: str, fusion: Trial) -> Trial:

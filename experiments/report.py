@@ -26,27 +26,40 @@ def build_report(paths: list[Path], style: str) -> tuple[str, str]:
     """
     # pandas and matplotlib take a second to import; --help need not
     from experiments.report_numbers import by_rate, long_table, published, version_of
+    from experiments.report_refined import read_refined
     from experiments.report_runs import find_runs, read_runs, tell_apart
     from experiments.report_sections import records_of
-    from experiments.report_tables import answer_table, control_table, language_table, to_csv, to_latex, to_markdown
+    from experiments.report_tables import (
+        answer_table,
+        control_table,
+        language_table,
+        refinement_table,
+        to_csv,
+        to_latex,
+        to_markdown,
+    )
 
     folders, unfinished = find_runs(paths)
     runs = tell_apart(list(track(read_runs(folders), "runs read", len(folders))))
     order = by_rate(long_table(runs))
     runs.sort(key=lambda run: order.index(run.method))
-    table = long_table(runs)
+    made = read_refined(paths, runs)
+    table, everything = long_table(runs), long_table([*runs, *made])
     said = f"{len(runs)} runs of {table['method'].nunique()} methods"
+    said += f", {len(made)} refinements and fusions of them" if made else ""
     said += f", {len(unfinished)} without results left out" if unfinished else ""
     if style == "csv":
-        return to_csv(table.assign(folder=[str(runs[i].folder) for i in table["run"]])), said
+        return to_csv(everything), said
     version, records = version_of(table), records_of(table)
     languages = (version, published()[0][version]) if version else None
     tables = [answer_table(table, records), language_table(table, languages, records)]
     if style == "html":
         from experiments.report_page import render_page
 
-        return render_page(runs, unfinished, table, tables), said
+        return render_page(runs, unfinished, table, everything, tables), said
     tables.append(control_table(table))
+    if made:
+        tables.append(refinement_table(table, everything))
     return (to_markdown if style == "md" else to_latex)(tables), said
 
 

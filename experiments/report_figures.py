@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from experiments.report_digest import GRID
-from experiments.report_numbers import scope_of, spread
+from experiments.report_numbers import Verdict, scope_of, spread
 from experiments.report_runs import ReportRun
 
 # stand-ins that matplotlib draws with and the page's variables replace: ink, muted, rule, then series by method
@@ -100,6 +100,23 @@ def _control_lines(axes: Axes, table: pd.DataFrame) -> None:
         found = spread(table, rate)
         if found is not None:
             axes.axvline(100 * found.mean, color=MUTED, lw=1, ls=style)
+
+
+def draw_changes(changes: Mapping[str, Verdict], method: str, number: int, widest: float) -> str:
+    """Refined less raw EER of a method by strategy with 95 % intervals, on an axis of ``widest`` to both sides."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 0.24 * len(changes) + 0.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0, color=MUTED, lw=1, ls="--")
+        for y, found in enumerate(changes.values()):
+            if found.low is not None and found.high is not None:
+                axes.plot([100 * found.low, 100 * found.high], [y, y], color=series(number), lw=2.2, alpha=0.4)
+            axes.plot(100 * found.mean, y, "o", ms=5, color=series(number))
+        limits = {"xlim": (-100 * widest, 100 * widest), "ylim": (len(changes) - 0.5, -0.5)}
+        axes.set(title=method, xlabel="refined - raw, points of EER", **limits)
+        axes.set_yticks(range(len(changes)), list(changes))
+        axes.grid(axis="y", visible=False)
+        return to_svg(figure, f"changes {method}")
 
 
 def draw_det(runs: Sequence[ReportRun], methods: Sequence[str], condition: str) -> str:

@@ -43,16 +43,19 @@ def unit_of(runs: Sequence[ReportRun]) -> str:
 
 
 def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
-    """A row per run and cell: ``run`` (its number), ``method``, ``train``, ``test``, ``lists``, ``condition``,
-    ``unit`` (fold or seed), ``seed``, ``trials`` and the rates of ``protocol_table.RATES``, NaN where unknown."""
+    """A row per run, strategy and cell: ``run`` (number of the run folder), ``folder``, ``method``, ``strategy``,
+    ``train``, ``test``, ``lists``, ``condition``, ``unit`` (fold or seed), ``seed``, ``trials`` and the rates of
+    ``protocol_table.RATES``, NaN where unknown."""
     unit, rows = unit_of(runs), []
-    for number, run in enumerate(runs):
+    numbers = {home: number for number, home in enumerate(dict.fromkeys(run.home for run in runs))}
+    for run in runs:
         for cell, language in run.digest.languages.items():
             if cell not in run.results:
                 continue
             record = run.results[cell]
             lists, _, condition = cell.rpartition("/")
-            row = {"run": number, "method": run.method, "train": run.train, "test": language}
+            row = {"run": numbers[run.home], "folder": str(run.folder), "method": run.method, "strategy": run.strategy}
+            row |= {"train": run.train, "test": language}
             row |= {"lists": lists or "main", "condition": condition, "unit": getattr(run, unit), "seed": run.seed}
             row |= {"trials": record["trials"]}
             rows.append(row | {rate: record.get(key) for rate, key in RATES.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,27 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from experiments.report_figures import draw_bars, draw_curves, draw_det, draw_elbow, draw_prototypes
-from experiments.report_numbers import Spread, Verdict, unit_of
+from experiments.report_figures import draw_bars, draw_changes, draw_curves, draw_det, draw_elbow, draw_prototypes
+from experiments.report_numbers import Spread, Verdict, unit_of, verdict
 from experiments.report_runs import AXES, ReportRun, flatten
 from experiments.report_sections import Answers, lead_of
-from experiments.report_tables import Cell, Table, cluster_table, control_table, people_table, sort_key, text_of
+from experiments.report_tables import (
+    Cell,
+    Table,
+    cluster_table,
+    control_table,
+    people_table,
+    refinement_table,
+    sort_key,
+    text_of,
+)
 
 SECTIONS = {
     "table2": "Table 2",
     "table4": "Table 4",
     "bars": "Bars",
     "controls": "Controls",
+    "refinements": "Refinements",
     "det": "DET",
     "clusters": "Clusters",
     "people": "People",
@@ -36,7 +46,11 @@ SECTIONS = {
 
 
 def render_page(
-    runs: Sequence[ReportRun], unfinished: Sequence[Path], table: pd.DataFrame, tables: Sequence[Table]
+    runs: Sequence[ReportRun],
+    unfinished: Sequence[Path],
+    table: pd.DataFrame,
+    everything: pd.DataFrame,
+    tables: Sequence[Table],
 ) -> str:
     """The HTML of a report.
 
@@ -44,6 +58,7 @@ def render_page(
         runs: tested runs, of one or more methods.
         unfinished: folders of runs without results.
         table: :func:`long_table` of the runs.
+        everything: the same with what strategies and fusions made of them.
         tables: the answer and the paper's Table 2, as they are printed in other formats.
     """
     names = list(dict.fromkeys(run.method for run in runs))
@@ -52,14 +67,17 @@ def render_page(
     main = table[table["lists"] == "main"]
     conditions = list(dict.fromkeys(main["condition"]))
     curves = {metric: draw_curves(runs, names, metric) for metric in ("train/loss", "val/eer")}
+    refinements = refinement_table(table, everything)
     trained = sum(run.history is not None for run in runs)
-    context = lead_of(runs, table) | {
+    context = lead_of(runs, table, everything) | {
         "css": Markup(_resource("report.css")),
         "js": Markup(_resource("report.js")),
-        "sections": list(SECTIONS.items()),
+        "sections": [(name, text) for name, text in SECTIONS.items() if name != refinements.name or refinements.rows],
         "answers": Answers(table, methods).rows,
         "table2": tables[1],
         "controls": control_table(table),
+        "refinements": refinements,
+        "changes": [("", svg) for svg in _changes(everything, {row[0] for row in refinements.rows})],
         "bars": [("", draw_bars(main, condition)) for condition in conditions],
         "det": [("", draw_det(runs, names, condition)) for condition in conditions],
         "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
@@ -122,6 +140,18 @@ def _examples(runs: Sequence[ReportRun], names: Sequence[str]) -> list[tuple[str
             if cell in run.digest.prototypes:
                 drawn.append((where, draw_prototypes(run.digest.prototypes[cell], f"prototypes, {cell}", where)))
     return drawn
+
+
+def _changes(everything: pd.DataFrame, methods: Collection[Cell]) -> list[str]:
+    """A figure for each of these methods and fusions: what strategies change on the main lists."""
+    main = everything[everything["lists"] == "main"]
+    changes: dict[str, dict[str, Verdict]] = {str(method): {} for method in everything["method"].unique()}
+    for (method, strategy), part in main[main["method"].isin(methods)].groupby(["method", "strategy"]):
+        if (found := verdict(part, "refined", "raw")) is not None:
+            changes[str(method)][str(strategy)] = found
+    ends = [abs(x) for found in changes.values() for v in found.values() for x in (v.mean, v.low, v.high) if x]
+    widest = 1.05 * max(ends, default=0.01)
+    return [draw_changes(found, method, i, widest) for i, (method, found) in enumerate(changes.items()) if found]
 
 
 def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:

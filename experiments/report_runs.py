@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from datamodules.schema import DataError
+from experiments.protocol_file import OWN, REFINED
 from experiments.report_digest import Digest, digest
 from experiments.saved_run import read_run
 
@@ -35,6 +36,7 @@ class ReportRun:
         digest: of its scores, items and traces.
         history: an epoch per row (``epoch``, ``train/loss``, ``val/eer`` ...); None where nothing was trained.
         environment: environment.json; None for runs of before.
+        strategy: that made the refined scores: ``own`` is the run's config, others refined its scores afterwards.
     """
 
     folder: Path
@@ -47,6 +49,17 @@ class ReportRun:
     digest: Digest
     history: pd.DataFrame | None
     environment: dict[str, Any] | None
+    strategy: str = OWN
+
+    @property
+    def home(self) -> Path:
+        """The run folder."""
+        return home_of(self.folder)
+
+
+def home_of(folder: Path) -> Path:
+    """The run folder of results: theirs, or where they were refined afterwards, the one around ``refined/NAME``."""
+    return folder.parents[1] if folder.parent.name == REFINED else folder
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -78,20 +91,20 @@ def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
         DataError: a file of a run is missing or unreadable.
     """
     for folder in folders:
-        config = _read(folder / "config.yaml")
+        config = read_file(folder / "config.yaml")
         data = options(config["data"])
         languages = data.get("train_languages")
         yield ReportRun(
             folder=folder,
             config=config,
-            results=_read(folder / "results.json"),
+            results=read_file(folder / "results.json"),
             method=describe(config),
             train="+".join(languages) if isinstance(languages, list) else str(languages or "all"),
             fold=(config.get("vars") or {}).get("fold"),
             seed=config.get("seed_everything"),
-            digest=digest(read_run(folder), _read(folder / "refinement.json")),
+            digest=digest(read_run(folder), read_file(folder / "refinement.json")),
             history=_read_history(folder / "history.csv"),
-            environment=_read(folder / "environment.json") if (folder / "environment.json").is_file() else None,
+            environment=read_file(folder / "environment.json") if (folder / "environment.json").is_file() else None,
         )
 
 
@@ -146,7 +159,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 28 else f"…{text[-27:]}"
 
 
-def _read(path: Path) -> Any:
+def read_file(path: Path) -> Any:
+    """The content of a JSON or YAML file of a run.
+
+    Raises:
+        DataError: missing or unreadable.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)

@@ -43,14 +43,14 @@ def records_of(table: pd.DataFrame) -> list[Published]:
     return [record for record in published()[1] if record.version == version]
 
 
-def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame) -> Row:
+def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame, everything: pd.DataFrame) -> Row:
     """Title, lead and the explaining sentences."""
     version, unit = version_of(table), unit_of(runs)
     spoken = ", ".join(sorted(set(table["test"])))
     where = f"MAV-Celeb {version}" if version else "test"
     units, methods = table["unit"].nunique(), table["method"].nunique()
     cells = len(table[table["lists"] == "main"][["train", "test"]].drop_duplicates())
-    refined = bool(table["refined"].notna().any())
+    refined, derived = (bool(rows["refined"].notna().any()) for rows in (table, everything))
     people = {who for run in runs for who in run.digest.people["identity"]}
     over = f"mean ± sd over {units} {unit}s" + (" of held-out people" if unit == "fold" else "")
     lead = [f"{methods} method{'s' * (methods > 1)}", f"{len(runs)} run{'s' * (len(runs) > 1)}"]
@@ -61,7 +61,8 @@ def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame) -> Row:
     theirs += "other people and lists, so the comparison is of levels, not of ranks. " if version else ""
     if not version:
         theirs = f"No published figures stand beside these: none are known for {spoken}. "
-    transductive = "Refined scores are transductive: they see the whole unlabelled test set. " if refined else ""
+    transductive = "Refined scores are transductive: they see the whole unlabelled test set. " if derived else ""
+    none = "nothing was refined"
     controls = "Gender alone is the EER of a scorer that knows only whether the genders agree; chance is that of "
     controls += "shuffled identities. Intervals are 95 % t-intervals of differences paired by " + unit + "."
     return {
@@ -70,7 +71,7 @@ def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame) -> Row:
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(table),
         "caveat": theirs + transductive + controls,
-        "final_words": "refined EER, raw below it" if refined else "raw EER, nothing was refined",
+        "final_words": "refined EER, raw below it" if refined else f"raw EER, {'see Refinements' if derived else none}",
         "table2_words": "EER in % by train → test language, mean ± sd"
         + (f" over {unit}s" if units > 1 else "")
         + ". Click a heading to sort. "

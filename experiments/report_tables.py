@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.protocol_file import OWN
 from experiments.protocol_table import RATES
 from experiments.report_numbers import SCOPES, Published, Spread, Verdict, scope_of, spread, verdict
 
@@ -124,6 +125,31 @@ def control_table(table: pd.DataFrame) -> Table:
     return Table("controls", "All trial lists and the controls", columns, rows, words=2)
 
 
+def refinement_table(table: pd.DataFrame, everything: pd.DataFrame) -> Table:
+    """Raw scores and every strategy per method or fusion and set of lists; the change is paired by fold.
+
+    Args:
+        table: of the runs.
+        everything: of the runs and of what was made of them; methods that nothing was made of are left out.
+    """
+    rows: list[list[Cell]] = []
+    fitted = set(table["method"])
+    for (method, lists), mine in everything.groupby(["method", "lists"], sort=False):
+        if method in fitted and set(mine["strategy"]) == {OWN}:
+            continue
+        raw = mine.drop_duplicates(["run", "condition"])  # the same beside every strategy
+        for strategy, part in (("raw", raw), *mine.groupby("strategy")):
+            stage, same = ("raw", "same_gender") if strategy == "raw" else ("refined", "refined_same_gender")
+            if spread(part, stage) is None:
+                continue
+            rates = [spread(scope_of(part, scope), stage) for scope in SCOPES]
+            change = None if strategy == "raw" else verdict(part, "refined", "raw")
+            beside = [spread(part, same), change, verdict(part, stage, "gender_only"), int(part["run"].nunique())]
+            rows.append([str(method), str(lists), str(strategy), *rates, *beside])
+    columns = ["method", "lists", "scores", *SCOPES, "same-gender", "refined - raw", "against gender alone", "fits"]
+    return Table("refinements", "Refinements", columns, rows, words=3)
+
+
 def people_table(people: pd.DataFrame) -> Table:
     """A row per person: raw and refined EER of their voice's trials by method, mean over runs and main cells."""
     methods = list(people["method"].unique())
@@ -190,6 +216,7 @@ def _latex(text: str) -> str:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """The long table: a row per run and cell, rates as fractions."""
-    columns: list[Any] = ["run", "folder", "method", "train", "test", "lists", "condition", "unit", "seed", "trials"]
+    """The long table: a row per run, strategy and cell, rates as fractions."""
+    columns: list[Any] = ["run", "folder", "method", "strategy", "train", "test", "lists", "condition", "unit", "seed"]
+    columns.append("trials")
     return str(table[[*columns, *RATES]].to_csv(index=False))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from experiments.cluster_quality import purity
 from experiments.protocol_table import Outcome, summarise_protocol
 from experiments.report_numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
 from experiments.report_runs import find_runs, read_runs, tell_apart
-from experiments.report_tables import text_of
+from experiments.report_tables import refinement_table, text_of
 from experiments.run import main
 from tests.experiments.saved import save_tested
 
@@ -50,6 +52,53 @@ def test_numbers_are_those_of_the_protocol(folder: Path) -> None:
         change = verdict(mine, "refined", "raw")
         assert change is not None
         assert (change.mean, change.low, change.high) == pytest.approx(tuple(record["change"].values()))
+
+
+def test_strategies_and_fusions_have_the_numbers_of_the_protocol(folder: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "out"))
+    outcomes = []
+    for train, fold in itertools.product(("English", "Urdu"), range(3)):
+        for method in ("one", "fusion"):  # "other" is not refined
+            run = f"{train}/fold{fold}-seed0"
+            results = json.loads((root / "one" / run / "results.json").read_text())
+            for record in results.values():
+                if "eer_refined" in record:
+                    record["eer_refined"] *= 0.5 + 0.1 * fold
+                    record["eer"] += 0.01 * fold if method == "fusion" else 0
+            made = root / method / run / "refined" / "half"
+            made.mkdir(parents=True)
+            (made / "results.json").write_text(json.dumps(results))
+            outcomes.append(Outcome(method, train, fold, 0, results, "half"))
+    assert main(["report", str(root), "--out", str(tmp_path / "r.csv")]) == 0
+    table = pd.read_csv(tmp_path / "r.csv")
+    names = {"one": "SCC HeadPair + ChainingCluster", "fusion": "fusion"}
+    records = {names[record["method"]]: record for record in summarise_protocol(outcomes)}
+    fits = table[table["strategy"] == "own"]
+    rows = {(row[0], row[2]): row for row in refinement_table(fits, table).rows}
+    assert set(rows) == {(names["one"], "raw"), (names["one"], "own"), (names["one"], "half")} | {
+        ("fusion", "raw"), ("fusion", "half")
+    }  # fmt: skip
+    for name, record in records.items():
+        raw, half = rows[name, "raw"], rows[name, "half"]
+        for row, stage, same in ((raw, "raw", "same_gender"), (half, "refined", "refined_same_gender")):
+            assert [rate.mean for rate in row[3:5]] == pytest.approx([record[c][stage] for c in ("heard", "unheard")])
+            assert (row[5].mean, row[5].sd) == pytest.approx((record[stage]["mean"], record[stage]["sd"]))
+            assert (row[6].mean, row[6].sd) == pytest.approx((record[same]["mean"], record[same]["sd"]))
+        assert raw[7] is None
+        assert (half[7].mean, half[7].low, half[7].high) == pytest.approx(tuple(record["change"].values()))
+        assert half[9] == 6
+    assert set(table.loc[table["method"] == "fusion", "train"]) == {"English", "Urdu"}
+    for ending in ("html", "md", "tex"):
+        assert main(["report", str(root), "--out", str(tmp_path / f"r.{ending}")]) == 0
+        text = (tmp_path / f"r.{ending}").read_text()
+        assert "Refinements" in text
+        assert f"{100 * records['fusion']['refined']['mean']:.1f}" in text
+
+
+def test_nothing_refined_afterwards_leaves_no_table(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    assert "Refinements" not in out.read_text()
 
 
 def test_a_verdict_needs_an_interval_that_leaves_out_zero() -> None:
