@@ -121,3 +121,11 @@ def items_of(items: Items, people: NDArray[np.str_], languages: list[str] | None
     columns = (items.ids, items.identity, items.language, items.gender, items.video)
     ids, identity, language, gender, video = (np.asarray(column)[mask] for column in columns)
     return Items(ids, identity, language, gender, video)
+
+
+def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:
+    """Refuses a language or person that the data do not have, with the nearest name."""
+    for name in names:
+        if name not in known:
+            there = ", ".join(known[known != ""][:8]) or "none: give the packs a language or an index"
+            raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")

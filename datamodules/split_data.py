@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.balance import draw_equal
-from datamodules.base import ItemSource, TrainingSet, VoiceFaceDataModule
-from datamodules.cells import (
-    CellSpec,
-    Condition,
-    ItemTable,
-    all_pairs,
-    as_spec,
-    check_both_classes,
-    check_heard,
-    evaluation_set,
-)
-from datamodules.files import nearest
+from datamodules.base import ItemSource, TrainingSet
+from datamodules.cells import CellSpec, Condition, as_spec, check_both_classes, check_heard, evaluation_set
+from datamodules.conditions import ConditionDataModule
 from datamodules.leaks import check_seen, check_unseen, check_weights
 from datamodules.make_trials import make_trials
-from datamodules.people import draw_balanced, items_of, read_genders, read_identities
-from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
-from datamodules.schema import DataError, EvaluationSet, Items, RankingList, Stage, Trials
-from datamodules.trials import read_trials
+from datamodules.people import check_known, draw_balanced, items_of, read_identities
+from datamodules.schema import DataError, EvaluationSet, Stage
 
 Rows = NDArray[np.int64]
 VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
 
 
-class SplitDataModule(VoiceFaceDataModule):
+class SplitDataModule(ConditionDataModule):
     """Splits by person and checks that nobody and no language is where it must not be.
 
     Training uses the clips of the training people in the training languages, without the validation people. It refuses
@@ -48,8 +35,6 @@ class SplitDataModule(VoiceFaceDataModule):
     Args:
         train_languages: languages a model may hear in training.
         test: trial lists by cell name: ``heard``, ``unheard``, possibly behind a list-set prefix: ``balanced/heard``.
-        root: folder that relative paths start from.
-        genders: CSV ``identity, gender``, where the items do not say.
         train_identities: the people to learn from, as a list or a file (``folds.json#0``, ``manifest.csv#split=train``,
             or one per line); None = all.
         exclude_identities: people to leave out of training and validation: name the test people here.
@@ -59,15 +44,13 @@ class SplitDataModule(VoiceFaceDataModule):
         val_trials: trials per validation language.
         split_seed: draws validation people and trials; independent of the seed of training.
         equal_clips: languages of an ablation over ``train_languages``: see :func:`draw_equal`; None = all clips.
-        **loading: options of :class:`VoiceFaceDataModule`.
+        **options: those of :class:`ConditionDataModule`.
     """
 
     def __init__(
         self,
         train_languages: list[str],
         test: dict[str, str | CellSpec] | None = None,
-        root: str = "",
-        genders: str | None = None,
         train_identities: list[str] | str | None = None,
         exclude_identities: list[str] | str | None = None,
         val_identities: int | list[str] | str = VAL_IDENTITIES,
@@ -75,23 +58,17 @@ class SplitDataModule(VoiceFaceDataModule):
         val_trials: int = 2000,
         split_seed: int = 0,
         equal_clips: list[str] | None = None,
-        **loading: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(**loading)
+        super().__init__(**options)
         if not train_languages:
             raise DataError("data.train_languages: is empty; name the language that training may hear")
         self.train_languages, self.val_languages = train_languages, val_languages or train_languages
         self.test = test or {}
-        self.root, self.genders = root, genders
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
         self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
         self.equal_clips = equal_clips
         self._evaluations: dict[str, EvaluationSet] = {}
-
-    @property
-    @abstractmethod
-    def tables(self) -> tuple[ItemTable, ItemTable]:
-        """All voices and all faces, cached."""
 
     @abstractmethod
     def clip_rows(self) -> tuple[Rows, Rows]:
@@ -129,9 +106,6 @@ class SplitDataModule(VoiceFaceDataModule):
         rows = self._clips[0][held_out], self._clips[1][held_out]
         return self._clips_of(rows, self.plain_sources()) if held_out.any() else None
 
-    def identity_genders(self) -> dict[str, str]:
-        return self._genders
-
     def refuse_heard(self, languages: Sequence[str]) -> None:
         if self.test and languages:
             check_weights(self.evaluation_set("test").cells, languages)
@@ -146,15 +120,6 @@ class SplitDataModule(VoiceFaceDataModule):
         return super().val_dataloader() if len(self._val_people) else []
 
     # -- training -----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _genders(self) -> dict[str, str]:
-        """Gender of every person: what the items say, and ``data.genders`` over it."""
-        found: dict[str, str] = {}
-        for table in self.tables:
-            known = table.items.gender != ""
-            found.update(zip(table.items.identity[known].tolist(), table.items.gender[known].tolist(), strict=True))
-        return found | (read_genders(self._at(self.genders)) if self.genders else {})
 
     @cached_property
     def _clips(self) -> tuple[Rows, Rows]:
@@ -246,72 +211,3 @@ class SplitDataModule(VoiceFaceDataModule):
         for cell in found.cells.values():
             check_heard(cell, found.voices, self.train_languages)
         return found
-
-    def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
-        """A test condition over :attr:`tables`."""
-        return self.condition_over(name, spec, self.tables)
-
-    def condition_over(
-        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable], own: tuple[bool, bool] = (False, False)
-    ) -> Condition | RankingCondition:
-        """A test condition over the items of some tables; ``own`` tells whether only this condition has them."""
-        if spec.task == "verification":
-            return Condition(name, self.cell_trials(name, spec, tables), *tables, spec.language, own)
-        return RankingCondition(name, self.ranking_list(name, spec, tables), *tables, spec.language, own)
-
-    def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
-        """The trials of a test condition, read, or made of all pairs of some people in ``tables`` (None = its own).
-
-        Raises:
-            DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
-        """
-        if spec.trials is not None and spec.identities is None:
-            return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
-        voices, faces, people = self._items_of(name, spec, tables or self.tables)
-        return all_pairs(name, voices, faces, people, spec.same_gender, spec.cross_video)
-
-    def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
-        """The list of a matching or retrieval, read, or made of the items of some people in ``tables``.
-
-        Raises:
-            DataError: see :mod:`datamodules.rankings`.
-        """
-        if spec.trials is not None and spec.identities is None:
-            read = read_matching if spec.task == "matching" else read_retrieval
-            return read(self._at(spec.trials), spec.probe)
-        voices, faces, people = self._items_of(name, spec, tables)
-        voices, faces = (items_of(items, np.array(people), None) for items in (voices, faces))
-        if spec.task == "retrieval":
-            return make_retrieval(voices, faces, spec.probe)
-        options = (spec.candidates, spec.probes, spec.seed, spec.same_gender, spec.cross_video)
-        return make_matching(voices, faces, spec.probe, *options)
-
-    def _items_of(
-        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]
-    ) -> tuple[Items, Items, list[str]]:
-        """Items in the language of a condition, with all genders that are known, and the people it names."""
-        if spec.trials is not None or spec.identities is None:
-            raise DataError(f"data.test.{name}: give either trials or identities")
-        people = read_identities(self._at(cast("list[str] | str", spec.identities)), f"data.test.{name}.identities")
-        items = [table.items for table in tables]
-        check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
-        if spec.language:
-            items = [
-                items_of(part, np.array(people), [spec.language, ""]) for part in items
-            ]  # "": a file that does not say
-            people = np.intersect1d(items[0].identity, items[1].identity).tolist()
-        known = {identity: gender for identity, gender in self._genders.items() if identity in set(people)}
-        items = [replace(part, gender=np.array([known.get(i, "") for i in part.identity.tolist()])) for part in items]
-        return items[0], items[1], people
-
-    def _at(self, path: str | list[str]) -> str:
-        """A path below ``root``; lists of names stay as they are."""
-        return os.path.join(self.root, os.path.expanduser(path)) if isinstance(path, str) else cast(str, path)
-
-
-def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:
-    """Refuses a language or person that the data do not have, with the nearest name."""
-    for name in names:
-        if name not in known:
-            there = ", ".join(known[known != ""][:8]) or "none: give the packs a language or an index"
-            raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")

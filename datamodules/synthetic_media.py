@@ -21,8 +21,8 @@ from datamodules.cache import cache_key, cached_folder
 from datamodules.make_trials import make_trials
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.mavceleb_files import LANGUAGES, Version
+from datamodules.people import check_known
 from datamodules.schema import DataError, Items
-from datamodules.split_data import check_known
 from datamodules.synthetic_faces import Looks, Scene, draw
 from datamodules.synthetic_voices import LANGUAGES as SPOKEN
 from datamodules.synthetic_voices import RATE, Language, Speaker, speak

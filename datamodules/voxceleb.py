@@ -17,8 +17,9 @@ from datamodules.manifest import ManifestDataModule
 from datamodules.media_data import MediaTable
 from datamodules.packs import Pack
 from datamodules.pairing import pairs_by_video
+from datamodules.people import check_known
 from datamodules.schema import DataError, Items, Modality, RankingList, Trials
-from datamodules.split_data import VAL_IDENTITIES, SplitDataModule, check_known
+from datamodules.split_data import VAL_IDENTITIES, SplitDataModule
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
 from datamodules.voxceleb_people import People, Split, read_people, read_split
 
@@ -85,10 +86,43 @@ def named_items(items: Items, people: People, source: str) -> Items:
 
 
 class _VoxCelebProtocol(SplitDataModule):
-    """Tests from the public lists, and training without the videos that tests of seen people are on."""
+    """Tests from the public lists, and training without the videos that tests of seen people are on.
 
-    lists: str
-    protocol: Protocol
+    Args:
+        lists: folder of ``vox1_meta.csv``, ``pins_splits``, ``wen`` and ``cmpc``.
+        split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = everybody is learnt from, nothing is tested.
+        test: test conditions by name, their lists below ``lists``; None = the public ones of the split.
+        exclude_nationalities: people of these countries are not learnt from.
+        val_identities: see :class:`SplitDataModule`; None = those of the split.
+        val_trials: see :class:`SplitDataModule`.
+        batch_size: pairs per optimiser step, over all ranks.
+        **options: those of :class:`FeatureDataModule` or :class:`ManifestDataModule`.
+    """
+
+    def __init__(
+        self,
+        lists: str,
+        split: Split | None = "pins",
+        test: dict[str, str | CellSpec] | None = None,
+        exclude_nationalities: list[str] | None = None,
+        val_identities: int | list[str] | str | None = None,
+        val_trials: int = VAL_TRIALS,
+        batch_size: int = BATCH_SIZE,
+        **options: Any,
+    ) -> None:
+        self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
+        super().__init__(
+            train_languages=[LANGUAGE],
+            test=self.protocol.tests,
+            genders=None,
+            train_identities=self.protocol.train,
+            exclude_identities=self.protocol.excluded,
+            val_identities=self.protocol.val if val_identities is None else val_identities,
+            val_languages=None,
+            val_trials=val_trials,
+            batch_size=batch_size,
+            **options,
+        )
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
         if spec.trials is None or spec.identities is not None:
@@ -115,53 +149,12 @@ class _VoxCelebProtocol(SplitDataModule):
 
 
 class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
-    """VoxCeleb1 as embeddings.
+    """VoxCeleb1 as embeddings: the options of the protocol and those of :class:`FeatureDataModule`.
 
     Packs name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, of the frontal
     set, ``A.R._Rahman/00000550``; folders before the person do not matter. Test people never train; training and
     validation people are those of the split.
-
-    Args:
-        voices: see :class:`FeatureDataModule`.
-        faces: see :class:`FeatureDataModule`.
-        lists: folder of ``vox1_meta.csv``, ``pins_splits``, ``wen`` and ``cmpc``.
-        split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = everybody is learnt from, nothing is tested.
-        test: test conditions by name, their lists below ``lists``; None = the public ones of the split.
-        exclude_nationalities: people of these countries are not learnt from.
-        val_identities: see :class:`SplitDataModule`; None = those of the split.
-        val_trials: see :class:`SplitDataModule`.
-        batch_size: pairs per optimiser step, over all ranks.
-        **options: those of :class:`FeatureDataModule`.
     """
-
-    def __init__(
-        self,
-        voices: list[str | Pack],
-        faces: list[str | Pack],
-        lists: str,
-        split: Split | None = "pins",
-        test: dict[str, str | CellSpec] | None = None,
-        exclude_nationalities: list[str] | None = None,
-        val_identities: int | list[str] | str | None = None,
-        val_trials: int = VAL_TRIALS,
-        batch_size: int = BATCH_SIZE,
-        **options: Any,
-    ) -> None:
-        self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
-        super().__init__(
-            voices=voices,
-            faces=faces,
-            train_languages=[LANGUAGE],
-            test=self.protocol.tests,
-            genders=None,
-            train_identities=self.protocol.train,
-            exclude_identities=self.protocol.excluded,
-            val_identities=self.protocol.val if val_identities is None else val_identities,
-            val_languages=None,
-            val_trials=val_trials,
-            batch_size=batch_size,
-            **options,
-        )
 
     def _table(self, packs: list[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
         table = super()._table(packs, modality, labelled)
@@ -180,43 +173,11 @@ class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
 
     Args:
         manifest: the table; its paths name people as :class:`VoxCelebFeatureDataModule` says.
-        lists: see :class:`VoxCelebFeatureDataModule`.
-        split: see :class:`VoxCelebFeatureDataModule`.
-        test: see :class:`VoxCelebFeatureDataModule`.
-        exclude_nationalities: see :class:`VoxCelebFeatureDataModule`.
-        val_identities: see :class:`SplitDataModule`; None = those of the split.
-        val_trials: see :class:`SplitDataModule`.
-        batch_size: pairs per optimiser step, over all ranks.
-        **options: those of :class:`ManifestDataModule`.
+        **options: of the protocol, and of :class:`ManifestDataModule`.
     """
 
-    def __init__(
-        self,
-        manifest: str,
-        lists: str,
-        split: Split | None = "pins",
-        test: dict[str, str | CellSpec] | None = None,
-        exclude_nationalities: list[str] | None = None,
-        val_identities: int | list[str] | str | None = None,
-        val_trials: int = VAL_TRIALS,
-        batch_size: int = BATCH_SIZE,
-        **options: Any,
-    ) -> None:
-        self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
-        super().__init__(
-            manifest=manifest,
-            train_languages=[LANGUAGE],
-            test=self.protocol.tests,
-            columns=None,
-            genders=None,
-            train_identities=self.protocol.train,
-            exclude_identities=self.protocol.excluded,
-            val_identities=self.protocol.val if val_identities is None else val_identities,
-            val_languages=None,
-            val_trials=val_trials,
-            batch_size=batch_size,
-            **options,
-        )
+    def __init__(self, manifest: str, **options: Any) -> None:
+        super().__init__(manifest=manifest, columns=None, **options)
 
     @cached_property
     def _named(self) -> tuple[MediaTable, MediaTable]:

@@ -35,7 +35,9 @@ def worlds(lists: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 def packed(world: Path, lists: Path, split: Any, **options: Any) -> VoxCelebFeatureDataModule:
     voices, faces = (Pack(f"{name}.npy", index=f"{name}.csv") for name in ("voices", "faces"))
-    return VoxCelebFeatureDataModule([voices], [faces], str(lists), split, root=str(world), **options)
+    return VoxCelebFeatureDataModule(
+        voices=[voices], faces=[faces], lists=str(lists), split=split, root=str(world), **options
+    )
 
 
 def test_pins(worlds: dict[str, Path], lists: Path) -> None:
@@ -121,7 +123,7 @@ def test_media_from_a_manifest(tmp_path: Path) -> None:
     )
     test: dict[str, str | CellSpec] = {"seen": CellSpec(trials="seen.txt", seen=True)}
     data = VoxCelebDataModule(
-        str(tmp_path / "manifest.parquet"), str(tmp_path), None, test, val_identities=2, val_trials=8,
+        str(tmp_path / "manifest.parquet"), lists=str(tmp_path), split=None, test=test, val_identities=2, val_trials=8,
         media=MediaOptions(frames=32, image_size=32), batch_size=4,
     )  # fmt: skip
     data.val_identities = ["id10006", "id10007"]

@@ -1,0 +1,40 @@
+"""Six people in two languages as feature packs, and a data module over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules import CellSpec, FeatureDataModule
+from datamodules.make_trials import make_trials
+from datamodules.schema import Items
+from datamodules.trials import write_trials
+from tests.datamodules.packs_on_disk import ids, write_npz
+
+TESTED = ["id0004", "id0005"]
+
+
+def six_people(folder: Path) -> Path:
+    """Packs of six people in two languages, lists of the last two."""
+    table = write_npz(folder / "voice.npz", width=5)
+    write_npz(folder / "face.npz", width=7, seed=1)
+    (folder / "genders.csv").write_text("identity,gender\n" + "".join(f"id{i:04d},{'mf'[i % 2]}\n" for i in range(6)))
+    (folder / "tested.txt").write_text("\n".join(TESTED))
+    names = np.array(ids(table))
+    for language in ("Alpha", "Beta"):
+        kept = np.isin(table["identity"], TESTED) & (table["language"] == language)
+        empty = np.full(kept.sum(), "")
+        items = Items(names[kept], table["identity"][kept], empty, empty, empty)
+        write_trials(make_trials(items, items, 20, 0), folder / f"{language}.csv")
+    return folder
+
+
+def module(root: Path, **options: Any) -> FeatureDataModule:
+    settings: dict[str, Any] = {
+        "voices": ["voice.npz"], "faces": ["face.npz"], "train_languages": ["Alpha"], "root": str(root),
+        "exclude_identities": "tested.txt", "val_identities": 2, "genders": "genders.csv", "batch_size": 2,
+        "test": {"heard": "Alpha.csv", "unheard": CellSpec("Beta.csv")},
+    }  # fmt: skip
+    return FeatureDataModule(**settings | options)
