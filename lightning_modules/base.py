@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, ClassVar, cast
@@ -38,10 +39,11 @@ SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d 
 NetworkFactory = Callable[[int, int], nn.Module]
 
 
-class AssociationModule(LightningModule):
+class AssociationModule(LightningModule, ABC):
     """A voice-face association model.
 
-    A subclass implements :meth:`embed_voice`, :meth:`embed_face` and :meth:`loss`; it may override :meth:`distance`.
+    A subclass implements :meth:`embed_voice`, :meth:`embed_face` and :meth:`loss` (or, without gradients,
+    ``training_step``); it may override :meth:`distance`.
     Validation, test and prediction embed every unique item once, on whichever rank its loader put it, gather the
     embeddings by index, and score the trials of each cell on rank 0, so the numbers do not depend on the number of
     ranks. After the epoch, :attr:`embeddings` and :attr:`scores` hold what callbacks refine and save; a refining
@@ -82,23 +84,24 @@ class AssociationModule(LightningModule):
         twin.__dict__.update({k: v if k in shared else deepcopy(v, memo) for k, v in self.__dict__.items()})
         return twin
 
+    @abstractmethod
     def embed_voice(self, x: Tensor) -> Tensor:
         """Voices (B, ...) -> embeddings (B, d)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_face(self, x: Tensor) -> Tensor:
         """Faces (B, ...) -> embeddings (B, d)."""
-        raise NotImplementedError
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         """Loss terms of a training batch; the one named ``loss`` is minimised, all are logged as ``train/<name>``."""
-        raise NotImplementedError
+        # not abstract: a closed form has a training_step of its own and no loss
+        raise NotImplementedError(f"{type(self).__name__} has no loss; implement it, or training_step")
 
     def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
         """Distances (t,) of aligned rows (t, d) and (t, d): 1 - cosine, lower = same person ([SCC] 3.2)."""
         return 1 - F.cosine_similarity(voices, faces, dim=-1)
 
-    def rank(self, probes: Tensor, candidates: Tensor, probe: Modality) -> Tensor:
+    def rank(self, probes: Tensor, candidates: Tensor, probe: Modality, **scoring: Any) -> Tensor:
         """Distances (n, m) of every probe (n, d) to every candidate (m, d), lower = same person: those of `distance`.
 
         Override it where that costs too much for all pairs of a gallery: a probe's candidates need only be in order.
@@ -107,6 +110,7 @@ class AssociationModule(LightningModule):
             probes: embeddings.
             candidates: embeddings of the other modality.
             probe: modality of the probes.
+            **scoring: passed on to `distance`.
         """
         if type(self).distance is AssociationModule.distance:
             return 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
@@ -114,7 +118,7 @@ class AssociationModule(LightningModule):
         for part in probes.split(max(1, SCORING_CHUNK // len(candidates))):
             pairs = part.repeat_interleave(len(candidates), 0), candidates.repeat(len(part), 1)
             voices, faces = pairs if probe == "voice" else pairs[::-1]
-            rows.append(self.distance(voices, faces).view(len(part), -1))
+            rows.append(self.distance(voices, faces, **scoring).view(len(part), -1))
         return torch.cat(rows)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -198,19 +202,25 @@ class AssociationModule(LightningModule):
         """The evaluation set of the running stage."""
         return self._evaluation
 
+    def scoring_of(self, test: str) -> dict[str, Any]:
+        """Options of `distance` and `rank` in the test of a name, for a subclass that scores in several ways."""
+        return {}
+
     def score_cell(self, cell: Cell) -> NDArray[np.float64]:
         """The distances (t,) of a cell's trials, lower = same person."""
-        return self._score(cell.voice_index, cell.face_index)
+        return self._score(cell.voice_index, cell.face_index, **self.scoring_of(cell.name))
 
     def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
         """The distances (b, N) of a slice of a ranking's probes to their candidates, lower = same person."""
+        scoring = self.scoring_of(ranking.name)
         if ranking.task == "matching":
 
             def matched(rows: slice) -> NDArray[np.floating]:
                 candidates = ranking.candidate_index[rows]
                 probes = np.repeat(ranking.probe_index[rows], candidates.shape[1])
                 pairs = probes, candidates.ravel()
-                return self._score(*(pairs if ranking.probe == "voice" else pairs[::-1])).reshape(candidates.shape)
+                voices, faces = pairs if ranking.probe == "voice" else pairs[::-1]
+                return self._score(voices, faces, **scoring).reshape(candidates.shape)
 
             return matched
         other: Modality = "face" if ranking.probe == "voice" else "voice"
@@ -220,7 +230,7 @@ class AssociationModule(LightningModule):
         @torch.no_grad()
         def retrieved(rows: slice) -> NDArray[np.floating]:
             with torch.autocast(self.device.type, enabled=False):
-                return cast(Any, self.rank(probes[rows], gallery, ranking.probe).cpu().numpy())
+                return cast(Any, self.rank(probes[rows], gallery, ranking.probe, **scoring).cpu().numpy())
 
         return retrieved
 
@@ -233,8 +243,12 @@ class AssociationModule(LightningModule):
         """Embedded clips of training and validation people, for refinements that learn from them."""
         return embed_reference(self)
 
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
+        """What a stage evaluates: the tests of the data module."""
+        return cast(EvaluationSet, cast(Any, self.trainer).datamodule.evaluation_set(stage))
+
     def _open_banks(self, stage: Stage) -> None:
-        self._evaluation = self.trainer.datamodule.evaluation_set(stage)  # type: ignore[attr-defined]
+        self._evaluation = self.evaluation_set(stage)
         self.embeddings, self.scores, self.refined = {}, {}, {}
         self._banks = {m: EmbeddingBank(len(self._evaluation.items(m))).to(self.device) for m in MODALITIES}
 
@@ -261,7 +275,9 @@ class AssociationModule(LightningModule):
         self.scores = self.trainer.strategy.broadcast(scores, src=0)
 
     @torch.no_grad()
-    def _score(self, voice_index: NDArray[np.int64], face_index: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _score(
+        self, voice_index: NDArray[np.int64], face_index: NDArray[np.int64], **scoring: Any
+    ) -> NDArray[np.float64]:
         """Distances of trials, in float32 on the module's device, in bounded memory."""
         voices = torch.from_numpy(self.embeddings["voice"]).to(self.device)
         faces = torch.from_numpy(self.embeddings["face"]).to(self.device)
@@ -270,5 +286,6 @@ class AssociationModule(LightningModule):
             for start in range(0, len(out), SCORING_CHUNK):
                 chunk = slice(start, start + SCORING_CHUNK)
                 v, f = torch.from_numpy(voice_index[chunk]), torch.from_numpy(face_index[chunk])
-                out[chunk] = self.distance(voices[v.to(self.device)], faces[f.to(self.device)]).cpu().numpy()
+                pairs = voices[v.to(self.device)], faces[f.to(self.device)]
+                out[chunk] = self.distance(*pairs, **scoring).cpu().numpy()
         return out

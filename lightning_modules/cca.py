@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.schema import DataError, PairBatch, Stage
+from datamodules.schema import DataError, EvaluationSet, PairBatch, Stage
 from lightning_modules.base import AssociationModule
 from lightning_modules.closed_form import PairStatistics, regularised_cca
 
@@ -78,10 +78,10 @@ class RegularisedCCA(AssociationModule):
         self.log("train/correlation", solution.correlations[0].float(), prog_bar=True)
         self.trainer.should_stop = True
 
-    def _open_banks(self, stage: Stage) -> None:
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
         if not (self.trainer.sanity_checking or self.voice_projection.any()):
             raise DataError(f"RegularisedCCA is not fitted: run fit before {stage}, or give --ckpt_path")
-        super()._open_banks(stage)
+        return super().evaluation_set(stage)
 
     @property
     def _data(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.schema import Cell, DataError, EvaluationSet, Modality, PairBatch, Ranking, Stage
+from datamodules.schema import DataError, EvaluationSet, Modality, PairBatch, Stage
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.clustering import PseudoIdentities
 from lightning_modules.losses.gather import world_size
@@ -152,31 +151,33 @@ class FAA(AssociationModule):
             loss = loss + terms["matching"]
         return {"loss": loss, **terms}
 
-    def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
-        """Distances (t,) of aligned embeddings, lower = same person; see ``scoring``."""
-        if self.scoring == "cosine":
+    def distance(self, voices: Tensor, faces: Tensor, scoring: Scoring | None = None) -> Tensor:
+        """Distances (t,) of aligned embeddings, lower = same person; ``scoring``: None = the model's."""
+        if (scoring or self.scoring) == "cosine":
             return super().distance(voices, faces)
         head = cast(nn.Module, self.matching)
         parts = zip(voices.split(MATCHING_CHUNK), faces.split(MATCHING_CHUNK), strict=True)
         return torch.cat([F.softplus(-head(v, f)) for v, f in parts])
 
-    def rank(self, probes: Tensor, candidates: Tensor, probe: Modality) -> Tensor:
-        """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality; see ``scoring``."""
-        if self.scoring == "matching":
-            return super().rank(probes, candidates, probe)
+    def rank(  # type: ignore[override]
+        self, probes: Tensor, candidates: Tensor, probe: Modality, scoring: Scoring | None = None
+    ) -> Tensor:
+        """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality; as `distance`."""
+        scoring = scoring or self.scoring
+        if scoring == "matching":
+            return super().rank(probes, candidates, probe, scoring=scoring)
         distances = 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
-        if self.scoring == "cosine":
+        if scoring == "cosine":
             return distances
         near, nearest = distances.topk(min(self.rerank_top, len(candidates)), dim=1, largest=False)
         pairs = probes.repeat_interleave(near.shape[1], dim=0), candidates[nearest.flatten()]
         voices, faces = pairs if probe == "voice" else pairs[::-1]
-        order = self.distance(voices, faces).view_as(near).argsort(dim=1)
+        order = self.distance(voices, faces, scoring).view_as(near).argsort(dim=1)
         return distances.scatter(1, nearest.gather(1, order), near)
 
-    def _open_banks(self, stage: Stage) -> None:
-        """In a test, each test stands once more for every further scoring that judges it otherwise."""
-        super()._open_banks(stage)
-        found, judges = self.evaluation, {_judge(self.scoring)}
+    def evaluation_set(self, stage: Stage) -> EvaluationSet:
+        """The tests of the data module; in a test, once more for every further scoring that judges them otherwise."""
+        found, judges = super().evaluation_set(stage), {_judge(self.scoring)}
         cells, rankings = dict(found.cells), dict(found.rankings)
         for scoring in self.further if stage == "test" else []:
             known = _judge(scoring) in judges  # matching and rerank differ in retrieval only
@@ -185,19 +186,11 @@ class FAA(AssociationModule):
             cells |= {name: replace(cell, name=name) for name, cell in named.items()}
             ranked = {f"{scoring}/{n}": r for n, r in found.rankings.items() if r.task == "retrieval" or not known}
             rankings |= {name: replace(ranking, name=name) for name, ranking in ranked.items()}
-        self._evaluation = EvaluationSet(found.voices, found.faces, cells, rankings)
+        return EvaluationSet(found.voices, found.faces, cells, rankings)
 
-    def score_cell(self, cell: Cell) -> NDArray[np.float64]:
-        return super(FAA, self._as_named(cell.name)).score_cell(cell)
-
-    def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
-        return super(FAA, self._as_named(ranking.name)).score_rows(ranking)
-
-    def _as_named(self, test: str) -> FAA:
-        """This model, its weights and embeddings, with the scoring that the name of a test begins with."""
-        twin = copy(self)
-        twin.scoring = next((way for way in self.further if test.startswith(f"{way}/")), self.scoring)
-        return twin
+    def scoring_of(self, test: str) -> dict[str, Any]:
+        """The scoring that the name of a test begins with, else the model's."""
+        return {"scoring": next((way for way in self.further if test.startswith(f"{way}/")), self.scoring)}
 
 
 def _judge(scoring: Scoring) -> str:

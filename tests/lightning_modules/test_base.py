@@ -51,6 +51,15 @@ class Watch(Callback):
         self.weights = {k: v.clone() for k, v in pl_module.state_dict().items()}
 
 
+def test_a_model_that_cannot_embed_is_not_made() -> None:
+    class Deaf(AssociationModule):
+        def embed_face(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TypeError, match=r"abstract.*embed_voice"):
+        Deaf(DIMS)
+
+
 def test_scores_are_those_of_the_distance_trial_by_trial(tmp_path: Path) -> None:
     data, model = TinyData(), Linear()
     trainer(tmp_path).test(model, data, verbose=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
@@ -80,5 +81,14 @@ def test_linear_configs_are_linear() -> None:
 def test_public_names_load_and_unknown_ones_are_named() -> None:
     for name in lightning_modules.__all__:
         assert getattr(lightning_modules, name).__name__ == name
-    with pytest.raises(AttributeError, match=r"no attribute 'SSC'.*SCC"):
+    with pytest.raises(AttributeError, match="No lightning_modules attribute SSC"):
         lightning_modules.SSC  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["SCC", "FOP", "FAA", "RegularisedCCA"])
+def test_yaml_takes_a_model_and_not_their_base(name: str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AssociationModule, "model")
+    assert parser.parse_object({"model": {"class_path": f"lightning_modules.{name}"}}).model.class_path.endswith(name)
+    with pytest.raises(ArgumentError, match="AssociationModule"):
+        parser.parse_object({"model": {"class_path": "lightning_modules.AssociationModule"}})
