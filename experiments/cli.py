@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import signal
 import sys
-import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +27,7 @@ from experiments.config_errors import explain, root_cause
 from experiments.config_files import expand_arguments, read_config
 from experiments.line_progress import LineProgress
 from experiments.lock import locked
+from experiments.plain_warnings import plain_warnings
 from experiments.results import ResultsWriter, print_results
 from experiments.resume import Resumable, trained
 from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
@@ -40,17 +38,6 @@ from experiments.tracking import WandbRecord, finish_wandb, has_room, prepare_wa
 from lightning_modules.base import AssociationModule
 from lightning_modules.finite import NonFiniteError
 from postproc.callback import ChainingClusterCallback
-
-# Lightning says these of every run; none of them is for the person who runs an experiment.
-QUIET = (
-    ".*does not have many workers.*",
-    ".*LightningCLI's args parameter.*",
-    ".*lr_scheduler.step.*",
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*The dirpath has changed from.*",
-    ".*predict returned None.*",
-    ".*Total length of `list` across ranks is zero.*",
-)
 
 DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -184,7 +171,8 @@ class ExperimentCLI(LightningCLI):
         self.writer = ResultsWriter(self.run_dir, config["postproc"])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         self.resumable, self.stop = Resumable(self.run_dir), StopOnSignal()
-        callbacks += [self.writer, self.resumable, self.stop, RunRecord(self.run_dir)]
+        # the record before what may write a checkpoint at the end of a batch: that batch counts in it
+        callbacks += [self.writer, self.resumable, RunRecord(self.run_dir), self.stop]
         callbacks.append(WandbRecord(self.run_dir, config["postproc"]))
         if shows_lines:
             callbacks.append(LineProgress())
@@ -258,29 +246,6 @@ def _as_list(value: Any) -> list[Any]:
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-@contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings as one line each, without the lines of code they come from."""
-    original = warnings.formatwarning
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.stream = sys.stderr  # it holds that of its import: another fit's log, closed by now
-    with warnings.catch_warnings():
-        for message in QUIET:
-            warnings.filterwarnings("ignore", message)
-        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-        try:
-            yield
-        finally:
-            warnings.formatwarning = original
-
-
-def _no_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
 
 
 @plain_warnings()

@@ -16,7 +16,9 @@ PUBLIC = ("lightning_modules", "datamodules", "postproc")
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
-_ATTRIBUTE = re.compile(r"(?:has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S+))")
+_ATTRIBUTE = re.compile(
+    r"(?:has no attribute '(\w+)'|No \w+ attribute (\w+)|No module named '([\w.]+)'|dot import path string: (\S+))"
+)
 _TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])")
 _KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n.*^[\w.]+: (.+)$", re.DOTALL | re.MULTILINE)
@@ -55,11 +57,11 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         return f"{group[1]}.{group[2]}: no such key{nearest(group[2], scope, prefix=group[1] + '.')}"
     if option := _OPTION.search(text):
         if class_path:
-            hint = nearest(option[1], _parameters(class_path))
+            hint = nearest(option[1], options_of(class_path))
             return f"{keys}: {class_path} has no option {option[1]!r}{hint}"
         return f"{option[1]}: no such key{nearest(option[1], [k.partition('.')[0] for k in known])}"
     if wrong := _ATTRIBUTE.search(text):
-        name = class_path or wrong[1] or wrong[2] or wrong[3]
+        name = class_path or next(filter(None, wrong.groups()))
         return f"{keys}: no class {name!r}{nearest(name, public_classes())}"
     if (wanted := _TYPE.findall(text)) and keys:
         found = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
@@ -97,7 +99,7 @@ def public_classes() -> list[str]:
     return [f"{package}.{name}" for package in PUBLIC for name in import_module(package).__all__ if name[0].isupper()]
 
 
-def _parameters(class_path: str) -> list[str]:
+def options_of(class_path: str) -> list[str]:
     """Names of the options of a class, those it passes on among them."""
     module, _, name = class_path.rpartition(".")
     return ArgumentParser().add_class_arguments(getattr(import_module(module), name), fail_untyped=False)

@@ -19,11 +19,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from datamodules.manifest import ManifestDataModule
 from datamodules.media_data import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.cli import plain_warnings
 from experiments.config_errors import explain, root_cause
 from experiments.config_files import find_config, read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles
 from experiments.pack_maker import PackMaker, embed, pack_index, say
+from experiments.plain_warnings import plain_warnings
 from experiments.trained import ENCODERS, Spec, read_trained
 from lightning_modules.networks.pretrained import FrozenEncoder
 

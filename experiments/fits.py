@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -83,6 +84,9 @@ class Fit:
             except Exception:  # a bug in one fit must not stop the others; the log says what it was
                 traceback.print_exc()
                 status = 1
+        # model, data and trainer refer to each other; beside all that was imported, Python rarely looks for such rings,
+        # and the next fit would have the memory of those before it
+        gc.collect()
         return self.end(status)
 
     def _note(self, state: dict[str, Any]) -> None:

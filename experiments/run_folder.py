@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -75,6 +76,18 @@ class RunCheckpoint(ModelCheckpoint):
         if stage == "fit" and not trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
             # nobody held out (closed form, or a final fit on everyone): there is no choice, the last one is the best
             self.monitor = None
+
+        self._trainer = trainer
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Also where the run folder has been moved: its best checkpoint has moved along."""
+        folder, resumed = Path(str(self.dirpath)), Path(str(self._trainer.ckpt_path)).resolve()
+        if folder in (resumed.parent, resumed.parent / "checkpoints"):  # SLURM's are beside the folder
+            paths = {key: state_dict[key] for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+            state_dict = state_dict | {key: path and str(folder / Path(path).name) for key, path in paths.items()}
+            best = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+            state_dict |= {"dirpath": self.dirpath, "best_k_models": best}
+        super().load_state_dict(state_dict)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

@@ -20,7 +20,8 @@ class RunRecord(Callback):
 
     A row holds ``epoch``, ``step`` (optimiser steps so far), ``seconds`` of the epoch, ``lr``, ``train/loss`` (mean of
     rank 0's batches) and the other metrics as they stood at its end. A resumed run replaces the rows of epochs it
-    trains again. The loggers get the environment as a hyperparameter.
+    trains again; what an epoch had come to before it was stopped counts in its row. The loggers get the environment as
+    a hyperparameter.
 
     Args:
         run_dir: the run folder.
@@ -31,9 +32,20 @@ class RunRecord(Callback):
         self.environment: dict[str, Any] | None = None
         self.rows: list[dict[str, Any]] = []
         self.loss: Tensor | None = None
-        self.batches, self.start = 0, 0.0
+        self.batches, self.start, self.spent = 0, 0.0, 0.0
+        self._trainer: Trainer | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the running epoch has come to; nothing at its end, where its row is as good as written."""
+        if self._trainer is None or self._trainer.is_last_batch:
+            return {}
+        return {"loss": self.loss, "batches": self.batches, "seconds": time.perf_counter() - self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loss, self.batches, self.spent = (state_dict[key] for key in ("loss", "batches", "seconds"))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
         if self.environment is None and trainer.is_global_zero:
             self.environment = environment()
             write_json(self.run_dir / "environment.json", self.environment)
@@ -41,6 +53,7 @@ class RunRecord(Callback):
                 logger.log_hyperparams({"environment": self.environment})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = time.perf_counter() - self.spent  # inside an epoch, on_train_epoch_start does not come
         path = self.run_dir / "history.csv"
         if trainer.is_global_zero and trainer.global_step > 0 and path.is_file():
             self.rows = pd.read_csv(path).to_dict("records")

@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 
 from datamodules.files import nearest
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.cli import plain_warnings
 from experiments.config_errors import explain
 from experiments.config_files import find_config, read_config
 from experiments.console import table_console
 from experiments.file_encoders import FileEncoder, Files, checked
+from experiments.plain_warnings import plain_warnings
 from experiments.trained import encoder_of, read_trained
 from lightning_modules.base import SCORING_CHUNK, AssociationModule
 

@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and SLURM's warning end a ``fit`` at a step, with that step in ``last.ckpt``."""
+"""SIGTERM, Ctrl-C and SLURM's warning end a ``fit`` at a step, with that step in ``last.ckpt``, and a test at once."""
 
 from __future__ import annotations
 
@@ -66,6 +66,12 @@ class StopOnSignal(Callback):
         if self._stopping:  # only now: the metrics of the step before were logged after its end
             raise self._stopped(self._stopping, trainer)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _leave_on_sigterm(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _leave_on_sigterm(trainer)
+
     def leave(self, trainer: Trainer) -> None:
         """Ends the command if a signal came in the last epoch, which has been finished.
 
@@ -108,6 +114,17 @@ def requeue() -> None:
     if os.environ.get("SLURM_PROCID") == "0" and "SUBMITIT_EXECUTOR" not in os.environ:
         status = subprocess.call(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
         print("requeued" if status == 0 else f"warning: not requeued (scontrol: {status}); submit it again", flush=True)
+
+
+def _leave_on_sigterm(trainer: Trainer) -> None:
+    """There is nothing to save in a test; Lightning's handler would let it compute its results first."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.Signals(number))  # the other ranks, as Lightning's does
+        _leave(number, frame)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

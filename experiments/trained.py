@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from argparse import ArgumentError
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from datamodules.feature_data import FeatureDataModule
 from datamodules.media_data import MediaDataModule, MediaOptions
 from datamodules.packs import Pack
 from datamodules.schema import DataError, Modality
-from experiments.config_errors import explain, root_cause
+from experiments.config_errors import explain, options_of, root_cause
 from experiments.config_files import read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
 from experiments.run_folder import find_checkpoint
@@ -98,8 +97,7 @@ def describe(run: Path) -> Spec:
     class_path, options = config["model"]["class_path"], dict(config["model"].get("init_args") or {})
     options = {key: _without_start(value) for key, value in options.items() if key not in TRAINING_ONLY}
     options |= {key: None for key in STARTING_POINTS if key in options} | {"dims": list(data.dims)}
-    module, _, name = class_path.rpartition(".")
-    if "num_identities" in inspect.signature(getattr(__import__(module, fromlist=[name]), name)).parameters:
+    if "num_identities" in options_of(class_path):
         options["num_identities"] = data.num_identities
     return {"model": {"class_path": class_path, "init_args": options}, "inputs": _inputs(data)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from experiments.onnx_export import export_onnx
 from experiments.run import main
 from experiments.score import distance_rows
 from experiments.trained import read_trained
+from lightning_modules.fop import FOP
 from tests.experiments.clips import FACE, VOICE, make_clips
 
 TRAINER = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "enable_progress_bar": False, "num_sanity_val_steps": 0}
@@ -58,6 +60,23 @@ def media_run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = {"class_path": "lightning_modules.SCC", "init_args": {"network": network}}
     data = {"class_path": "datamodules.ManifestDataModule", "init_args": data}
     return fitted(tmp_path_factory.mktemp("media"), model, data)
+
+
+class PassesOn(FOP):
+    """Takes the options of its base without naming them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+
+def test_a_model_that_passes_its_options_on_is_read_back(head_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(head_run, tmp_path / "run"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["class_path"] = f"{__name__}.PassesOn"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    trained, expected = read_trained(run), read_trained(head_run)
+    assert type(trained.model) is PassesOn
+    assert trained.spec["model"]["init_args"] == expected.spec["model"]["init_args"]
 
 
 @pytest.mark.parametrize("kind", ["head_run", "media_run"])

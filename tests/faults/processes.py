@@ -47,6 +47,14 @@ class Pace(Callback):
             time.sleep(self.seconds)
 
 
+class Dawdle(Callback):
+    """A test whose results take minutes; ``testing`` in the run folder tells that they have begun."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        (Path(trainer.default_root_dir) / "testing").touch()
+        time.sleep(150)
+
+
 def paced(seconds: float, rank: int | None = None) -> list[str]:
     """Arguments that add :class:`Pace`."""
     return [

@@ -207,6 +207,26 @@ def test_resume_auto_passes_over_a_bad_checkpoint(
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == 8
 
 
+def test_a_moved_run_remembers_its_best_score(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "elsewhere"))
+    last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    content = torch.load(last, weights_only=True)
+    (state,) = (found for name, found in content["callbacks"].items() if name.startswith("RunCheckpoint"))
+    unbeaten = torch.tensor(-1.0)
+    state |= {"best_model_score": unbeaten, "kth_value": unbeaten}
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], unbeaten)
+    torch.save(content, last)
+    before = best.read_bytes()
+    fit = ["fit", "--config", str(TINY), "--no-test", f"--ckpt_path={last}", "--trainer.max_epochs=3"]
+    assert main([*fit, f"--run_dir={folder}"]) == 0
+    assert best.read_bytes() == before
+    states = read_checkpoint(last)["callbacks"]
+    assert [s["best_model_path"] for name, s in states.items() if name.startswith("RunCheckpoint")] == [str(best)]
+    # a run that only starts from there has a best of its own
+    assert main([*fit, f"--run_dir={tmp_path / 'other'}", "--trainer.max_epochs=4"]) == 0
+    assert (tmp_path / "other" / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_a_killed_run_is_resumed_from_its_last_checkpoint(tmp_path: Path) -> None:
     command = [*SHORT, *paced(0.1), f"--run_dir={tmp_path}", "--resume=auto", "--no-test"]
     process = start(*command)

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.checkpoints import read_checkpoint
@@ -46,6 +47,10 @@ def test_a_signal_keeps_the_step_and_the_resumed_run_ends_as_the_uninterrupted_o
     assert found == pytest.approx(expected, rel=1e-6)
     results = [json.loads((folder / "results.json").read_text()) for folder in (uninterrupted, tmp_path)]
     assert results[0] == results[1]
+    whole, stopped = (pd.read_csv(folder / "history.csv") for folder in (uninterrupted, tmp_path))
+    # the second epoch is the one that was stopped: all its batches count
+    assert stopped["train/loss"].tolist() == pytest.approx(whole["train/loss"].tolist(), rel=1e-5)
+    assert 8 * 0.1 <= stopped["seconds"][1] < 60
 
 
 def test_resume_auto_after_the_end_of_training_only_tests(uninterrupted: Path) -> None:
@@ -56,6 +61,22 @@ def test_resume_auto_after_the_end_of_training_only_tests(uninterrupted: Path) -
     assert "training ended at step 24" in output
     assert (uninterrupted / "results.json").read_text() == (uninterrupted / "first.json").read_text()
     assert (uninterrupted / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_signal_while_the_results_are_computed_does_not_wait_for_them(tmp_path: Path) -> None:
+    command = [*SHORT, "--trainer.max_epochs=1", f"--run_dir={tmp_path}", "--resume=auto"]
+    process = start(*command, "--trainer.callbacks+=tests.faults.processes.Dawdle")
+    wait_until((tmp_path / "testing").exists, process)
+    process.send_signal(signal.SIGTERM)
+    returned, output = finish(process, timeout=60)
+    assert returned == 143, output
+    assert "stopped by SIGTERM outside of training" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "results.json").exists()
+    returned, output = run(*command)
+    assert returned == 0, output
+    assert "training ended at step 8" in output
+    assert (tmp_path / "results.json").exists()
 
 
 def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(tmp_path: Path) -> None:
