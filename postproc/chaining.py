@@ -112,9 +112,8 @@ class ChainingCluster(Refinement):
 
         The trace holds ``action`` (t,) int8 (0 untouched, 1 rewarded, 2 penalised) and its ``counts``; ``bounds``
         [B_l, B_u]; ``t_alpha``; ``tie`` of voice to face gender clusters; ``clusters``, one entry per gender and per
-        identity cluster with its size, radius, threshold and kept samples; ``elbow`` or ``silhouette`` curves;
-        ``similarity``, the prototype cosines of each gender; ``assignment``, the (gender, identity) cluster of each
-        voice and face.
+        identity cluster with its size, radius, threshold and kept samples; ``elbow`` or ``silhouette`` curves; cosines
+        of prototypes by gender, ``similarity``; ``assignment``, the (gender, identity) cluster of each voice and face.
         """
         try:
             return self._refine(cell)
