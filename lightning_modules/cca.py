@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, cast
 
 import torch
@@ -24,7 +25,8 @@ class RegularisedCCA(AssociationModule):
     Args:
         dims: input sizes (voice, face); linked from the data.
         shrinkage: r, weight of the identity matrix in the whitening, in units of the mean variance.
-        directions: k, width of the embedding.
+        directions: k, how many directions a cosine compares. With several, scores are the mean of their cosines
+            (:func:`postproc.cca.nested`), and the embedding is as wide as all of them together.
 
     Raises:
         DataError: an option out of range; a test without a fit; a fit that did not see every clip exactly once.
@@ -32,26 +34,29 @@ class RegularisedCCA(AssociationModule):
 
     sampling: ClassVar[str] = "once"
 
-    def __init__(self, dims: tuple[int, int] | None = None, shrinkage: float = 100.0, directions: int = 16) -> None:
+    def __init__(
+        self, dims: tuple[int, int] | None = None, shrinkage: float = 100.0, directions: int | list[int] = 16
+    ) -> None:
         super().__init__(dims)
         if not shrinkage >= 0:
             raise DataError(f"model.shrinkage is {shrinkage}; give 0 or more (100 generalises well)")
-        if not 1 <= directions <= min(self.dims):
+        widths = [directions] if isinstance(directions, int) else directions
+        if not widths or not all(1 <= k <= min(self.dims) for k in widths):
             raise DataError(f"model.directions is {directions}; choose 1 to {min(self.dims)}, the narrower input")
         self.automatic_optimization = False
-        self.shrinkage, self.directions = shrinkage, directions
-        voice, face = self.dims
+        self.shrinkage, self.widths = shrinkage, tuple(widths)
+        (voice, face), most = self.dims, max(widths)
         self.voice_mean = nn.Parameter(torch.zeros(voice))
         self.face_mean = nn.Parameter(torch.zeros(face))
-        self.voice_projection = nn.Parameter(torch.zeros(voice, directions))
-        self.face_projection = nn.Parameter(torch.zeros(face, directions))
+        self.voice_projection = nn.Parameter(torch.zeros(voice, most))
+        self.face_projection = nn.Parameter(torch.zeros(face, most))
         self._statistics: PairStatistics | None = None
 
     def embed_voice(self, x: Tensor) -> Tensor:
-        return _project(x, self.voice_mean, self.voice_projection)
+        return _embed(x, self.voice_mean, self.voice_projection, self.widths)
 
     def embed_face(self, x: Tensor) -> Tensor:
-        return _project(x, self.face_mean, self.face_projection)
+        return _embed(x, self.face_mean, self.face_projection, self.widths)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # Never sees a gradient. Its one step makes Lightning count a step, without which nothing would be checkpointed.
@@ -70,7 +75,7 @@ class RegularisedCCA(AssociationModule):
     def _solve(self, statistics: PairStatistics) -> None:
         statistics.reduce(self._sum_over_ranks)
         self._check_every_clip_seen(int(statistics.count.sum()))
-        solution = regularised_cca(statistics, self.shrinkage, self.directions)
+        solution = regularised_cca(statistics, self.shrinkage, max(self.widths))
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(getattr(solution, name))
@@ -102,7 +107,9 @@ class RegularisedCCA(AssociationModule):
         raise DataError(f"{message}: leave data.sampling unset and start anew instead of resuming within the epoch")
 
 
-def _project(x: Tensor, mean: Tensor, projection: Tensor) -> Tensor:
-    """(B, d) features of any length -> (B, k) float32 unit-length embeddings, in float32 under any autocast."""
+def _embed(x: Tensor, mean: Tensor, projection: Tensor, widths: tuple[int, ...]) -> Tensor:
+    """(B, d) features of any length -> (B, sum of widths) float32 of unit length, in float32 under any autocast."""
     with torch.autocast(x.device.type, enabled=False):
-        return F.normalize((F.normalize(x.float(), dim=1) - mean.float()) @ projection.float(), dim=1)
+        projected = (F.normalize(x.float(), dim=1) - mean.float()) @ projection.float()
+        parts = [F.normalize(projected[:, :k], dim=1) for k in widths]
+        return torch.cat(parts, dim=1) / math.sqrt(len(parts))

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.refinement import DegenerateInput
+from postproc.spaces import unit
 
 Array = NDArray[np.float64]
+WIDTHS = (2, 4, 8, 16, 32)  # of a scorer that generalises: see :func:`nested`
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,23 @@ def regularised_cca(
         # A pair of singular vectors is defined up to its sign: fix it, so that equal data give equal embeddings.
         scale = np.sqrt(s) * np.sign(np.take_along_axis(u, abs(u).argmax(axis=0)[None], axis=0))
         yield Correlated((means[0], means[1]), (roots[0] @ u * scale, roots[1] @ v * scale), s)
+
+
+def nested(x: Array, widths: Sequence[int]) -> Array:
+    """Embeddings whose cosine is the mean of the cosines of the first k directions, for several k.
+
+    The first directions tell the most (gender above all) and are known best, the later ones tell people of one gender
+    apart and are hardly known: no single k weighs them well. On draws of V1 people (96 sets of 3M+3F strangers) the
+    mean over five k has .8 points of EER less than k = 16, and after matching people .5 to 1.5 less.
+
+    Args:
+        x: (n, d) projections, most correlated directions first.
+        widths: numbers of directions, each at most d; one alone gives plain cosines.
+
+    Returns:
+        (n, sum of widths), rows of unit length.
+    """
+    return np.concatenate([unit(x[:, :k]) for k in widths], axis=1) / np.sqrt(len(widths))
 
 
 def _inverse_root(values: Array, vectors: Array, shrinkage: float) -> Array:

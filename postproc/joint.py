@@ -71,9 +71,9 @@ class JointPeople(Refinement):
         person: float = 2.0,
         lone: float = 4.0,
         initial: float = 0.05,
-        chains: int = 12,
-        sweeps: int = 100,
-        burn: int = 50,
+        chains: int = 64,
+        sweeps: int = 20,
+        burn: int = 20,
         seed: int = 0,
     ) -> None:
         if space not in ("input", "model"):

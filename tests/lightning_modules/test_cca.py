@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,27 @@ def test_a_limited_fit_warns(tmp_path: Path) -> None:
         trainer(tmp_path, limit_train_batches=4).fit(cca(), TinyData())
 
 
-@pytest.mark.parametrize(("options", "word"), [({"shrinkage": -1.0}, "shrinkage"), ({"directions": 13}, "1 to 12")])
+def test_several_directions_score_by_the_mean_of_their_cosines(tmp_path: Path) -> None:
+    data = TinyData()
+    scores = {
+        str(k): fit_and_test(partial(RegularisedCCA, DIMS, directions=k), tmp_path / str(k))["scores"]["heard"]
+        for k in (2, 4, 8, [2, 4, 8])
+    }
+    mean = np.mean([scores["2"], scores["4"], scores["8"]], axis=0)
+    np.testing.assert_allclose(scores["[2, 4, 8]"], mean, atol=1e-6)
+    assert len(mean) == len(data.evaluation_set("test").cells["heard"].trials.keys)
+    assert np.abs(mean - scores["8"]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"shrinkage": -1.0}, "shrinkage"),
+        ({"directions": 13}, "1 to 12"),
+        ({"directions": [2, 13]}, "1 to 12"),
+        ({"directions": []}, "1 to 12"),
+    ],
+)
 def test_bad_options_name_themselves(options: dict[str, Any], word: str) -> None:
     with pytest.raises(DataError, match=word):
         RegularisedCCA(DIMS, **options)

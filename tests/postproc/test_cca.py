@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_modules import closed_form
-from postproc.cca import Moments, regularised_cca
+from postproc.cca import Moments, nested, regularised_cca
 from postproc.refinement import DegenerateInput
 from postproc.spaces import unit
 from tests.postproc.synthetic_people import World
@@ -37,3 +37,13 @@ def test_clips_that_are_all_the_same_are_refused() -> None:
     moments = [Moments.of(x, identity) for x in (np.eye(6), np.tile(np.eye(6)[0], (6, 1)))]
     with pytest.raises(DegenerateInput, match="the same embedding"):
         next(regularised_cca(moments[0], moments[1], [1.0], 2))
+
+
+def test_nested_embeddings_have_the_mean_of_the_cosines_of_the_first_directions() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 7, 6))
+    widths = (1, 2, 5)
+    expected = np.mean([(unit(a[:, :k]) * unit(b[:, :k])).sum(axis=1) for k in widths], axis=0)
+    np.testing.assert_allclose((nested(a, widths) * nested(b, widths)).sum(axis=1), expected, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(nested(a, widths), axis=1), 1)
+    np.testing.assert_array_equal(nested(a, [6]), unit(a))
