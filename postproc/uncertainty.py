@@ -90,33 +90,39 @@ def resampled_eers(
     distances, positive = as_trials(scores, labels, direction=direction)
     order = np.argsort(distances, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(distances[order]) != 0, True))  # last trial of each group of ties
-    sorted_trials = voice[order], face[order], positive[order], ends
+    # trials of the same two people weigh the same: weigh each pair of people once
+    pairs, pair = np.unique(np.stack([voice, face]), axis=1, return_inverse=True)
+    pair, positive = pair.ravel()[order], positive[order]
     step = max(1, _CELLS // len(order))
     parts = [multiplicity[i : i + step] for i in range(0, len(multiplicity), step)]
-    return np.concatenate([_weighted_eers(part, *sorted_trials) for part in parts])
+    return np.concatenate([_weighted_eers(_pair_weights(part, pairs), pair, positive, ends) for part in parts])
+
+
+def _pair_weights(multiplicity: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Weights (r, p) of trials between people ``pairs`` (2, p)."""
+    voice, face = pairs
+    return multiplicity[:, voice] * np.where(voice == face, 1, multiplicity[:, face])
 
 
 def _weighted_eers(
-    multiplicity: NDArray[np.int64],
-    voice: NDArray[np.int64],
-    face: NDArray[np.int64],
-    positive: NDArray[np.bool_],
-    ends: NDArray[np.int64],
+    weights: NDArray[np.int64], pair: NDArray[np.int64], positive: NDArray[np.bool_], ends: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """EERs of replicates (r, people) of a sorted trial list, by the convention of :func:`postproc.roc.eer`."""
-    weight = multiplicity[:, voice]
-    other = voice != face
-    weight[:, other] *= multiplicity[:, face[other]]
-    total = np.cumsum(weight, axis=1)[:, ends]
-    pos = np.cumsum(weight * positive, axis=1)[:, ends]
+    """EERs of replicates (r, p) of a sorted trial list (t,) by :func:`postproc.roc.eer`'s convention."""
+    weight = np.take(weights, pair, axis=1)
+    total = np.take(np.cumsum(weight, axis=1), ends, axis=1)
+    weight *= positive
+    pos = np.take(np.cumsum(weight, axis=1), ends, axis=1)
     neg = total - pos
+    positives, negatives = pos[:, -1], neg[:, -1]
     rates = np.full(len(total), np.nan)
-    both = (pos[:, -1] > 0) & (neg[:, -1] > 0)
-    fpr, tpr = neg[both] / neg[both, -1:], pos[both] / pos[both, -1:]
-    start = np.zeros((len(fpr), 1))
-    fpr, tpr = np.hstack([start, fpr]), np.hstack([start, tpr])
-    excess = fpr + tpr - 1
-    rows, after = np.arange(len(fpr)), np.argmax(excess >= 0, axis=1)
-    share = excess[rows, after - 1] / (excess[rows, after - 1] - excess[rows, after])
-    rates[both] = fpr[rows, after - 1] + share * (fpr[rows, after] - fpr[rows, after - 1])
+    both = (positives > 0) & (negatives > 0)
+    pos, neg, p, n = pos[both], neg[both], positives[both], negatives[both]
+    # the first point with neg / n + pos / p >= 1, of integers: nothing is rounded
+    after = (neg * p[:, None] + pos * n[:, None] < (p * n)[:, None]).sum(axis=1)
+    rows, before = np.arange(len(after)), np.maximum(after - 1, 0)
+    fpr, tpr = neg[rows, after] / n, pos[rows, after] / p
+    some = after > 0  # else the point before is the origin
+    fpr_before, tpr_before = np.where(some, neg[rows, before] / n, 0.0), np.where(some, pos[rows, before] / p, 0.0)
+    excess, short = fpr + tpr - 1, fpr_before + tpr_before - 1
+    rates[both] = fpr_before + short / (short - excess) * (fpr - fpr_before)
     return rates

@@ -87,7 +87,8 @@ def test_people_held_out_are_scored_by_the_model_itself() -> None:
 
     step = Selected({"width": [Width()]}, sets=2)
     step.calibrate(replace(reference, met=met))
-    assert seen == [16] * 6 + [reference.voices["model"].shape[1]] * 2
+    of_practice = 2 + 4 + 8 + 16 + 24  # directions of the cosines of a scorer of practice; there are 24
+    assert seen == [of_practice] * 6 + [reference.voices["model"].shape[1]] * 2
 
 
 def test_alternatives_learn_from_the_others_in_practice_and_from_everybody_once_taken() -> None:

@@ -15,7 +15,7 @@ from postproc import BlockAverage, Clustering, Refinement, Transport
 from postproc.blocks import block_similarity, comparable
 from postproc.metrics import eer
 from postproc.spaces import shared_space
-from postproc.transport import transport_plan
+from postproc.transport import transport_plans
 from tests.postproc.synthetic_people import World
 
 QUICK = Clustering(ks=(5, 6, 8), repeats=2, backend="cpu")
@@ -44,16 +44,26 @@ def loop(
 
 @pytest.mark.parametrize("unbalanced", [None, 0.2])
 @pytest.mark.parametrize("masses", ["uniform", "uneven"])
-def test_plan_is_that_of_an_explicit_sinkhorn_loop(unbalanced: float | None, masses: str) -> None:
+def test_plans_are_those_of_an_explicit_sinkhorn_loop(unbalanced: float | None, masses: str) -> None:
     rng = np.random.default_rng(1)
-    similarity = rng.normal(size=(4, 6)) * 0.2
-    a, b = np.full(4, 1 / 4), np.full(6, 1 / 6)
-    if masses == "uneven":
-        a, b = rng.dirichlet(np.full(4, 3.0)), rng.dirichlet(np.full(6, 3.0))
-    plan = transport_plan(similarity, a, b, 0.05, unbalanced)
-    np.testing.assert_allclose(plan, loop(similarity, a, b, 0.05, unbalanced), atol=1e-5)
-    if unbalanced is None:
-        np.testing.assert_allclose(plan.sum(axis=1), a, atol=1e-7)
+    problems = []
+    for rows, columns in ((4, 6), (5, 5), (4, 6)):
+        a, b = np.full(rows, 1 / rows), np.full(columns, 1 / columns)
+        if masses == "uneven":
+            a, b = rng.dirichlet(np.full(rows, 3.0)), rng.dirichlet(np.full(columns, 3.0))
+        problems.append((rng.normal(size=(rows, columns)) * 0.2, a, b))
+    for problem, plan in zip(problems, transport_plans(problems, 0.05, unbalanced), strict=True):
+        np.testing.assert_allclose(plan, loop(*problem, 0.05, unbalanced), atol=1e-5)
+        if unbalanced is None:
+            np.testing.assert_allclose(plan.sum(axis=1), problem[1], atol=1e-7)
+
+
+def test_a_kernel_that_vanishes_in_places_is_solved_all_the_same() -> None:
+    """At this temperature exp(-cost / temperature) underflows: the plan is that of the best assignment."""
+    similarity = np.eye(3)[[2, 0, 1]] + 0.01 * np.arange(9).reshape(3, 3)
+    third = np.full(3, 1 / 3)
+    (plan,) = transport_plans([(similarity, third, third)], 1e-3)
+    np.testing.assert_allclose(plan, np.eye(3)[[2, 0, 1]] / 3, atol=1e-6)
 
 
 def test_block_similarity_is_the_centred_mean_of_all_pairs_of_a_block() -> None:
