@@ -10,7 +10,7 @@ import numpy as np
 import ot
 from numpy.typing import NDArray
 
-from datamodules.schema import MODALITIES, ScoredCell
+from datamodules.schema import ScoredCell
 from postproc.blocks import Similarity, block_similarity, comparable
 from postproc.partitions import Clustering
 from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
