@@ -52,6 +52,15 @@ def test_config_yaml_reproduces_the_run(tiny_run: Path, tmp_path: Path) -> None:
     assert results(tmp_path) == results(tiny_run)
 
 
+def test_denormal_weights_do_not_slow_a_run_down(tiny_run: Path, tmp_path: Path) -> None:
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush denormals")
+    small = torch.full((8,), 1e-37)
+    assert (small * 0.01).all()
+    assert main(["fit", "--config", str(tiny_run / "config.yaml"), f"--run_dir={tmp_path}"]) == 0
+    assert not (small * 0.01).any()
+
+
 @pytest.mark.parametrize("checkpoint", ["best", "path"])
 def test_test_of_a_checkpoint_gives_the_results_of_fit(tiny_run: Path, tmp_path: Path, checkpoint: str) -> None:
     path = checkpoint if checkpoint == "best" else str(tiny_run / "checkpoints" / "best.ckpt")
