@@ -147,7 +147,7 @@ def _stabilised(
     temperature: float,
     unbalanced: float | None,
 ) -> NDArray[np.float64]:
-    """Potentials are taken out of the kernel before they overflow; 10 times quicker than in the log domain."""
+    """The plan of one problem; potentials leave the kernel before they overflow, 10 times quicker than in logarithms."""
     options: dict[str, Any] = {"method": "sinkhorn_stabilized", "numItermax": _ITERATIONS, "stopThr": _TOLERANCE}
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what did not converge shows in the plan

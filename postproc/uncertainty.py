@@ -91,15 +91,18 @@ def resampled_eers(
     order = np.argsort(distances, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(distances[order]) != 0, True))  # last trial of each group of ties
     # trials of the same two people weigh the same: weigh each pair of people once
-    pairs, pair = np.unique(np.stack([voice, face]), axis=1, return_inverse=True)
-    pair, positive = pair.ravel()[order], positive[order]
+    people = multiplicity.shape[1]
+    codes, pair = np.unique(voice * people + face, return_inverse=True)
+    pairs, pair, positive = np.divmod(codes, people), pair[order], positive[order]
     step = max(1, _CELLS // len(order))
     parts = [multiplicity[i : i + step] for i in range(0, len(multiplicity), step)]
     return np.concatenate([_weighted_eers(_pair_weights(part, pairs), pair, positive, ends) for part in parts])
 
 
-def _pair_weights(multiplicity: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Weights (r, p) of trials between people ``pairs`` (2, p)."""
+def _pair_weights(
+    multiplicity: NDArray[np.int64], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Weights (r, p) of trials between ``pairs`` of people, (p,) whose voice and (p,) whose face."""
     voice, face = pairs
     return multiplicity[:, voice] * np.where(voice == face, 1, multiplicity[:, face])
 
