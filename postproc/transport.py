@@ -147,7 +147,7 @@ def _stabilised(
     temperature: float,
     unbalanced: float | None,
 ) -> NDArray[np.float64]:
-    """The plan of one problem; potentials leave the kernel before they overflow, 10 times quicker than in logarithms."""
+    """One plan; potentials leave the kernel before they overflow, 10 times quicker than in the log domain."""
     options: dict[str, Any] = {"method": "sinkhorn_stabilized", "numItermax": _ITERATIONS, "stopThr": _TOLERANCE}
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what did not converge shows in the plan
