@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from datamodules.schema import DataError
+from lightning_modules.networks.weights import DAMAGED
 
 UNFINISHED = ".*.ckpt.tmp"
 """Checkpoints that were being written, beside the finished ones; a killed run leaves one."""
@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({_reason(error)})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({_reason(error)})") from error
     needed = ("state_dict", "global_step", "pytorch-lightning_version")
     missing = [key for key in needed if not isinstance(content, Mapping) or key not in content]

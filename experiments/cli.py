@@ -191,6 +191,7 @@ class ExperimentCLI(LightningCLI):
         try:
             self._run()
         finally:
+            torch.set_flush_denormal(False)
             finish_wandb(failed=sys.exc_info()[0] is not None)
         if self.writer.results:
             print_results(self.writer.results)

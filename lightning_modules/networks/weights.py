@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from datamodules.schema import DataError
 
 LISTED = 5  # keys named in an error before it says "and n more"
+# What torch.load raises on files that are none of its own: the unpickler trips over whatever the bytes happen to say.
+DAMAGED = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
+    zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class WeightsError(DataError):
@@ -45,7 +50,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path}: not a file of tensors and plain values, nothing in it was run; "
             f"save its state_dict as .safetensors ({_one_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, SafetensorError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged or not a checkpoint; fetch it again ({_one_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,28 @@ def test_a_damaged_safetensors_file_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such weights file"):
         read_state_dict(tmp_path / "absent.pt")
+
+
+def why_unreadable(path: Path) -> WeightsError | None:
+    try:
+        read_state_dict(path)
+    except WeightsError as error:
+        return error
+    return None
+
+
+def test_whatever_the_bytes_the_error_is_one_that_names_the_file(tmp_path: Path) -> None:
+    """The unpickler raises IndexError, TypeError, AssertionError and more on bytes that are nearly a checkpoint."""
+    rng, path, kinds = random.Random(0), tmp_path / "w.pt", set()
+    torch.save({"state_dict": {"a": torch.ones(3)}}, path, _use_new_zipfile_serialization=False)
+    good = path.read_bytes()
+    for attempt in range(600):
+        spoilt = bytearray(good)
+        for _ in range(rng.randint(1, 6)):
+            spoilt[rng.randrange(len(good))] = rng.randrange(256)
+        path.write_bytes(rng.randbytes(100) if attempt % 2 else bytes(spoilt))
+        said = why_unreadable(path)
+        if said is not None:  # else a number was spoilt and no more
+            assert "w.pt" in str(said)
+            kinds.add(type(said.__cause__))
+    assert {pickle.UnpicklingError, IndexError, UnicodeDecodeError} <= kinds
