@@ -122,7 +122,9 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
     accepted keeps its scores. A choice is safe where the mean EER over groups falls with 99 % confidence (t, one sided)
     and no group loses more than 0.5 points in the mean of its sets with any scorer. Where the model itself scored some,
     their mean EER must fall, too: what the step does to other scorers, however sure, is no reason to apply it to a
-    model that shows no gain. Of the safe ones that of the largest mean gain is taken, of equals the least restrictive.
+    model that shows no gain. Where it scored none, it may be as good as the best scorer of practice, whose own sets
+    must then gain with 99 % confidence. Of the safe ones that of the largest mean gain is taken, of equals the least
+    restrictive.
 
     Args:
         practice: what happened.
@@ -133,18 +135,20 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
     members = [practice.group == g for g in groups]
     parts = [m & (practice.scorer == s) for m, s in product(members, np.unique(practice.scorer))]
     every = practice.after - practice.before[:, None]
-    own = practice.scorer == MODEL
+    own, stand_in = practice.scorer == MODEL, practice.scorer == f"{GOOD:g}"
     best: dict[str, Any] = {}
     for novelty, level in product(NOVELTY_LEVELS, LEVELS):
         quantiles = {name: novelty if name == "novelty" else level for name in practice.evidence}
         least = {n: float(np.quantile(x, quantiles[n], method="lower")) for n, x in practice.evidence.items()} | given
         accepted = np.logical_and.reduce([x >= least[name] for name, x in practice.evidence.items()])
         change = np.where(accepted[:, None], every, 0.0)
-        means = np.stack([change[m].mean(axis=0) for m in members])
-        error = means.std(axis=0, ddof=1) / np.sqrt(len(groups))
-        mean, upper = means.mean(axis=0), means.mean(axis=0) + student.ppf(CONFIDENCE, len(groups) - 1) * error
+        mean, upper = _bound([change[m] for m in members])
         worst = np.max([change[p].mean(axis=0) for p in parts if p.any()], axis=0)
-        gains = change[own].mean(axis=0) < 0 if own.any() else np.full(len(strengths), True)
+        gains = np.full(len(strengths), True)
+        if own.any():
+            gains = change[own].mean(axis=0) < 0
+        elif stand_in.any():
+            gains = _bound([change[m & stand_in] for m in members if (m & stand_in).any()])[1] < 0
         for at, strength in enumerate(strengths):
             safe = upper[at] < 0 and worst[at] <= HARM and gains[at]
             if safe and mean[at] < best.get("mean_change", 0.0):
@@ -166,3 +170,10 @@ def choose(practice: Practice, strengths: Sequence[float], given: dict[str, floa
         record |= {"model_before": float(practice.before[own].mean()), "model_change": float(every[own, 0].mean())}
     record |= {name: value for name, value in best.items() if name not in ("strength", "thresholds")}
     return Choice(best.get("strength", 0.0), best.get("thresholds", {}), record)
+
+
+def _bound(by_group: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean change (s,) over groups, of (sets, s) each, and its upper bound (t, one sided)."""
+    means = np.stack([changes.mean(axis=0) for changes in by_group])
+    error = means.std(axis=0, ddof=1) / np.sqrt(len(means))
+    return means.mean(axis=0), means.mean(axis=0) + student.ppf(CONFIDENCE, len(means) - 1) * error

@@ -12,6 +12,7 @@ from datamodules.schema import ScoredCell
 from postproc import Centring, Guarded, Reference, Refined, Refinement
 from postproc.practice import STRENGTHS, Practice, choose, partly, practise
 from postproc.refinement import DegenerateInput
+from postproc.rehearsal import GOOD
 from tests.postproc.synthetic_people import World
 
 
@@ -136,6 +137,15 @@ def test_a_model_that_does_not_gain_on_the_people_held_out_is_left_alone() -> No
     assert choice.strength == 0.5
     assert choice.record["model_change"] == pytest.approx(0.001)
     assert "model_change" not in choose(found, [1.0], {}).record
+
+
+def test_where_nobody_is_held_out_the_best_scorer_of_practice_must_gain_surely() -> None:
+    """Bad scorers gain 20 points; the best one, like which the model may be, .4 in the mean, or 2."""
+    for gains, strength in (([0.304, 0.294, 0.303, 0.283], 0.0), ([0.281, 0.279, 0.282, 0.278], 1.0)):
+        found = made([[x] for gain in gains for x in (0.1, gain)], [0.5] * 8)
+        assert choose(found, [1.0], {}).strength == 1.0
+        best = replace(found, scorer=np.array(["1", f"{GOOD:g}"] * 4))
+        assert choose(best, [1.0], {}).strength == strength
 
 
 def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() -> None:
