@@ -27,8 +27,9 @@ class Guarded(Refinement):
     input embeddings of all others (:func:`postproc.strangers.strangers`), and what the step learns from people, it
     learns from those. People held out for validation are strangers to the model and are scored by it: half a dozen, one
     draw of people, so they prove no gain alone, but they have a veto: a model that does not gain on them is left alone,
-    however much other scorers gain. Where the data give no embeddings from before the model, too few groups of people
-    are left: the step is applied only with a strength and thresholds that are given.
+    however much other scorers gain. Where nobody is held out, the best scorer of practice stands in for the model, and
+    must gain surely. Where the data give no embeddings from before the model, too few groups of people are left: the
+    step is applied only with a strength and thresholds that are given.
 
     A cell's scores are left alone where a statistic (:func:`postproc.evidence.gather_evidence`) is below its threshold;
     else they move by ``strength`` of the way to the refined ones. The decision is the same whichever pairs are listed.
