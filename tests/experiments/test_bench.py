@@ -106,7 +106,7 @@ def test_every_media_measurement_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_and_chunks_hold_less_than_a_third() -> None:
-    sizes = {"loss_memory": 4096, "batch_memory": 256}
+    sizes = {"loss_memory": 8192, "batch_memory": 512}  # a process adds 0.03 GB or so by chance
     for what, ways in bench.WAYS.items():
         plain, ours = (bench.run_apart(what, who, sizes[what])[0]["figure"] for who in ways)
         assert ours < plain / 3
