@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.blocks import comparable
+from postproc.counting import count_people
 from postproc.kmeans import kmeans
 from postproc.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
@@ -22,6 +23,8 @@ LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 dis
 _MICRO = 512  # k-means clusters of more items, which are then linked instead
 _FLOOR = 0.01  # of the posterior: no pair is ruled out
 _HEAT = 3.0  # of the chains at their start
+_ATOMS_PER_PERSON = 8 / 3  # of each modality: 16 for six people
+_MOST_PEOPLE = 96  # a sweep costs atoms^2
 
 
 class JointPeople(Refinement):
@@ -42,7 +45,8 @@ class JointPeople(Refinement):
 
     Args:
         atoms: clusters of each modality at most. Take two or three times the people expected: two people in one atom
-            cannot be told apart.
+            cannot be told apart. ``silhouette`` counts the people (:func:`postproc.counting.count_people`) and takes
+            16 for six of them; of more than 96 people the cell is left alone.
         space: embeddings that are cut and that PLDA sees; ``input`` falls back to ``model`` where there are none.
         clip_weight: what a clip counts in PLDA; below 1, since clips of one recording resemble each other.
         session: variance that the clips of an atom share, in units of the variance within a person: however many
@@ -63,7 +67,7 @@ class JointPeople(Refinement):
 
     def __init__(
         self,
-        atoms: int = 16,
+        atoms: int | Literal["silhouette"] = "silhouette",
         space: Literal["input", "model"] = "input",
         clip_weight: float = 0.3,
         session: float = 0.3,
@@ -78,8 +82,9 @@ class JointPeople(Refinement):
     ) -> None:
         if space not in ("input", "model"):
             raise ValueError(f"space: {space!r} is neither 'input' nor 'model'")
+        if atoms != "silhouette" and (isinstance(atoms, str) or atoms < 2):
+            raise ValueError(f"atoms: {atoms}; take 2 or more, or silhouette")
         for name, least, value in (
-            ("atoms", 2, atoms),
             ("chains", 1, chains),
             ("sweeps", 1, sweeps),
             ("burn", 0, burn),
@@ -121,7 +126,7 @@ class JointPeople(Refinement):
         """Refines one cell.
 
         The trace holds ``space``; ``atoms`` by modality; ``people`` and ``people_sd``, the mean number drawn and its
-        standard deviation.
+        standard deviation; where they were ``counted`` beforehand, that number, too.
         """
         try:
             return self._refine(cell)
@@ -134,22 +139,26 @@ class JointPeople(Refinement):
             raise DegenerateInput(self._why)
         learnt, points = comparable(shared_space(cell), "cosine"), embeddings(cell, self._used)
         labels: dict[Modality, NDArray[np.int64]] = {}
-        sides = {}
+        sides: dict[Modality, Atoms] = {}
+        trace: dict[str, Any] = {"space": self._used}
+        if isinstance(self.atoms, str):
+            counted = trace["counted"] = count_people(points, self.seed)
+            if counted > _MOST_PEOPLE:
+                raise DegenerateInput(f"some {counted} people are too many to sample ({_MOST_PEOPLE}); set atoms")
+            atoms = round(_ATOMS_PER_PERSON * counted)
+        else:
+            atoms = self.atoms
         for m in MODALITIES:
             centred = self._plda[m](points[m], m)
-            labels[m] = cut(centred, self.atoms, self.seed)
+            labels[m] = cut(centred, atoms, self.seed)
             sides[m] = describe(centred, labels[m], self._plda[m], self.clip_weight, self.session)
         posterior, people = sample_people(
             (sides["voice"], sides["face"]), centred_similarity(learnt, labels), self.prior,
             chains=self.chains, sweeps=self.sweeps, burn=self.burn, heat=_HEAT, seed=self.seed,
         )  # fmt: skip
         p = posterior[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
-        trace: dict[str, Any] = {
-            "space": self._used,
-            "atoms": {m: len(sides[m].count) for m in MODALITIES},
-            "people": float(people.mean()),
-            "people_sd": float(people.std()),
-        }
+        trace["atoms"] = {m: len(sides[m].count) for m in MODALITIES}
+        trace |= {"people": float(people.mean()), "people_sd": float(people.std())}
         return Refined(-np.log(p + _FLOOR) + self.initial * initial, trace)
 
 

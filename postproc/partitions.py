@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
+from postproc.counting import count_people
 from postproc.kmeans import Backend, kmeans, resolve_backend
 from postproc.refinement import DegenerateInput
 from postproc.spaces import Embeddings, embeddings
 
 LARGEST_TREE = 20_000  # items Ward's tree takes: it needs all n^2 / 2 distances, 1.6 GB here
 _SETS, _ITEMS = 128, 5_000  # partitions of so many sets of embeddings of at most so many items are remembered: 250 MB
+_SHARES = (5 / 6, 1, 7 / 6, 4 / 3, 5 / 3, 2)  # of the number of people: numbers of clusters that are averaged
 Labels = dict[Modality, NDArray[np.int64]]
 _remembered: OrderedDict[tuple[str, str], list[NDArray[np.int64]]] = OrderedDict()
 
@@ -30,8 +32,9 @@ class Clustering:
         space: ``input`` (of the encoders, which tell people of one modality apart best) or ``model`` (learnt). Cells
             without input embeddings are clustered in ``model``, and the trace says so.
         algorithm: ``kmeans``, or ``ward``: one tree, cut for every k, up to 20,000 items.
-        ks: numbers of clusters; results are averaged over them. The number of people is not known: take a range
-            around it, and rather too many than too few. A k above the number of distinct items is left out.
+        ks: numbers of clusters; results are averaged over them. ``silhouette`` counts the people of the cell
+            (:func:`postproc.counting.count_people`) and takes numbers around theirs, rather too many than too few:
+            5, 6, 7, 8, 10 and 12 for six people. Of given ones, one above the number of distinct items is left out.
         repeats: k-means partitions for each k, from different seeds; results are averaged over them, too. One k-means
             of several starts moves an EER by 1.6 points with its seed; as many partitions averaged cost the same.
         seed: of k-means.
@@ -44,7 +47,7 @@ class Clustering:
 
     space: Literal["input", "model"] = "input"
     algorithm: Literal["kmeans", "ward"] = "kmeans"
-    ks: tuple[int, ...] = (5, 6, 7, 8, 10, 12)
+    ks: tuple[int, ...] | Literal["silhouette"] = "silhouette"
     repeats: int = 8
     seed: int = 0
     backend: Backend = "auto"
@@ -55,8 +58,10 @@ class Clustering:
             raise ValueError(f"clustering.space: {self.space!r} is neither 'input' nor 'model'")
         if self.algorithm not in ("ward", "kmeans"):
             raise ValueError(f"clustering.algorithm: {self.algorithm!r} is neither 'ward' nor 'kmeans'")
-        if not self.ks or min(self.ks) < 2:
-            raise ValueError(f"clustering.ks: {list(self.ks)} must name numbers of clusters, each 2 or more")
+        if self.ks != "silhouette" and (isinstance(self.ks, str) or not self.ks or min(self.ks) < 2):
+            raise ValueError(
+                f"clustering.ks: {self.ks!r} must be silhouette, or name numbers of clusters, each 2 or more"
+            )
         if self.repeats < 1:
             raise ValueError(f"clustering.repeats: {self.repeats} partitions for each k; take 1 or more")
         if self.algorithm == "kmeans":
@@ -77,15 +82,20 @@ class Clustering:
             space = "model"
         points = embeddings(cell, space)
         smallest = min(len(points[m]) for m in MODALITIES)
-        ks = [k for k in self.ks if k < smallest]
+        trace: dict[str, Any] = {"space": space}
+        wanted = self.ks
+        if wanted == "silhouette":
+            trace["counted"] = count_people(points, self.seed)
+            wanted = tuple(sorted({max(2, round(trace["counted"] * share)) for share in _SHARES}))
+        ks = [k for k in wanted if k < smallest]
         if not ks:
-            raise DegenerateInput(f"{smallest} voices or faces for {min(self.ks)} clusters and more")
+            raise DegenerateInput(f"{smallest} voices or faces for {min(wanted)} clusters and more")
         labels = list(self._both(points, ks))
-        trace: dict[str, Any] = {"space": space, "ks": ks}
+        trace["ks"] = ks
         if space != self.space:
             trace["space_fallback"] = "the cell has no input embeddings of both modalities; clustered in model"
-        if len(ks) < len(self.ks):
-            trace["ks_left_out"] = [k for k in self.ks if k >= smallest]
+        if len(ks) < len(wanted):
+            trace["ks_left_out"] = [k for k in wanted if k >= smallest]
         return labels, trace
 
     def _both(self, points: Embeddings, ks: list[int]) -> Iterator[Labels]:

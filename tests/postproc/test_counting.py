@@ -1,0 +1,108 @@
+"""How many people a cell is of."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.metrics import silhouette_score
+
+from postproc import counting
+from postproc.counting import count_people
+from postproc.joint import JointPeople
+from postproc.partitions import Clustering
+from postproc.refinement import DegenerateInput
+from tests.postproc.synthetic_people import World
+
+
+def clips(people: int, each: int, spread: float, seed: int, width: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(people, width)) / np.sqrt(width)
+    return np.repeat(centres, each, axis=0) + spread * rng.normal(size=(people * each, width)) / np.sqrt(width)
+
+
+@pytest.mark.parametrize("people", [2, 3, 6, 15, 40])
+def test_it_finds_the_number_of_people(people: int) -> None:
+    points = {"voice": clips(people, 9, 0.7, 0), "face": clips(people, 14, 0.5, 1, width=96)}
+    found = count_people(points)
+    assert found == people if people <= 20 else abs(found - people) <= people // 10
+
+
+def test_one_side_that_falls_into_sessions_is_outvoted() -> None:
+    rng = np.random.default_rng(3)
+    sessions = np.repeat(clips(6, 8, 0.75, 4), 2, axis=0)
+    faces = sessions + 0.05 * rng.normal(size=sessions.shape) / 8
+    voices = clips(6, 12, 0.5, 5)
+    assert count_people({"voice": faces, "face": faces}) > 20
+    assert count_people({"voice": voices, "face": faces}) == 6
+
+
+def test_each_cut_is_judged_as_scikit_learn_does() -> None:
+    x = clips(5, 6, 0.7, 6)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    tree = linkage(unit, "ward")
+    expected = [silhouette_score(unit, fcluster(tree, k, "maxclust"), metric="cosine") for k in (2, 5, 9)]
+    np.testing.assert_allclose(counting._silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
+
+
+def test_neither_the_order_of_the_clips_nor_their_length_matters() -> None:
+    points = {"voice": clips(7, 9, 0.9, 7), "face": clips(7, 9, 0.9, 8)}
+    rng = np.random.default_rng(0)
+    shuffled = {m: 3.0 * x[rng.permutation(len(x))] for m, x in points.items()}
+    assert count_people(points) == count_people(shuffled)
+
+
+def test_of_many_clips_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_SAMPLE", 120)
+    points = {"voice": clips(6, 50, 0.6, 9), "face": clips(6, 60, 0.6, 10)}
+    assert count_people(points, seed=1) == 6
+
+
+def test_repeated_clips_and_few_of_them() -> None:
+    same = np.repeat(np.eye(3), 4, axis=0)
+    assert count_people({"voice": same, "face": same}) == 3
+    with pytest.raises(DegenerateInput, match="2 voices or faces do not tell"):
+        count_people({"voice": np.eye(2), "face": np.eye(3)})
+    assert count_people({"voice": np.eye(3), "face": np.eye(3)}) == 2
+
+
+def test_every_number_is_tried_up_to_20_and_none_that_cannot_be() -> None:
+    assert counting._counts(12) == list(range(2, 12))
+    assert counting._counts(3) == [2]
+    grid = counting._counts(10**6)
+    assert grid[:19] == list(range(2, 21))
+    assert grid[-1] <= 512
+    assert max(b / a for a, b in pairwise(grid[18:])) <= 1.1
+
+
+def test_the_steps_take_their_clusters_from_it() -> None:
+    people = World()
+    cell, _ = people.cell()
+    partitions, trace = Clustering(repeats=1)(cell)
+    counted = trace["counted"]
+    assert trace["ks"] == sorted({max(2, round(counted * s)) for s in (5 / 6, 1, 7 / 6, 4 / 3, 5 / 3, 2)})
+    assert len(partitions) == len(trace["ks"])
+    joint = JointPeople(chains=4, sweeps=2, burn=2)
+    joint.calibrate(people.reference())
+    found = joint(cell).trace
+    assert found["counted"] == counted
+    assert max(found["atoms"].values()) <= round(8 / 3 * counted)
+
+
+def test_more_people_than_can_be_sampled_are_left_alone() -> None:
+    people = World()
+    cell, _ = people.cell("MF" * 60)
+    joint = JointPeople(chains=2, sweeps=1, burn=1)
+    joint.calibrate(people.reference())
+    assert "people are too many to sample (96); set atoms" in joint(cell).trace["unchanged"]
+    given = JointPeople(atoms=30, chains=2, sweeps=1, burn=1)
+    given.calibrate(people.reference())
+    assert "unchanged" not in given(cell).trace
+
+
+@pytest.mark.parametrize("atoms", [1, "elbow"])
+def test_atoms_are_a_number_or_counted(atoms: object) -> None:
+    with pytest.raises(ValueError, match="take 2 or more, or silhouette"):
+        JointPeople(atoms=atoms)  # type: ignore[arg-type]
