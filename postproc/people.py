@@ -95,9 +95,10 @@ class _Chains:
         """Gibbs step: draws the person of atom a[c] in chain c anew, given all other atoms."""
         atoms, c, old = self.sides[side], self.chain, self.slot[side][self.chain, a]
         member, count, square, own = self.member[side], self.count[side], self.square[side], self.own[side]
-        joined = (self.weight[side][a][:, None] @ self.member[1 - side])[:, 0]
+        joined = self._sums(self.weight[side][a], 1 - side)
         member[c, a, old] = 0
-        near = (atoms.gram[a][:, None] @ member)[:, 0]
+        near = self._sums(atoms.gram[a], side)
+        near[c, old] -= atoms.gram[a, a]
         left = member[c, :, old].any(axis=1)  # an empty person has exact zeros, not what rounding left
         count[c, old] = (count[c, old] - atoms.count[a]) * left
         square[c, old] = (square[c, old] - 2 * near[c, old] - atoms.gram[a, a]) * left
@@ -114,6 +115,12 @@ class _Chains:
         member[c, a, new] = 1
         for now, x in zip((count, square, self.cross, own), (*then, gained), strict=True):
             now[c, new] = x[c, new]
+
+    def _sums(self, values: Array, side: int) -> Array:
+        """Sums (chain, person) of values (chain, atom) of one side over the atoms of each person."""
+        chains, people = self.cross.shape
+        person = self.slot[side] + people * self.chain[:, None]
+        return np.bincount(person.ravel(), values.ravel(), chains * people).reshape(chains, people)
 
     def _exchange_faces(self, heat: float) -> None:
         """Metropolis steps: two people exchange all their faces, unless that leaves one of them empty."""
