@@ -120,7 +120,8 @@ class _Chains:
         """Sums (chain, person) of values (chain, atom) of one side over the atoms of each person."""
         chains, people = self.cross.shape
         person = self.slot[side] + people * self.chain[:, None]
-        return np.bincount(person.ravel(), values.ravel(), chains * people).reshape(chains, people)
+        sums = np.bincount(person.ravel(), values.ravel(), chains * people)
+        return sums.astype(np.float64, copy=False).reshape(chains, people)
 
     def _exchange_faces(self, heat: float) -> None:
         """Metropolis steps: two people exchange all their faces, unless that leaves one of them empty."""
