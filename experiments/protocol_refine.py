@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules.schema import DataError
 from experiments.protocol_file import OWN, REFINED, Protocol, Trial, trials_of
 from experiments.protocol_people import write_people
-from experiments.refine import read_steps, write_refined
+from experiments.refine import options_of, read_steps, write_refined
 from experiments.results import Scores, write_json, write_scores
 from experiments.saved_run import SavedRun, read_run
 from postproc.cells import scored_cell
@@ -43,8 +41,8 @@ class Derived:
     strategy: Path | None = None
 
     def made_of(self) -> dict[str, Any]:
-        """What the strategy's file says, but for comments, and the hashes of the scores."""
-        said = None if self.strategy is None else yaml.safe_load(self.strategy.read_text(encoding="utf-8"))
+        """The strategy's steps with all their options, defaults too, and the hashes of the scores."""
+        said = None if self.strategy is None else options_of(self.strategy, self.strategy.stat().st_mtime_ns)
         scores = [hashlib.sha256((source / "scores.parquet").read_bytes()).hexdigest() for source in self.sources]
         return {"strategy": said, "scores": scores}
 

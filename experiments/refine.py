@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,28 @@ def read_steps(path: Path) -> list[Refinement]:
     except ValueError as error:  # an option its class refuses; the parser wraps what the class said
         raise DataError(f"{path}: {root_cause(error)}") from error
     return callback.steps
+
+
+@lru_cache
+def options_of(path: Path, changed: int) -> list[Any]:
+    """All options of a strategy's steps as plain values, also those its file does not name.
+
+    Args:
+        path: as for :func:`read_steps`.
+        changed: when the file was, so that it is read anew if it is.
+
+    Raises:
+        DataError: as :func:`read_steps`.
+    """
+
+    def plain(value: object) -> Any:
+        if not hasattr(value, "__dict__") or isinstance(value, type):
+            return str(value)
+        options = {name: of for name, of in vars(value).items() if not name.startswith("_")}
+        return {"class": type(value).__name__} | options
+
+    found: list[Any] = json.loads(json.dumps(read_steps(path), default=plain))
+    return found
 
 
 def refine_run(run: SavedRun, steps: Sequence[Refinement]) -> tuple[dict[str, NDArray[Any]], dict[str, list[Record]]]:

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.refine import options_of
 from experiments.run import main
 from experiments.saved_run import read_reference, read_run, write_reference
 from postproc.cells import scored_cell
+from postproc.partitions import Clustering
 from postproc.reference import Reference
 from tests.experiments.saved import embeddings_of, save_run, world
 
@@ -132,3 +134,17 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1, error
         assert re.search(message, error), error
+
+
+def test_options_of_a_strategy_name_its_defaults_too(tmp_path: Path) -> None:
+    file = tmp_path / "blocks.yaml"
+    file.write_text("steps: [{class_path: postproc.BlockAverage}]")
+    (bare,) = options_of(file, 0)
+    assert bare["clustering"] | {"class": ""} == vars(Clustering()) | {"class": ""}
+    ks = json.dumps(bare["clustering"]["ks"])
+    file.write_text(
+        f"# said\nsteps: [{{class_path: postproc.BlockAverage, init_args: {{clustering: {{ks: {ks}, seed: 0}}}}}}]"
+    )
+    assert options_of(file, 1) == [bare]
+    file.write_text("steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4]}}}]")
+    assert options_of(file, 2)[0]["clustering"]["ks"] == [3, 4]
