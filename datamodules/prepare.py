@@ -18,6 +18,7 @@ from datamodules.pairing import pairs_by_video
 from datamodules.prepare_paths import MediaFile
 from datamodules.prepare_probe import Probe, probe_all
 from datamodules.schema import DataError, Items, Modality
+from datamodules.workers import end_with_parent
 
 _BATCH = 200  # files a process looks at between reports
 _PART = 5000  # files between saves
@@ -56,7 +57,8 @@ def look_at(
     fresh: list[Probe] = []
     work = partial(probe_all, root, decode)
     # not forked: the progress bar is a thread
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         for probes in pool.map(work, batches):
             fresh += probes
             report(len(probes))

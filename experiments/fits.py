@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datamodules.schema import DataError
+from datamodules.workers import end_with_parent
 from experiments.progress import track
 
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
@@ -118,7 +119,8 @@ def run_fits(fits: Sequence[Job], parallel: int, what: str) -> None:
     # one thread each: the models are small, and fits in parallel would fight over the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: list[str] = []
-    with ProcessPoolExecutor(min(parallel, len(fits)), mp_context=get_context("spawn")) as pool:
+    workers = min(parallel, len(fits))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         futures = [pool.submit(fit.run) for fit in fits]
         try:
             for future in track(as_completed(futures), what, len(fits)):

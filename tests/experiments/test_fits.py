@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from lightning.pytorch import Trainer
 
 from experiments.fits import Fit
 
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+REPOSITORY = Path(__file__).parents[2]
+TINY = REPOSITORY / "tests" / "conf" / "tiny.yaml"
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A job of ten minutes that leaves its process id."""
+
+    file: Path
+
+    def run(self) -> None:
+        self.file.write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(what)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_works_for_a_killed_process_ends_with_it(tmp_path: Path, number: int) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    script = (
+        "from pathlib import Path; from experiments.fits import run_fits\n"
+        "from tests.experiments.test_fits import Sleeper\n"
+        f"run_fits([Sleeper(Path(f)) for f in {[str(f) for f in files]}], 2, 'jobs')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    wait_for(lambda: all(f.exists() and f.read_text() for f in files), "the jobs did not start")
+    workers = [int(f.read_text()) for f in files]
+    parent.send_signal(number)
+    parent.wait()
+    try:
+        wait_for(lambda: not any(Path(f"/proc/{w}").exists() for w in workers), f"{workers} outlive their parent")
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 def test_a_fit_leaves_nothing_of_itself_to_the_next(tmp_path: Path) -> None:
