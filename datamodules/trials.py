@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -176,12 +177,14 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
         raise _explain(source, width, str(error)) from error
     if table.num_columns != width:
         raise _explain(source, width, "the first line is broken")
-    table = table.slice(1) if comma else table
-    if table.num_rows == 0:
+    if not comma:
+        return {name: table.column(i) for i, name in enumerate(_BY_WIDTH[width])}
+    columns = {name: pc.utf8_trim_whitespace(table.column(i).slice(1)) for i, name in enumerate(names)}
+    filled = reduce(pc.or_, (pc.not_equal(column, "") for column in columns.values()))
+    if not pc.any(filled).as_py():
         raise DataError(f"trial list {source}: has column names but no trials")
-    if comma:
-        return {name: pc.utf8_trim_whitespace(table.column(i)) for i, name in enumerate(names)}
-    return {name: table.column(i) for i, name in enumerate(_BY_WIDTH[width])}
+    # lines of commas alone, as spreadsheets leave them, are blank lines
+    return columns if pc.all(filled).as_py() else {name: column.filter(filled) for name, column in columns.items()}
 
 
 def _single_blanks(text: str) -> str:

@@ -10,7 +10,7 @@ from postproc.refinement import DegenerateInput
 from postproc.spaces import Embeddings, unit
 
 _SAMPLE = 2048  # items of a modality that are looked at: all pairs of them are compared
-_MOST = 512  # people looked for
+_FEWEST, _MOST = 6, 512  # items that tell anything; people looked for
 # A silhouette this much below the best is as good. Of 60 draws of six V1 training people one was counted as 11 without
 # it and none above 8 with it; for 4 to 24 people the error of the logarithm is the same, .13 in the mean.
 _TIE = 0.01
@@ -40,11 +40,11 @@ def count_people(points: Embeddings, seed: int = 0) -> int:
         2 or more; every number up to 20, above in steps of a tenth up to 512.
 
     Raises:
-        DegenerateInput: fewer than 3 voices or faces.
+        DegenerateInput: fewer than 6 voices or faces.
     """
     fewest = min(len(points[m]) for m in MODALITIES)
-    if fewest < 3:
-        raise DegenerateInput(f"{fewest} voices or faces do not tell how many people they are of; give 3 or more")
+    if fewest < _FEWEST:
+        raise DegenerateInput(f"{fewest} voices or faces do not tell how many people they are of; give {_FEWEST}")
     counts = _counts(min(fewest, _SAMPLE))
     together = np.sum([_silhouettes(_sample(points[m], seed), counts) for m in MODALITIES], axis=0)
     return counts[int(np.argmax(together >= together.max() - _TIE))]

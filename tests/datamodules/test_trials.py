@@ -61,6 +61,8 @@ def test_unlabelled_formats(tmp_path: Path, text: str) -> None:
         ("", "is empty"),
         ("\n \n", "is empty"),
         ("key,voice,face\n", "no trials"),
+        ("key,voice,face\n,,\n , ,\n", "no trials"),
+        ("key,voice,face\n,,\nk,a.wav,b.jpg\n,,\nl,,b.jpg\n", "line 5, column voice: is empty"),
         ("key\nk1\n", "1 column"),
         ("a b\n", "2 columns"),
         ("key,voice,fase\nk,a,b\n", "line 1: unknown column 'fase'; did you mean face?"),
@@ -207,6 +209,12 @@ def test_two_files_do_not_become_one_item() -> None:
     trials = Trials(np.array(["k", "l"]), np.array(["a/0.wav", "b/0.wav"]), np.array([FACES[0]] * 2), None, "memory")
     with pytest.raises(DataError, match=r"a/0\.wav and b/0\.wav would be one item"):
         resolve(trials, ["0"], FACES)
+
+
+def test_lines_of_commas_alone_are_blank(tmp_path: Path) -> None:
+    trials = read_trials(write(tmp_path, "key,voice,face\nk,a.wav,b.jpg\n,,\n , ,\t\nl,c.wav,d.jpg\n,,\n"))
+    assert trials.keys.tolist() == ["k", "l"]
+    assert trials.faces.tolist() == ["b.jpg", "d.jpg"]
 
 
 def test_a_million_lines_in_seconds(tmp_path: Path) -> None:
