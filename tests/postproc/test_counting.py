@@ -60,6 +60,18 @@ def test_of_many_clips_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) ->
     assert count_people(points, seed=1) == 6
 
 
+def test_the_same_clips_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"voice": clips(6, 9, 0.6, 11), "face": clips(6, 9, 0.6, 12)}
+    first = count_people(points)
+    with monkeypatch.context() as patch:
+        patch.setattr(counting, "_silhouettes", lambda *args: pytest.fail("counted again"))
+        assert count_people({m: x.copy() for m, x in points.items()}) == first
+    monkeypatch.setattr(counting, "_SETS", 3)
+    for seed in range(5):
+        count_people({"voice": clips(2, 4, 0.6, seed), "face": clips(2, 4, 0.6, seed)})
+        assert len(counting._remembered) <= 3
+
+
 def test_repeated_clips_and_few_of_them() -> None:
     same = np.repeat(np.eye(3), 4, axis=0)
     assert count_people({"voice": same, "face": same}) == 3
