@@ -14,8 +14,8 @@ from postproc.spaces import Embeddings, unit
 _SAMPLE = 2048  # items of a modality that are looked at: all pairs of them are compared
 _FEWEST, _MOST = 6, 512  # items that tell anything; people looked for
 # A silhouette this much below the best is as good. Of 60 draws of six V1 training people one was counted as 11 without
-# it and none above 8 with it; for 4 to 24 people the error of the logarithm is the same, .12 in the mean. Looked for after
-# one cell of the dev folds had been counted as 15.
+# it and none above 8 with it; for 4 to 24 people the error of the logarithm is the same, .12 in the mean. Looked for
+# after one cell of the dev folds had been counted as 15.
 _TIE = 0.01
 _SETS = 4096  # of embeddings whose count is remembered
 _remembered: dict[str, int] = {}
