@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from datamodules.loaders import ResumableLoader
 from datamodules.partners import PartnerPairSampler
 from datamodules.samplers import (
     EvenShardSampler,
@@ -23,75 +20,10 @@ from datamodules.samplers import (
     PairBatchSampler,
     ShuffledPairSampler,
 )
-from datamodules.schema import DataError, EvaluationSet, ItemBatch, Modality, PairBatch, Stage
+from datamodules.schema import DataError, EvaluationSet, Modality, Stage
+from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
 
 Sampling = Literal["identity", "shuffle", "partners", "once"]
-
-
-class ItemSource(Protocol):
-    """Reads model inputs of one modality by row: feature vectors, waveforms or images."""
-
-    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """Inputs of the given rows, stacked: (len(rows), ...)."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSet:
-    """The clips a model learns from. Row i of ``voice_rows`` and of ``face_rows`` is a pair of the same clip.
-
-    Attributes:
-        voices: reads voices by row, with the training-time augmentation of the data module.
-        faces: reads faces by row.
-        voice_rows: (n,) rows of ``voices``.
-        face_rows: (n,) rows of ``faces``.
-        identity: (n,) class index 0..C-1.
-        language: (n,) language of each clip.
-        identities: (C,) identity names by class index.
-        video: (n,) video of each clip, "" where it is unknown or voice and face are of different ones.
-    """
-
-    voices: ItemSource
-    faces: ItemSource
-    voice_rows: NDArray[np.int64]
-    face_rows: NDArray[np.int64]
-    identity: NDArray[np.int64]
-    language: NDArray[np.str_]
-    identities: NDArray[np.str_]
-    video: NDArray[np.str_]
-
-
-class _Pairs(Dataset):
-    """Indexed by (voice position, face position) pairs, a whole batch at a time."""
-
-    def __init__(self, train: TrainingSet) -> None:
-        self.train = train
-
-    def __getitems__(self, pairs: list[tuple[int, int]]) -> PairBatch:
-        voice, face = np.asarray(pairs, dtype=np.int64).T
-        train = self.train
-        return PairBatch(
-            voice=train.voices.read(train.voice_rows[voice]),
-            face=train.faces.read(train.face_rows[face]),
-            identity=torch.from_numpy(train.identity[voice]),
-            clip=torch.from_numpy(voice),
-        )
-
-
-class _UniqueItems(Dataset):
-    """Unique items of one modality, some rows of a source, with their index, so that a bank can write them by index."""
-
-    def __init__(self, source: ItemSource, rows: NDArray[np.int64]) -> None:
-        self.source, self.rows = source, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, index: list[int]) -> ItemBatch:
-        return ItemBatch(index=torch.as_tensor(index, dtype=torch.int64), x=self.source.read(self.rows[index]))
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 class VoiceFaceDataModule(LightningDataModule):

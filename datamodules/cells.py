@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.packs import FIELDS, Pack
 from datamodules.rankings import RankingCondition
-from datamodules.schema import Cell, DataError, EvaluationSet, Items, Modality, Trials
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, Modality, Trials
 from datamodules.trials import resolve
 
 MAX_ALL_PAIRS = 20_000_000
-
-
-class ItemTable(Protocol):
-    """All items of one modality: a feature table, or files."""
-
-    @property
-    def items(self) -> Items:
-        """The items, without features."""
-
-    def array(self, items: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Features (n, d) of some items; None where the items are media."""
 
 
 @dataclass

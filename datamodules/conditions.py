@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from datamodules.base import VoiceFaceDataModule
-from datamodules.cells import CellSpec, Condition, ItemTable, all_pairs
+from datamodules.cells import CellSpec, Condition, all_pairs
 from datamodules.people import check_known, items_of, read_genders, read_identities
 from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
-from datamodules.schema import DataError, Items, RankingList, Trials
+from datamodules.schema import DataError, Items, ItemTable, RankingList, Trials
 from datamodules.trials import read_trials
 
 

@@ -18,7 +18,7 @@ from datamodules.packs import Pack
 from datamodules.pairing import clip_pairs
 from datamodules.rankings import RankingCondition
 from datamodules.schema import DataError, Modality, Stage
-from datamodules.split_data import SplitDataModule
+from datamodules.split import SplitDataModule
 
 
 class FeatureArray:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cells import Condition, ItemTable
+from datamodules.cells import Condition
 from datamodules.rankings import RankingCondition
-from datamodules.schema import Cell, DataError, Items
+from datamodules.schema import Cell, DataError, Items, ItemTable
 
 Rows = NDArray[np.int64]
 SHOWN = 5

@@ -16,7 +16,7 @@ from datamodules.media_data import MediaDataModule, MediaTable, media_table
 from datamodules.people import gender_letter
 from datamodules.references import stem, unsafe
 from datamodules.schema import DataError
-from datamodules.split_data import VAL_IDENTITIES
+from datamodules.split import VAL_IDENTITIES
 
 REQUIRED = ("voice", "face", "identity", "language")
 OPTIONAL = ("video", "gender", "split")

@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.base import ItemSource
 from datamodules.media import SAMPLE_RATE, samples_of
 from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
 from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
-from datamodules.split_data import SplitDataModule
+from datamodules.split import SplitDataModule
+from datamodules.training_set import ItemSource
 from datamodules.transforms import Normalisation, augmenting_transform, plain_transform
 
 MEL_BINS, CHANNELS = 128, 3

@@ -15,7 +15,7 @@ from datamodules.schema import DataError, Items, Modality, Ranking, RankingList
 from datamodules.trials import resolve_column
 
 if TYPE_CHECKING:
-    from datamodules.cells import ItemTable
+    from datamodules.schema import ItemTable
 
 Rows = NDArray[np.int64]
 

@@ -6,7 +6,7 @@ Score direction: every score stored in these objects is a **distance** (lower = 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,3 +176,14 @@ class PairBatch(TypedDict):
     face: object
     identity: object
     clip: object
+
+
+class ItemTable(Protocol):
+    """All items of one modality: a feature table, or files."""
+
+    @property
+    def items(self) -> Items:
+        """The items, without features."""
+
+    def array(self, items: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Features (n, d) of some items; None where the items are media."""

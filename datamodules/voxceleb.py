@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cells import CellSpec, ItemTable, as_spec
+from datamodules.cells import CellSpec, as_spec
 from datamodules.feature_data import FeatureDataModule
 from datamodules.features import FeatureTable
 from datamodules.manifest import ManifestDataModule
@@ -18,8 +18,8 @@ from datamodules.media_data import MediaTable
 from datamodules.packs import Pack
 from datamodules.pairing import pairs_by_video
 from datamodules.people import check_known
-from datamodules.schema import DataError, Items, Modality, RankingList, Trials
-from datamodules.split_data import VAL_IDENTITIES, SplitDataModule
+from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
+from datamodules.split import VAL_IDENTITIES, SplitDataModule
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
 from datamodules.voxceleb_people import People, Split, read_people, read_split
 

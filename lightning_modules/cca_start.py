@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from datamodules.base import TrainingSet
 from datamodules.schema import DataError
+from datamodules.training_set import TrainingSet
 from lightning_modules.closed_form import PairStatistics, regularised_cca
 from lightning_modules.networks.heads import HeadPair
 

@@ -11,7 +11,8 @@ from datamodules.schema import MODALITIES
 from postproc.reference import Reference, join
 
 if TYPE_CHECKING:
-    from datamodules.base import TrainingSet, VoiceFaceDataModule
+    from datamodules.base import VoiceFaceDataModule
+    from datamodules.training_set import TrainingSet
     from lightning_modules.base import AssociationModule
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from datamodules import CellSpec, FeatureDataModule, ManifestDataModule, MediaOptions
 from datamodules.base import VoiceFaceDataModule
-from datamodules.loaders import ResumableLoader
 from datamodules.schema import DataError
+from datamodules.training_set import ResumableLoader
 from tests.datamodules.media_tree import patch, tone
 from tests.datamodules.packs_on_disk import write_npz
 

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.loaders import ResumableLoader
 from datamodules.samplers import IdentityBatchSampler, OncePairSampler, ShuffledPairSampler
 from datamodules.schema import DataError
+from datamodules.training_set import ResumableLoader
 from tests.datamodules.feature_world import module, six_people
 
 

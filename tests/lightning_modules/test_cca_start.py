@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import TrainingSet
 from datamodules.schema import DataError
+from datamodules.training_set import TrainingSet
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.scc import SCC

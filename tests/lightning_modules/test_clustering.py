@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.base import TrainingSet
 from datamodules.schema import DataError
+from datamodules.training_set import TrainingSet
 from lightning_modules.clustering import cluster_quality, embed_clips, pool_videos
 from lightning_modules.faa import FAA
 from lightning_modules.networks.shared_heads import SharedHeads

@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.base import TrainingSet
 from datamodules.schema import DataError, EvaluationSet, Ranking, Stage
+from datamodules.training_set import TrainingSet
 from lightning_modules.faa import FAA
 from lightning_modules.networks.matching import MatchingEncoder
 from lightning_modules.networks.shared_heads import SharedHeads

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datamodules.base import TrainingSet
+from datamodules.training_set import TrainingSet
 from lightning_modules.reference import embed_reference
 from tests.lightning_modules.test_base import Linear
 from tests.lightning_modules.tiny import TinyData, trainer

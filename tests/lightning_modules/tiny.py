@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.base import TrainingSet, VoiceFaceDataModule
+from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import Cell, EvaluationSet, Items, Modality, Stage, Trials
+from datamodules.training_set import TrainingSet
 from lightning_modules.base import AssociationModule
 
 DIMS = (12, 20)

@@ -12,8 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.loaders import ResumableLoader
 from datamodules.samplers import IdentityBatchSampler, PairBatchSampler, ShuffledPairSampler
+from datamodules.training_set import ResumableLoader
 
 Seen = list[tuple[int, int, list[int]]]
 STEPS, EPOCHS = 4, 3

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.balance import draw_equal
-from datamodules.base import ItemSource, TrainingSet
 from datamodules.cells import CellSpec, Condition, as_spec, check_both_classes, check_heard, evaluation_set
 from datamodules.conditions import ConditionDataModule
 from datamodules.leaks import check_seen, check_unseen, check_weights
 from datamodules.make_trials import make_trials
 from datamodules.people import check_known, draw_balanced, items_of, read_identities
 from datamodules.schema import DataError, EvaluationSet, Stage
+from datamodules.training_set import ItemSource, TrainingSet
 
 Rows = NDArray[np.int64]
 VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
