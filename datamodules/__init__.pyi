@@ -4,7 +4,7 @@ from .feature_data import FeatureDataModule as FeatureDataModule
 from .manifest import ManifestDataModule as ManifestDataModule
 from .mavceleb import MAVCelebDataModule as MAVCelebDataModule
 from .media_data import MediaOptions as MediaOptions
-from .packs import Pack as Pack
+from .io.packs import Pack as Pack
 from .permuted import PermutedFeatureDataModule as PermutedFeatureDataModule
 from .synthetic import SyntheticDataModule as SyntheticDataModule
 from .synthetic_media import SyntheticMediaDataModule as SyntheticMediaDataModule

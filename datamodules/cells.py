@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.packs import FIELDS, Pack
+from datamodules.io.packs import FIELDS, Pack
+from datamodules.io.trials import resolve
 from datamodules.rankings import RankingCondition
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, Modality, Trials
-from datamodules.trials import resolve
 
 MAX_ALL_PAIRS = 20_000_000
 

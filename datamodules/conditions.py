@@ -12,10 +12,11 @@ import numpy as np
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.cells import CellSpec, Condition, all_pairs
-from datamodules.people import check_known, items_of, read_genders, read_identities
-from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
+from datamodules.io.people import check_known, items_of, read_genders, read_identities
+from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.io.trials import read_trials
+from datamodules.rankings import RankingCondition, make_matching, make_retrieval
 from datamodules.schema import DataError, Items, ItemTable, RankingList, Trials
-from datamodules.trials import read_trials
 
 
 class ConditionDataModule(VoiceFaceDataModule):

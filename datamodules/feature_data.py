@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.cells import CellSpec, Condition
 from datamodules.features import FeatureTable
-from datamodules.packs import Pack
+from datamodules.io.packs import Pack
 from datamodules.pairing import clip_pairs
 from datamodules.rankings import RankingCondition
 from datamodules.schema import DataError, Modality, Stage

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.cache import cache_key, cached_folder, discard
-from datamodules.files import split_fragment
-from datamodules.packs import FIELDS, Pack, pack_files, read_pack
+from datamodules.io.cache import cache_key, cached_folder, discard
+from datamodules.io.packs import FIELDS, Pack, pack_files, read_pack
+from datamodules.io.text import split_fragment
 from datamodules.schema import DataError, Items, Modality
 
 _CHUNK = 1 << 14  # rows checked at once
@@ -49,7 +49,7 @@ class FeaturePack:
 def open_pack(pack: Pack | str, modality: Modality) -> FeaturePack:
     """Opens a pack.
 
-    The first time, an npz or CSV is expanded into the cache (:mod:`datamodules.cache`) and checked; from then on, and
+    The first time, an npz or CSV is expanded into the cache (:mod:`datamodules.io.cache`) and checked; from then on, and
     for npy always, the embeddings are mapped, not read. Where the cache cannot be written, they are read into memory.
 
     Args:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.files import nearest, read_table
+from datamodules.io.item_ids import stem, unsafe
+from datamodules.io.people import gender_letter
+from datamodules.io.text import nearest, read_table
 from datamodules.media_data import MediaDataModule, MediaTable, media_table
-from datamodules.people import gender_letter
-from datamodules.references import stem, unsafe
 from datamodules.schema import DataError
 from datamodules.split import VAL_IDENTITIES
 

@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.cells import CellSpec, Condition, as_spec
-from datamodules.files import existing
+from datamodules.io.item_ids import media_fields, stem
+from datamodules.io.people import check_known
+from datamodules.io.text import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.media_data import MediaDataModule, MediaTable, media_table
-from datamodules.people import check_known
 from datamodules.rankings import RankingCondition
-from datamodules.references import media_fields, stem
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
 
 Rows = NDArray[np.int64]

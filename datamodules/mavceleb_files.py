@@ -10,8 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-from datamodules.files import blank_separated_rows, existing, read_text
-from datamodules.references import media_fields, unsafe
+from datamodules.io.item_ids import media_fields, unsafe
+from datamodules.io.text import blank_separated_rows, existing, read_text
 from datamodules.schema import DataError, Modality
 
 Version = Literal["v1", "v2", "v3", "v4"]

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.media import SAMPLE_RATE, samples_of
+from datamodules.io.media import SAMPLE_RATE, samples_of
 from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
 from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
 from datamodules.split import SplitDataModule

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
+from datamodules.io.workers import end_with_parent
 from datamodules.pairing import pairs_by_video
 from datamodules.prepare_paths import MediaFile
 from datamodules.prepare_probe import Probe, probe_all
 from datamodules.schema import DataError, Items, Modality
-from datamodules.workers import end_with_parent
 
 _BATCH = 200  # files a process looks at between reports
 _PART = 5000  # files between saves

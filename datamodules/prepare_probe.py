@@ -11,7 +11,7 @@ from typing import NamedTuple
 import soundfile
 from PIL import Image
 
-from datamodules.media import SAMPLE_RATE, SHORTEST, read_audio, read_image, truncation
+from datamodules.io.media import SAMPLE_RATE, SHORTEST, read_audio, read_image, truncation
 from datamodules.schema import DataError, Modality
 
 _TAIL = 256  # bytes within which an unbroken jpg says that it ends

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from datamodules.media import read_audio, read_image
+from datamodules.io.media import read_audio, read_image
 from datamodules.schema import DataError
 from datamodules.transforms import ImageTransform
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cache import cache_key, cached_folder
 from datamodules.cells import CellSpec
 from datamodules.feature_data import FeatureDataModule
+from datamodules.io.cache import cache_key, cached_folder
+from datamodules.io.packs import Pack
+from datamodules.io.trials import write_trials
 from datamodules.make_trials import make_trials
-from datamodules.packs import Pack
 from datamodules.schema import DataError, Items, Modality
-from datamodules.trials import write_trials
 
 LANGUAGES = ("Alpha", "Beta")
 WIDTHS: dict[Modality, int] = {"voice": 192, "face": 512}

@@ -17,11 +17,11 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from datamodules.cache import cache_key, cached_folder
+from datamodules.io.cache import cache_key, cached_folder
+from datamodules.io.people import check_known
 from datamodules.make_trials import make_trials
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.mavceleb_files import LANGUAGES, Version
-from datamodules.people import check_known
 from datamodules.schema import DataError, Items
 from datamodules.synthetic_faces import Looks, Scene, draw
 from datamodules.synthetic_voices import LANGUAGES as SPOKEN

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from datamodules.cells import CellSpec, as_spec
 from datamodules.feature_data import FeatureDataModule
 from datamodules.features import FeatureTable
+from datamodules.io.packs import Pack
+from datamodules.io.people import check_known
 from datamodules.manifest import ManifestDataModule
 from datamodules.media_data import MediaTable
-from datamodules.packs import Pack
 from datamodules.pairing import pairs_by_video
-from datamodules.people import check_known
 from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.cells import CellSpec
-from datamodules.files import blank_separated_rows, read_text
-from datamodules.rankings import read_matching, read_retrieval
+from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList, Trials
 from datamodules.voxceleb_people import People, Split
 

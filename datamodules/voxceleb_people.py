@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.files import nearest, read_table, read_text
-from datamodules.people import gender_letter
-from datamodules.references import stems
+from datamodules.io.item_ids import stems
+from datamodules.io.people import gender_letter
+from datamodules.io.text import nearest, read_table, read_text
 from datamodules.schema import DataError
 
 Split = Literal["pins", "wen"]

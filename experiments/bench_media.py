@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from datamodules import ManifestDataModule, MediaOptions
-from datamodules.media import samples_of
+from datamodules.io.media import samples_of
 from datamodules.schema import PairBatch
 from experiments import bench_plain
 from experiments.bench_memory import peak_gb

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from datamodules.media import SAMPLE_RATE, read_audio, read_image, samples_of
+from datamodules.io.media import SAMPLE_RATE, read_audio, read_image, samples_of
 from datamodules.media_data import MediaOptions
 from datamodules.schema import DataError, Modality
 from datamodules.sources import FaceSource, MediaSource, VoiceSource

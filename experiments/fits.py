@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
-from datamodules.workers import end_with_parent
 from experiments.progress import track
 
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)

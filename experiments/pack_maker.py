@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from datamodules.io.packs import FIELDS
 from datamodules.media_data import MediaTable
-from datamodules.packs import FIELDS
 from datamodules.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.embedding_parts import PartWriter, item_key, merge, read_parts

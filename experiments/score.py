@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from datamodules.files import nearest
+from datamodules.io.text import nearest
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config_errors import explain
 from experiments.config_files import find_config, read_config

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.files import existing
+from datamodules.io.text import existing
+from datamodules.io.trials import read_trials
 from datamodules.schema import DataError, Trials
-from datamodules.trials import read_trials
 from experiments.submission_parts import GROUPS, PATTERNS, Part, Slot, check_slots
 from postproc.submission import (
     Direction,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from datamodules.files import nearest
+from datamodules.io.text import nearest
 from datamodules.schema import DataError
 
 METHODS = ("grid", "random", "bayes")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from datamodules.files import nearest
+from datamodules.io.text import nearest
 from datamodules.schema import DataError
 from experiments.fits import Fit
 from experiments.sweep_index import Sweep, choices

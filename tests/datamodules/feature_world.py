@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from datamodules import CellSpec, FeatureDataModule
+from datamodules.io.trials import write_trials
 from datamodules.make_trials import make_trials
 from datamodules.schema import Items
-from datamodules.trials import write_trials
 from tests.datamodules.packs_on_disk import ids, write_npz
 
 TESTED = ["id0004", "id0005"]

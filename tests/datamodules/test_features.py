@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from datamodules import features
-from datamodules.cache import cache_folder, cached_folder
 from datamodules.features import FeatureTable, open_pack
-from datamodules.packs import Pack
+from datamodules.io.cache import cache_folder, cached_folder
+from datamodules.io.packs import Pack
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import ids, write_npz
 

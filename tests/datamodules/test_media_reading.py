@@ -11,7 +11,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from datamodules.media import read_audio, read_image, samples_of
+from datamodules.io.media import read_audio, read_image, samples_of
 from datamodules.schema import DataError
 from datamodules.sources import BadSamples, FaceSource, VoiceSource
 from datamodules.transforms import augmenting_transform, plain_transform

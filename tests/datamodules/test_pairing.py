@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.features import FeatureTable
-from datamodules.packs import Pack
+from datamodules.io.packs import Pack
 from datamodules.pairing import clip_pairs
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import write_npz

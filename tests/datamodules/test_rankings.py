@@ -11,8 +11,9 @@ import pytest
 
 from datamodules.cells import CellSpec, all_pairs
 from datamodules.feature_data import FeatureDataModule
-from datamodules.packs import Pack
-from datamodules.rankings import RankingCondition, make_matching, make_retrieval, read_matching, read_retrieval
+from datamodules.io.packs import Pack
+from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.rankings import RankingCondition, make_matching, make_retrieval
 from datamodules.schema import DataError, Items, RankingList
 
 

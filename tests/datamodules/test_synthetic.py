@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from datamodules import SyntheticDataModule
-from datamodules.cache import cache_folder
+from datamodules.io.cache import cache_folder
 from datamodules.schema import DataError, EvaluationSet
 from datamodules.synthetic import embed
 

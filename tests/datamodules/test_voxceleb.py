@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from datamodules.cells import CellSpec
+from datamodules.io.packs import Pack
 from datamodules.media_data import MediaOptions
-from datamodules.packs import Pack
 from datamodules.schema import DataError
 from datamodules.voxceleb import VoxCelebDataModule, VoxCelebFeatureDataModule
 from datamodules.voxceleb_people import read_people, read_split

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from datamodules.media import samples_of
+from datamodules.io.media import samples_of
 from datamodules.sources import VoiceSource
 from datamodules.transforms import augmenting_transform
 from experiments import bench, bench_media, bench_plain

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datamodules.io.trials import write_trials
 from datamodules.schema import EvaluationSet
-from datamodules.trials import write_trials
 from experiments.run import main
 from tests.experiments.saved import save_run, world
 

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from datamodules.features import open_pack
+from datamodules.io.media import read_audio, read_image
+from datamodules.io.packs import Pack, read_pack
+from datamodules.io.people import read_genders, read_identities
+from datamodules.io.trials import read_trials
 from datamodules.manifest import ManifestDataModule
 from datamodules.mavceleb_files import read_training_list
-from datamodules.media import read_audio, read_image
-from datamodules.packs import Pack, read_pack
-from datamodules.people import read_genders, read_identities
 from datamodules.schema import DataError
-from datamodules.trials import read_trials
 from experiments.config_files import expand_arguments, read_config
 from experiments.refine import read_steps
 from experiments.submission_check import check

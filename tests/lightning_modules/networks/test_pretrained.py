@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from datamodules.media import read_audio, read_image
+from datamodules.io.media import read_audio, read_image
 from datamodules.schema import DataError
 from lightning_modules import DlibFace, ResemblyzerVoice, TimmFace, TorchaudioVoice
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files import nearest, read_table, read_text, split_fragment
+from datamodules.io.text import nearest, read_table, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}

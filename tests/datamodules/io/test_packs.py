@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.features import FeaturePack, open_pack
-from datamodules.packs import Pack
+from datamodules.io.packs import Pack
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import columns, ids, write_npz
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.people import draw_balanced, gender_letter, read_genders, read_identities
+from datamodules.io.people import draw_balanced, gender_letter, read_genders, read_identities
 from datamodules.schema import DataError
 
 

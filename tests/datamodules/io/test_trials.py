@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datamodules.io.trials import read_trials, resolve, write_trials
 from datamodules.schema import DataError, Trials
-from datamodules.trials import read_trials, resolve, write_trials
 
 VOICES = ["id1/Alpha/v/00000", "id1/Alpha/v/00001", "id2/Alpha/w/00000"]
 FACES = ["id1/Alpha/v/0000025", "id2/Alpha/w/0000050"]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
-from datamodules.files import blank_separated_rows, csv_rows, nearest, read_text
-from datamodules.references import first_unsafe, stem, stems, unsafe
+from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
+from datamodules.io.text import blank_separated_rows, csv_rows, nearest, read_text
 from datamodules.schema import DataError, Trials
 
 _COLUMNS = ("key", "voice", "face", "label")

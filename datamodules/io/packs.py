@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.files import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text, split_fragment
-from datamodules.people import gender_letter
-from datamodules.references import media_fields, stem
+from datamodules.io.item_ids import media_fields, stem
+from datamodules.io.people import gender_letter
+from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text, split_fragment
 from datamodules.schema import DataError, Modality
 
 FIELDS = ("identity", "language", "video", "gender")

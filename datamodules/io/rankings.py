@@ -1,0 +1,55 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datamodules.io.item_ids import unsafe
+from datamodules.io.text import blank_separated_rows, read_text
+from datamodules.schema import DataError, Modality, RankingList
+
+if TYPE_CHECKING:
+    pass
+
+
+def read_matching(path: str | Path, probe: Modality) -> RankingList:
+    """A list ``<probe> <right one> <wrong one> ...``: separated by blanks, no header, N candidates in every line.
+
+    Raises:
+        DataError: unreadable, empty, lines of another width, fewer than two candidates, or an unsafe path.
+    """
+    rows, lines = _rows(path, "matching list")
+    width = len(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width or width < 3:
+            wanted = width if width >= 3 else "'<probe> <right one> <wrong one> ...'"
+            raise DataError(f"matching list {path}, line {line}: {len(row)} columns, expected {wanted}")
+    table = np.array(rows, dtype=np.str_)
+    return RankingList(probe, table[:, 0], table[:, 1:], f"matching list {path}")
+
+
+def read_retrieval(path: str | Path, probe: Modality) -> RankingList:
+    """Two lines of files separated by blanks: the queries, then the gallery.
+
+    Raises:
+        DataError: unreadable, another number of lines, or an unsafe path.
+    """
+    rows, _ = _rows(path, "retrieval list")
+    if len(rows) != 2:
+        raise DataError(f"retrieval list {path}: {len(rows)} lines; expected two, the queries and the gallery")
+    queries, gallery = (np.array(row, dtype=np.str_) for row in rows)
+    return RankingList(probe, queries, gallery, f"retrieval list {path}")
+
+
+def _rows(path: str | Path, what: str) -> tuple[list[list[str]], list[int]]:
+    rows, lines = blank_separated_rows(read_text(path, what))
+    if not rows:
+        raise DataError(f"{what} {path}: is empty")
+    for row, line in zip(rows, lines, strict=True):
+        for reference in row:
+            if why := unsafe(reference):
+                raise DataError(f"{what} {path}, line {line}: {reference} {why}")
+    return rows, lines
