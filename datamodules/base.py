@@ -12,12 +12,12 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.partners import PartnerPairSampler
-from datamodules.samplers import (
+from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
     OncePairSampler,
     PairBatchSampler,
+    PartnerPairSampler,
     ShuffledPairSampler,
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from datamodules.io.packs import FIELDS, Pack
 from datamodules.io.trials import resolve
-from datamodules.rankings import RankingCondition
+from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, Modality, Trials
-
-MAX_ALL_PAIRS = 20_000_000
 
 
 @dataclass
@@ -30,7 +28,7 @@ class CellSpec:
         identities: instead of ``trials``: every voice of these people with every face of theirs, labelled by identity;
             with ``language``, those of that language.
         task: ``verification`` of trials (EER, AUC), 1:N ``matching``, or ``retrieval`` (mAP). Lists of the latter two
-            are described in :mod:`datamodules.rankings`; with ``identities`` they are made of these people's items.
+            are described in :mod:`datamodules.sampling.rankings`; with ``identities`` they are made of these people's items.
         probe: modality of the probes of a matching or retrieval; the candidates are of the other one.
         candidates: N of a matching that is made.
         probes: how many it has.
@@ -75,52 +73,6 @@ class Condition:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", resolve(self.trials, self.voices.items.ids, self.faces.items.ids))
-
-
-def all_pairs(
-    name: str,
-    voices: Items,
-    faces: Items,
-    people: Sequence[str],
-    same_gender: bool = False,
-    cross_video: bool = False,
-) -> Trials:
-    """Every voice with every face of some people, labelled by identity.
-
-    Args:
-        name: of the test condition.
-        voices: all voices.
-        faces: all faces.
-        people: whose items to pair.
-        same_gender: only such different-person pairs.
-        cross_video: only such same-person pairs as are from different videos.
-
-    Raises:
-        DataError: no pair is left of one kind, or there are more than 20 million pairs.
-    """
-    voice = np.flatnonzero(np.isin(voices.identity, people))
-    face = np.flatnonzero(np.isin(faces.identity, people))
-    if len(voice) * len(face) > MAX_ALL_PAIRS:
-        raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
-    voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))
-    same = np.asarray(voices.identity)[voice] == np.asarray(faces.identity)[face]
-    keep = np.ones(len(same), dtype=bool)
-    if same_gender:
-        one, other = np.asarray(voices.gender)[voice], np.asarray(faces.gender)[face]
-        keep &= same | (one == other) & (one != "")
-    if cross_video:
-        one, other = np.asarray(voices.video)[voice], np.asarray(faces.video)[face]
-        keep &= ~same | (one != other) & (one != "") & (other != "")
-    if (same_gender or cross_video) and not ((keep & same).any() and (keep & ~same).any()):
-        raise DataError(f"data.test.{name}: these people's items leave no trial of one of the two kinds")
-    voice, face, same = voice[keep], face[keep], same[keep]
-    return Trials(
-        keys=np.array([f"p{i:08d}" for i in range(len(voice))], dtype=np.str_),
-        voices=np.asarray(voices.ids)[voice],
-        faces=np.asarray(faces.ids)[face],
-        labels=same.astype(np.int8),
-        source=f"all pairs of {len(people)} people",
-    )
 
 
 def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:

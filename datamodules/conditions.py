@@ -11,11 +11,12 @@ from typing import Any, cast
 import numpy as np
 
 from datamodules.base import VoiceFaceDataModule
-from datamodules.cells import CellSpec, Condition, all_pairs
+from datamodules.cells import CellSpec, Condition
 from datamodules.io.people import check_known, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.trials import read_trials
-from datamodules.rankings import RankingCondition, make_matching, make_retrieval
+from datamodules.sampling.rankings import RankingCondition, make_matching, make_retrieval
+from datamodules.sampling.trials import all_pairs
 from datamodules.schema import DataError, Items, ItemTable, RankingList, Trials
 
 
@@ -67,7 +68,7 @@ class ConditionDataModule(VoiceFaceDataModule):
         """The list of a matching or retrieval, read, or made of the items of some people in ``tables``.
 
         Raises:
-            DataError: see :mod:`datamodules.rankings`.
+            DataError: see :mod:`datamodules.sampling.rankings`.
         """
         if spec.trials is not None and spec.identities is None:
             read = read_matching if spec.task == "matching" else read_retrieval

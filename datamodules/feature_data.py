@@ -15,8 +15,8 @@ from torch import Tensor
 from datamodules.cells import CellSpec, Condition
 from datamodules.features import FeatureTable
 from datamodules.io.packs import Pack
-from datamodules.pairing import clip_pairs
-from datamodules.rankings import RankingCondition
+from datamodules.sampling.pairing import clip_pairs
+from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import DataError, Modality, Stage
 from datamodules.split import SplitDataModule
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.cells import Condition
-from datamodules.rankings import RankingCondition
+from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import Cell, DataError, Items, ItemTable
 
 Rows = NDArray[np.int64]

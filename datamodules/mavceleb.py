@@ -19,7 +19,7 @@ from datamodules.io.people import check_known
 from datamodules.io.text import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.media_data import MediaDataModule, MediaTable, media_table
-from datamodules.rankings import RankingCondition
+from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
 
 Rows = NDArray[np.int64]

@@ -15,9 +15,9 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from datamodules.io.workers import end_with_parent
-from datamodules.pairing import pairs_by_video
 from datamodules.prepare_paths import MediaFile
 from datamodules.prepare_probe import Probe, probe_all
+from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality
 
 _BATCH = 200  # files a process looks at between reports

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.balance import draw_equal
 from datamodules.cells import CellSpec, Condition, as_spec, check_both_classes, check_heard, evaluation_set
 from datamodules.conditions import ConditionDataModule
-from datamodules.io.people import check_known, draw_balanced, items_of, read_identities
+from datamodules.io.people import check_known, items_of, read_identities
 from datamodules.leaks import check_seen, check_unseen, check_weights
-from datamodules.make_trials import make_trials
+from datamodules.sampling.splits import draw_balanced, draw_equal
+from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, EvaluationSet, Stage
 from datamodules.training_set import ItemSource, TrainingSet
 

@@ -21,7 +21,7 @@ from datamodules.feature_data import FeatureDataModule
 from datamodules.io.cache import cache_key, cached_folder
 from datamodules.io.packs import Pack
 from datamodules.io.trials import write_trials
-from datamodules.make_trials import make_trials
+from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, Items, Modality
 
 LANGUAGES = ("Alpha", "Beta")

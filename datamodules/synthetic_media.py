@@ -19,9 +19,9 @@ from scipy.signal import lfilter
 
 from datamodules.io.cache import cache_key, cached_folder
 from datamodules.io.people import check_known
-from datamodules.make_trials import make_trials
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.mavceleb_files import LANGUAGES, Version
+from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, Items
 from datamodules.synthetic_faces import Looks, Scene, draw
 from datamodules.synthetic_voices import LANGUAGES as SPOKEN

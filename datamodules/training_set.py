@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.samplers import (
-    PairBatchSampler,
-)
+from datamodules.sampling.samplers import PairBatchSampler
 from datamodules.schema import ItemBatch, PairBatch
 
 

@@ -17,7 +17,7 @@ from datamodules.io.packs import Pack
 from datamodules.io.people import check_known
 from datamodules.manifest import ManifestDataModule
 from datamodules.media_data import MediaTable
-from datamodules.pairing import pairs_by_video
+from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification

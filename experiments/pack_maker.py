@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.io.packs import FIELDS
 from datamodules.media_data import MediaTable
-from datamodules.samplers import EvenShardSampler
+from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.embedding_parts import PartWriter, item_key, merge, read_parts
 from experiments.file_encoders import FileEncoder, Files, checked

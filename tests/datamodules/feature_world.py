@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules import CellSpec, FeatureDataModule
 from datamodules.io.trials import write_trials
-from datamodules.make_trials import make_trials
+from datamodules.sampling.trials import make_trials
 from datamodules.schema import Items
 from tests.datamodules.packs_on_disk import ids, write_npz
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.samplers import IdentityBatchSampler, OncePairSampler, ShuffledPairSampler
+from datamodules.sampling.samplers import IdentityBatchSampler, OncePairSampler, ShuffledPairSampler
 from datamodules.schema import DataError
 from datamodules.training_set import ResumableLoader
 from tests.datamodules.feature_world import module, six_people

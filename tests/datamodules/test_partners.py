@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.partners import PartnerPairSampler, draw_partners
+from datamodules.sampling.samplers import PartnerPairSampler, draw_partners
 from datamodules.schema import DataError
 
 VIDEO = np.array([f"v{i}" for i in np.arange(60) // 3])

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.samplers import IdentityBatchSampler, PairBatchSampler, ShuffledPairSampler
+from datamodules.sampling.samplers import IdentityBatchSampler, PairBatchSampler, ShuffledPairSampler
 from datamodules.training_set import ResumableLoader
 
 Seen = list[tuple[int, int, list[int]]]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.io.people import draw_balanced, gender_letter, read_genders, read_identities
+from datamodules.io.people import gender_letter, read_genders, read_identities
+from datamodules.sampling.splits import draw_balanced
 from datamodules.schema import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.make_trials import Kind, make_trials
+from datamodules.sampling.trials import Kind, make_trials
 from datamodules.schema import DataError, Items, Trials
 
 KINDS: tuple[Kind, ...] = ("balanced", "natural", "scrambled")

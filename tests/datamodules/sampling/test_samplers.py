@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.samplers import (
+from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
     OncePairSampler,

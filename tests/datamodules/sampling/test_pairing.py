@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.features import FeatureTable
 from datamodules.io.packs import Pack
-from datamodules.pairing import clip_pairs
+from datamodules.sampling.pairing import clip_pairs
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import write_npz
 

@@ -48,3 +48,18 @@ def draw_equal(
             share = (size + (position + turn) % len(chosen)) // len(chosen)
             keep[rng.permutation(rows[spoken])[:share]] = True
     return keep
+
+
+def draw_balanced(people: NDArray[np.str_], genders: dict[str, str], size: int, seed: int) -> NDArray[np.str_]:
+    """Draws ``size`` people, as many of each gender as possible; where genders are unknown, of all alike.
+
+    Returns:
+        (size,) sorted identities; the same for the same people, genders and seed.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.unique(people))
+    gender = np.array([genders.get(person, "") for person in order])
+    turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its gender each person is
+    for letter in np.unique(gender):
+        turn[gender == letter] = np.arange((gender == letter).sum())
+    return np.sort(order[np.argsort(turn, kind="stable")[:size]])

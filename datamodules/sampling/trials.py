@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -136,3 +137,52 @@ def _derange(who: Index, rng: np.random.Generator) -> Index:
             if who[order[j]] != who[i] and who[order[i]] != who[j]:
                 order[i], order[j] = order[j], order[i]
     return order
+
+
+MAX_ALL_PAIRS = 20_000_000
+
+
+def all_pairs(
+    name: str,
+    voices: Items,
+    faces: Items,
+    people: Sequence[str],
+    same_gender: bool = False,
+    cross_video: bool = False,
+) -> Trials:
+    """Every voice with every face of some people, labelled by identity.
+
+    Args:
+        name: of the test condition.
+        voices: all voices.
+        faces: all faces.
+        people: whose items to pair.
+        same_gender: only such different-person pairs.
+        cross_video: only such same-person pairs as are from different videos.
+
+    Raises:
+        DataError: no pair is left of one kind, or there are more than 20 million pairs.
+    """
+    voice = np.flatnonzero(np.isin(voices.identity, people))
+    face = np.flatnonzero(np.isin(faces.identity, people))
+    if len(voice) * len(face) > MAX_ALL_PAIRS:
+        raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
+    voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))
+    same = np.asarray(voices.identity)[voice] == np.asarray(faces.identity)[face]
+    keep = np.ones(len(same), dtype=bool)
+    if same_gender:
+        one, other = np.asarray(voices.gender)[voice], np.asarray(faces.gender)[face]
+        keep &= same | (one == other) & (one != "")
+    if cross_video:
+        one, other = np.asarray(voices.video)[voice], np.asarray(faces.video)[face]
+        keep &= ~same | (one != other) & (one != "") & (other != "")
+    if (same_gender or cross_video) and not ((keep & same).any() and (keep & ~same).any()):
+        raise DataError(f"data.test.{name}: these people's items leave no trial of one of the two kinds")
+    voice, face, same = voice[keep], face[keep], same[keep]
+    return Trials(
+        keys=np.array([f"p{i:08d}" for i in range(len(voice))], dtype=np.str_),
+        voices=np.asarray(voices.ids)[voice],
+        faces=np.asarray(faces.ids)[face],
+        labels=same.astype(np.int8),
+        source=f"all pairs of {len(people)} people",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datamodules.balance import draw_equal
+from datamodules.sampling.splits import draw_equal
 from datamodules.schema import DataError
 
 CLIPS = {"ann": (2, 5), "bob": (4, 3), "cid": (6, 0)}
