@@ -1,5 +1,5 @@
 from .base import VoiceFaceDataModule as VoiceFaceDataModule
-from .cells import CellSpec as CellSpec
+from .evaluation.conditions import CellSpec as CellSpec
 from .feature_data import FeatureDataModule as FeatureDataModule
 from .manifest import ManifestDataModule as ManifestDataModule
 from .mavceleb import MAVCelebDataModule as MAVCelebDataModule

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.cells import CellSpec, Condition
+from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
 from datamodules.features import FeatureTable
 from datamodules.io.packs import Pack
 from datamodules.sampling.pairing import clip_pairs
-from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import DataError, Modality, Stage
 from datamodules.split import SplitDataModule
 

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.cells import CellSpec, Condition, as_spec
+from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.people import check_known
 from datamodules.io.text import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.media_data import MediaDataModule, MediaTable, media_table
-from datamodules.sampling.rankings import RankingCondition
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
 
 Rows = NDArray[np.int64]

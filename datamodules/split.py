@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.cells import CellSpec, Condition, as_spec, check_both_classes, check_heard, evaluation_set
-from datamodules.conditions import ConditionDataModule
+from datamodules.evaluation.builder import ConditionDataModule, evaluation_set
+from datamodules.evaluation.checks import check_both_classes, check_heard, check_seen, check_unseen, check_weights
+from datamodules.evaluation.conditions import CellSpec, Condition, as_spec
 from datamodules.io.people import check_known, items_of, read_identities
-from datamodules.leaks import check_seen, check_unseen, check_weights
 from datamodules.sampling.splits import draw_balanced, draw_equal
 from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, EvaluationSet, Stage

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec
 from datamodules.feature_data import FeatureDataModule
 from datamodules.io.cache import cache_key, cached_folder
 from datamodules.io.packs import Pack

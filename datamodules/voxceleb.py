@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cells import CellSpec, as_spec
+from datamodules.evaluation.conditions import CellSpec, as_spec
 from datamodules.feature_data import FeatureDataModule
 from datamodules.features import FeatureTable
 from datamodules.io.packs import Pack

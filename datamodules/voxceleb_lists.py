@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList, Trials

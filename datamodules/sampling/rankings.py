@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.trials import resolve_column
-from datamodules.schema import DataError, Items, Modality, Ranking, RankingList
+from datamodules.schema import DataError, Items, Modality, RankingList
 
 if TYPE_CHECKING:
-    from datamodules.schema import ItemTable
+    pass
 
 Rows = NDArray[np.int64]
 
@@ -109,51 +107,3 @@ def make_retrieval(voices: Items, faces: Items, probe: Modality) -> RankingList:
         raise DataError(f"retrieval needs two people with voices and faces; there are {len(people)}")
     queries, gallery = (np.asarray(items.ids)[np.isin(items.identity, people)] for items in (own, other))
     return RankingList(probe, queries, gallery, f"retrieval from a {probe} over {len(people)} people")
-
-
-@dataclass(frozen=True, eq=False)
-class RankingCondition:
-    """A ranking list and the tables its items are in; ``own`` tells whether they are its own (voices, faces).
-
-    Raises:
-        DataError: an unknown item, an unknown person, or a matching list whose first candidate is not the right one.
-    """
-
-    name: str
-    ranking: RankingList
-    voices: ItemTable
-    faces: ItemTable
-    language: str = ""
-    own: tuple[bool, bool] = (False, False)
-    rows: tuple[Rows, Rows] = field(init=False)
-    """Of the voices and of the faces, those of candidates one probe after the other."""
-
-    def __post_init__(self) -> None:
-        ranking = self.ranking
-        table, other = (self.voices, self.faces) if ranking.probe == "voice" else (self.faces, self.voices)
-        probes = resolve_column(ranking.source, ranking.probes, table.items.ids, "probe")
-        flat = resolve_column(ranking.source, ranking.candidates.ravel(), other.items.ids, "candidate")
-        object.__setattr__(self, "rows", (probes, flat) if ranking.probe == "voice" else (flat, probes))
-        self._check(np.asarray(table.items.identity[probes]), np.asarray(other.items.identity[flat]))
-
-    def _check(self, person: NDArray[np.str_], candidate: NDArray[np.str_]) -> None:
-        """Who is who comes from the items, never from the order of a list: the two must agree."""
-        source = self.ranking.source
-        for who, names in ((person, self.ranking.probes), (candidate, self.ranking.candidates.ravel())):
-            if (who == "").any():
-                raise DataError(f"{source}: whose {names[who == ''][0]} is, is unknown; give its pack an identity")
-        if self.ranking.candidates.ndim == 2:
-            same = candidate.reshape(len(person), -1) == person[:, None]
-            wrong = np.flatnonzero(~same[:, 0] | same[:, 1:].any(axis=1))
-            if wrong.size:
-                raise DataError(
-                    f"{source}, probe {wrong[0] + 1} ({self.ranking.probes[wrong[0]]}): the first candidate, and only "
-                    "it, must be of the probe's person"
-                )
-        elif lost := sorted(set(person) - set(candidate)):
-            raise DataError(f"{source}: {len(lost)} people are sought who are not in the gallery, first {lost[0]}")
-
-    def resolved(self, voice: Rows, face: Rows) -> Ranking:
-        """The ranking over rows of unique items, given in the order of :attr:`rows`."""
-        probe, flat = (voice, face) if self.ranking.probe == "voice" else (face, voice)
-        return Ranking(self.name, self.ranking.probe, probe, flat.reshape(self.ranking.candidates.shape))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec
 from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.media_data import MediaOptions
 from datamodules.schema import DataError, EvaluationSet

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.packs import Pack
 from datamodules.media_data import MediaOptions
 from datamodules.schema import DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec
 from datamodules.schema import DataError
 from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
 from datamodules.voxceleb_people import People, read_people, read_split

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.cells import CellSpec
+from datamodules.evaluation.conditions import CellSpec, RankingCondition
 from datamodules.feature_data import FeatureDataModule
 from datamodules.io.packs import Pack
 from datamodules.io.rankings import read_matching, read_retrieval
-from datamodules.sampling.rankings import RankingCondition, make_matching, make_retrieval
+from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.trials import all_pairs
 from datamodules.schema import DataError, Items, RankingList
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.cells import Condition
-from datamodules.sampling.rankings import RankingCondition
+from datamodules.evaluation.conditions import Condition, RankingCondition
 from datamodules.schema import Cell, DataError, Items, ItemTable
+
+if TYPE_CHECKING:
+    from datamodules.schema import ItemTable
 
 Rows = NDArray[np.int64]
 SHOWN = 5
@@ -80,3 +83,37 @@ def _videos(items: Items, rows: Rows) -> NDArray[np.str_]:
     """``identity/video`` of rows."""
     unique = np.unique(rows)
     return np.char.add(np.char.add(items.identity[unique], "/"), items.video[unique])
+
+
+def check_both_classes(cell: Cell) -> None:
+    """A labelled list holds same-person and different-person trials, or there is no error rate to report.
+
+    Raises:
+        DataError: it holds one kind.
+    """
+    labels = cell.trials.labels
+    if labels is not None and (labels == labels[0]).all():
+        raise DataError(
+            f"data.test.{cell.name}: all {len(labels)} labels of {cell.trials.source} are {labels[0]}, an error rate "
+            "needs both; mend the list, or take its labels out"
+        )
+
+
+def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> None:
+    """A cell named ``heard`` holds training languages only, one named ``unheard`` none; other names say nothing.
+
+    Raises:
+        DataError: it is not so, or the languages are unknown.
+    """
+    kind = cell.name.rpartition("/")[2]
+    if kind not in ("heard", "unheard"):
+        return
+    spoken = {cell.language} if cell.language else set(np.unique(voices.language[cell.voice_index]).tolist())
+    if "" in spoken:
+        raise DataError(f"data.test.{cell.name}: the language of its voices is unknown; give the cell a language")
+    wrong = sorted(spoken - set(train_languages) if kind == "heard" else spoken & set(train_languages))
+    if wrong:
+        raise DataError(
+            f"data.test.{cell.name}: holds {', '.join(wrong)} voices, training hears {', '.join(train_languages)}; "
+            f"name the cell {'unheard' if kind == 'heard' else 'heard'} or change data.train_languages"
+        )
