@@ -1,11 +1,11 @@
 from .base import VoiceFaceDataModule as VoiceFaceDataModule
 from .evaluation.conditions import CellSpec as CellSpec
-from .feature_data import FeatureDataModule as FeatureDataModule
+from .features.module import FeatureDataModule as FeatureDataModule
 from .manifest import ManifestDataModule as ManifestDataModule
 from .mavceleb import MAVCelebDataModule as MAVCelebDataModule
 from .media_data import MediaOptions as MediaOptions
 from .io.packs import Pack as Pack
-from .permuted import PermutedFeatureDataModule as PermutedFeatureDataModule
+from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
 from .synthetic import SyntheticDataModule as SyntheticDataModule
 from .synthetic_media import SyntheticMediaDataModule as SyntheticMediaDataModule
 from .voxceleb import VoxCelebDataModule as VoxCelebDataModule

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import CellSpec
-from datamodules.feature_data import FeatureDataModule
+from datamodules.features.module import FeatureDataModule
 from datamodules.io.cache import cache_key, cached_folder
 from datamodules.io.packs import Pack
 from datamodules.io.trials import write_trials

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import CellSpec, as_spec
-from datamodules.feature_data import FeatureDataModule
-from datamodules.features import FeatureTable
+from datamodules.features.module import FeatureDataModule
+from datamodules.features.table import FeatureTable
 from datamodules.io.packs import Pack
 from datamodules.io.people import check_known
 from datamodules.manifest import ManifestDataModule

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
-from datamodules.feature_data import FeatureDataModule
+from datamodules.features.module import FeatureDataModule
 from datamodules.io.packs import Pack
 from datamodules.media_data import MediaDataModule, MediaOptions
 from datamodules.schema import DataError, Modality

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.features import open_pack
+from datamodules.features.table import open_pack
 from datamodules.io.media import read_audio, read_image
 from datamodules.io.packs import Pack, read_pack
 from datamodules.io.people import read_genders, read_identities

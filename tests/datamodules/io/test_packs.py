@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.features import FeaturePack, open_pack
+from datamodules.features.table import FeaturePack, open_pack
 from datamodules.io.packs import Pack
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import columns, ids, write_npz

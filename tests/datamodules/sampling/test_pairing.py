@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.features import FeatureTable
+from datamodules.features.module import clip_pairs
+from datamodules.features.table import FeatureTable
 from datamodules.io.packs import Pack
-from datamodules.sampling.pairing import clip_pairs
 from datamodules.schema import DataError
 from tests.datamodules.packs_on_disk import write_npz
 

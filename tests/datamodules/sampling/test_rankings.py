@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datamodules.evaluation.conditions import CellSpec, RankingCondition
-from datamodules.feature_data import FeatureDataModule
+from datamodules.features.module import FeatureDataModule
 from datamodules.io.packs import Pack
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.sampling.rankings import make_matching, make_retrieval

@@ -8,15 +8,16 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
-from datamodules.features import FeatureTable
+from datamodules.features.table import FeaturePack, FeatureTable
 from datamodules.io.packs import Pack
-from datamodules.sampling.pairing import clip_pairs
-from datamodules.schema import DataError, Modality, Stage
+from datamodules.sampling.pairing import pairs_by_video
+from datamodules.schema import DataError, Items, Modality, Stage
 from datamodules.split import SplitDataModule
 
 
@@ -96,3 +97,60 @@ class FeatureDataModule(SplitDataModule):
             labels = labelled if pack.labelled is None else pack.labelled
             found.append(replace(pack, path=self._at(pack.path), index=index, labelled=labels))
         return FeatureTable(found, modality, self.normalise)
+
+
+def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a voice and a face of the same clip.
+
+    Row i of both packs is a pair where the files are row-aligned: as many rows, and either the same index or the same
+    identity, language and video in every row. Otherwise the voices and the faces of each (identity, language, video)
+    are paired in order of their ids, the shorter side starting over, so that each occurs at least once; an item whose
+    rows name several languages or videos is among those of each. Where no video is known, a person's clips in a
+    language count as one video.
+
+    Returns:
+        (n,) items of ``voices`` and (n,) items of ``faces``.
+
+    Raises:
+        DataError: not one pair.
+    """
+    first_voices, first_faces = voices.packs[0], faces.packs[0]
+    voice, face = first_voices.item_of_row, first_faces.item_of_row
+    if len(voice) == len(face):
+        index = first_voices.pack.index
+        same_index = index is not None and index == first_faces.pack.index
+        if same_index or (
+            np.array_equal(voices.items.identity[voice], faces.items.identity[face])
+            and np.array_equal(first_voices.language, first_faces.language)
+            and np.array_equal(first_voices.video, first_faces.video)
+        ):
+            return np.asarray(voice), np.asarray(face)
+    (own, voice_of), (other, face_of) = _uses(first_voices), _uses(first_faces)
+    voice, face = pairs_by_video(own, other)
+    if len(voice) == 0:
+        raise DataError(
+            f"feature packs {first_voices.pack.path} and {first_faces.pack.path} have no identity, language and video "
+            "in common; give both an index that names them"
+        )
+    return voice_of[voice], face_of[face]
+
+
+def _uses(pack: FeaturePack) -> tuple[Items, NDArray[np.int64]]:
+    """Every item with each language and video that rows name for it, and the item of each of these."""
+    rows = pd.DataFrame({"item": pack.item_of_row, "language": pack.language, "video": pack.video}).drop_duplicates()
+    item, items = rows["item"].to_numpy(), pack.items
+    language, video = (np.asarray(getattr(pack, name))[rows.index] for name in ("language", "video"))
+    return Items(items.ids[item], items.identity[item], language, items.gender[item], video), item
+
+
+class PermutedFeatureDataModule(FeatureDataModule):
+    """Learns from the voice of one training clip with the face of another, drawn by ``seed``.
+
+    Whatever is learnt so must score 50 % on people it never saw; validation and test are left as they are. Options are
+    those of :class:`FeatureDataModule`.
+    """
+
+    @cached_property
+    def learnt_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        voice, face = super().learnt_rows
+        return np.random.default_rng(self.seed).permutation(voice), face

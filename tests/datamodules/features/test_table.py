@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules import features
-from datamodules.features import FeatureTable, open_pack
+from datamodules.features import table as features
+from datamodules.features.table import FeatureTable, open_pack
 from datamodules.io.cache import cache_folder, cached_folder
 from datamodules.io.packs import Pack
 from datamodules.schema import DataError
