@@ -1,9 +1,9 @@
 from .base import VoiceFaceDataModule as VoiceFaceDataModule
 from .evaluation.conditions import CellSpec as CellSpec
 from .features.module import FeatureDataModule as FeatureDataModule
-from .manifest import ManifestDataModule as ManifestDataModule
+from .media.manifest import ManifestDataModule as ManifestDataModule
 from .mavceleb import MAVCelebDataModule as MAVCelebDataModule
-from .media_data import MediaOptions as MediaOptions
+from .media.module import MediaOptions as MediaOptions
 from .io.packs import Pack as Pack
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
 from .synthetic import SyntheticDataModule as SyntheticDataModule

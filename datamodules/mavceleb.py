@@ -18,7 +18,8 @@ from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.people import check_known
 from datamodules.io.text import existing
 from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
-from datamodules.media_data import MediaDataModule, MediaTable, media_table
+from datamodules.media.module import MediaDataModule
+from datamodules.media.table import MediaTable, media_table
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
 
 Rows = NDArray[np.int64]

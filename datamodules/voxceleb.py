@@ -15,8 +15,8 @@ from datamodules.features.module import FeatureDataModule
 from datamodules.features.table import FeatureTable
 from datamodules.io.packs import Pack
 from datamodules.io.people import check_known
-from datamodules.manifest import ManifestDataModule
-from datamodules.media_data import MediaTable
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.table import MediaTable
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule

@@ -16,8 +16,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from datamodules.manifest import ManifestDataModule
-from datamodules.media_data import MediaTable
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config_errors import explain, root_cause
 from experiments.config_files import find_config, read_config

@@ -14,10 +14,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from datamodules.io.media import SAMPLE_RATE, read_audio, read_image, samples_of
-from datamodules.media_data import MediaOptions
+from datamodules.media.module import MediaOptions
+from datamodules.media.sources import FaceSource, MediaSource, VoiceSource, plain_transform
 from datamodules.schema import DataError, Modality
-from datamodules.sources import FaceSource, MediaSource, VoiceSource
-from datamodules.transforms import plain_transform
 from lightning_modules.base import AssociationModule
 from lightning_modules.networks.pretrained import FrozenEncoder
 

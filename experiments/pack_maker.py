@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.io.packs import FIELDS
-from datamodules.media_data import MediaTable
+from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.embedding_parts import PartWriter, item_key, merge, read_parts

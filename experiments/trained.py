@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.base import VoiceFaceDataModule
 from datamodules.features.module import FeatureDataModule
 from datamodules.io.packs import Pack
-from datamodules.media_data import MediaDataModule, MediaOptions
+from datamodules.media.module import MediaDataModule, MediaOptions
 from datamodules.schema import DataError, Modality
 from experiments.config_errors import explain, options_of, root_cause
 from experiments.config_files import read_config

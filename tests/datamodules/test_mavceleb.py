@@ -12,7 +12,7 @@ import torch
 
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.mavceleb import MAVCelebDataModule
-from datamodules.media_data import MediaOptions
+from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError, EvaluationSet
 from tests.datamodules.media_tree import make_test, make_training, mavceleb
 

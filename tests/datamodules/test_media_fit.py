@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.mavceleb import MAVCelebDataModule
-from datamodules.media_data import MediaOptions
+from datamodules.media.module import MediaOptions
 from lightning_modules.averaging import AveragedWeights
 from lightning_modules.frontend import FrontEnd
 from lightning_modules.networks.cavmae import CAVMAE

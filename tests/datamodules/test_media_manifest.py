@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from datamodules.evaluation.conditions import CellSpec
-from datamodules.manifest import ManifestDataModule
-from datamodules.media_data import MediaOptions
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
 from tests.datamodules.media_tree import patch, tone
 

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from datamodules.io.media import read_audio, read_image, samples_of
+from datamodules.media.sources import BadSamples, FaceSource, VoiceSource, augmenting_transform, plain_transform
 from datamodules.schema import DataError
-from datamodules.sources import BadSamples, FaceSource, VoiceSource
-from datamodules.transforms import augmenting_transform, plain_transform
 
 RNG = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.media_data import MediaOptions
+from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
 from datamodules.synthetic_faces import Looks, Scene, draw
 from datamodules.synthetic_media import TEST_CLIPS, TEST_PEOPLE, SyntheticMediaDataModule

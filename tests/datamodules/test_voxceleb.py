@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.packs import Pack
-from datamodules.media_data import MediaOptions
+from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
 from datamodules.voxceleb import VoxCelebDataModule, VoxCelebFeatureDataModule
 from datamodules.voxceleb_people import read_people, read_split

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 from datamodules.io.media import samples_of
-from datamodules.sources import VoiceSource
-from datamodules.transforms import augmenting_transform
+from datamodules.media.sources import VoiceSource, augmenting_transform
 from experiments import bench, bench_media, bench_plain
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.run import main

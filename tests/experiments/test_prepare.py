@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from datamodules import prepare
-from datamodules.manifest import ManifestDataModule
-from datamodules.media_data import MediaOptions
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.module import MediaOptions
 from datamodules.prepare_paths import compile_patterns, describe
 from datamodules.schema import DataError
 from experiments.run import main

@@ -18,8 +18,8 @@ from datamodules.io.media import read_audio, read_image
 from datamodules.io.packs import Pack, read_pack
 from datamodules.io.people import read_genders, read_identities
 from datamodules.io.trials import read_trials
-from datamodules.manifest import ManifestDataModule
 from datamodules.mavceleb_files import read_training_list
+from datamodules.media.manifest import ManifestDataModule
 from datamodules.schema import DataError
 from experiments.config_files import expand_arguments, read_config
 from experiments.refine import read_steps

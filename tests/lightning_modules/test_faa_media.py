@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.manifest import ManifestDataModule
-from datamodules.media_data import MediaOptions
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.module import MediaOptions
 from lightning_modules.base import AssociationModule
 from lightning_modules.faa import FAA
 from lightning_modules.fop import FOP

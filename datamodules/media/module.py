@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,19 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.io.media import SAMPLE_RATE, samples_of
-from datamodules.schema import MODALITIES, DataError, Items, Modality, Stage
-from datamodules.sources import BadSamples, FaceSource, MediaSource, VoiceSource
+from datamodules.media.sources import (
+    BadSamples,
+    FaceSource,
+    MediaSource,
+    Normalisation,
+    VoiceSource,
+    augmenting_transform,
+    plain_transform,
+)
+from datamodules.media.table import MediaTable
+from datamodules.schema import MODALITIES, DataError, Modality, Stage
 from datamodules.split import SplitDataModule
 from datamodules.training_set import ItemSource
-from datamodules.transforms import Normalisation, augmenting_transform, plain_transform
 
 MEL_BINS, CHANNELS = 128, 3
 
@@ -64,56 +71,6 @@ class MediaOptions:
             raise DataError(f"data.media.smallest_crop: {self.smallest_crop} must be above 0 and at most 1")
         if self.on_bad_sample not in ("raise", "skip"):
             raise DataError(f"data.media.on_bad_sample: {self.on_bad_sample!r} is unknown; use raise or skip")
-
-
-@dataclass(frozen=True, eq=False)
-class MediaTable:
-    """All files of one modality.
-
-    Attributes:
-        items: what they are.
-        paths: (n,) where they are.
-        uses: columns ``file`` (row of ``items``), ``language`` and ``video``: each file with all it occurs with.
-    """
-
-    items: Items
-    paths: NDArray[np.str_]
-    uses: pd.DataFrame
-
-    def array(self, items: NDArray[np.int64]) -> None:
-        """Media have no features."""
-
-
-Row = tuple[str, Path, str, str, str, str]
-
-
-def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.int64]]:
-    """The unique files among rows (id, path, identity, language, gender, video), and the file of each row.
-
-    A language that differs between rows of a file becomes "" (a portrait shown with clips in several languages).
-
-    Raises:
-        DataError: rows name different persons for one file, or two files differ in nothing but their suffix.
-    """
-    frame = pd.DataFrame(rows, columns=["id", "path", "identity", "language", "gender", "video"], dtype=object)
-    row, _ = pd.factorize(frame["id"])
-    first = frame.drop_duplicates("id").reset_index(drop=True)
-    elsewhere = np.flatnonzero(frame["path"].to_numpy() != first["path"].to_numpy()[row])
-    if elsewhere.size:
-        i = elsewhere[0]
-        raise DataError(f"{what}: {first['path'][row[i]]} and {frame['path'][i]} have the same name; rename one")
-    other = np.flatnonzero(frame["identity"].to_numpy() != first["identity"].to_numpy()[row])
-    if other.size:
-        i = other[0]
-        raise DataError(
-            f"{what}: {frame['id'][i]} is {first['identity'][row[i]]} in one row and {frame['identity'][i]} in another"
-        )
-    several = np.unique(row[frame["language"].to_numpy() != first["language"].to_numpy()[row]])
-    first.loc[several, "language"] = ""
-    columns = {name: np.array(first[name].astype(str).tolist(), dtype=np.str_) for name in first.columns}
-    items = Items(columns["id"], columns["identity"], columns["language"], columns["gender"], columns["video"])
-    uses = pd.DataFrame({"file": row, "language": frame["language"], "video": frame["video"]})
-    return MediaTable(items, columns["path"], uses.drop_duplicates(ignore_index=True)), row.astype(np.int64)
 
 
 class MediaDataModule(SplitDataModule):

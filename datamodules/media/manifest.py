@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from datamodules.io.item_ids import stem, unsafe
 from datamodules.io.people import gender_letter
 from datamodules.io.text import nearest, read_table
-from datamodules.media_data import MediaDataModule, MediaTable, media_table
+from datamodules.media.module import MediaDataModule
+from datamodules.media.table import MediaTable, media_table
 from datamodules.schema import DataError
 from datamodules.split import VAL_IDENTITIES
 
