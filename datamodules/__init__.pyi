@@ -6,7 +6,7 @@ from .mavceleb import MAVCelebDataModule as MAVCelebDataModule
 from .media.module import MediaOptions as MediaOptions
 from .io.packs import Pack as Pack
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
-from .synthetic import SyntheticDataModule as SyntheticDataModule
-from .synthetic_media import SyntheticMediaDataModule as SyntheticMediaDataModule
+from .datasets.synthetic.embeddings import SyntheticDataModule as SyntheticDataModule
+from .datasets.synthetic.media import SyntheticMediaDataModule as SyntheticMediaDataModule
 from .voxceleb import VoxCelebDataModule as VoxCelebDataModule
 from .voxceleb import VoxCelebFeatureDataModule as VoxCelebFeatureDataModule

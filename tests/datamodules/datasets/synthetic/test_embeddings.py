@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from datamodules import SyntheticDataModule
+from datamodules.datasets.synthetic.embeddings import embed
 from datamodules.io.cache import cache_folder
 from datamodules.schema import DataError, EvaluationSet
-from datamodules.synthetic import embed
 
 
 def auc(distances: NDArray[np.float64], labels: NDArray[np.int8]) -> float:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.datasets.synthetic.faces import Looks, Scene, draw
+from datamodules.datasets.synthetic.media import TEST_CLIPS, TEST_PEOPLE, SyntheticMediaDataModule
+from datamodules.datasets.synthetic.voices import LANGUAGES, RATE, Speaker, speak
 from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
-from datamodules.synthetic_faces import Looks, Scene, draw
-from datamodules.synthetic_media import TEST_CLIPS, TEST_PEOPLE, SyntheticMediaDataModule
-from datamodules.synthetic_voices import LANGUAGES, RATE, Speaker, speak
 
 
 def world(**options: Any) -> SyntheticMediaDataModule:
