@@ -2,7 +2,7 @@ from .base import VoiceFaceDataModule as VoiceFaceDataModule
 from .evaluation.conditions import CellSpec as CellSpec
 from .features.module import FeatureDataModule as FeatureDataModule
 from .media.manifest import ManifestDataModule as ManifestDataModule
-from .mavceleb import MAVCelebDataModule as MAVCelebDataModule
+from .datasets.mavceleb.module import MAVCelebDataModule as MAVCelebDataModule
 from .media.module import MediaOptions as MediaOptions
 from .io.packs import Pack as Pack
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.mavceleb import MAVCelebDataModule
+from datamodules.datasets.mavceleb.module import MAVCelebDataModule
 from datamodules.media.module import MediaOptions
 from lightning_modules.averaging import AveragedWeights
 from lightning_modules.frontend import FrontEnd

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.datasets.mavceleb.layout import read_training_list
 from datamodules.features.table import open_pack
 from datamodules.io.media import read_audio, read_image
 from datamodules.io.packs import Pack, read_pack
 from datamodules.io.people import read_genders, read_identities
 from datamodules.io.trials import read_trials
-from datamodules.mavceleb_files import read_training_list
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.schema import DataError
 from experiments.config_files import expand_arguments, read_config

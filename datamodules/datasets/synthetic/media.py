@@ -17,13 +17,13 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from datamodules.datasets.mavceleb.layout import LANGUAGES, Version
+from datamodules.datasets.mavceleb.module import MAVCelebDataModule
 from datamodules.datasets.synthetic.faces import Looks, Scene, draw
 from datamodules.datasets.synthetic.voices import LANGUAGES as SPOKEN
 from datamodules.datasets.synthetic.voices import RATE, Language, Speaker, speak
 from datamodules.io.cache import cache_key, cached_folder
 from datamodules.io.people import check_known
-from datamodules.mavceleb import MAVCelebDataModule
-from datamodules.mavceleb_files import LANGUAGES, Version
 from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, Items
 

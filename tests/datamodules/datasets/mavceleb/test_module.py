@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.datasets.mavceleb.module import MAVCelebDataModule
 from datamodules.evaluation.conditions import CellSpec
-from datamodules.mavceleb import MAVCelebDataModule
 from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError, EvaluationSet
 from tests.datamodules.media_tree import make_test, make_training, mavceleb

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.datasets.mavceleb.layout import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.people import check_known
 from datamodules.io.text import existing
-from datamodules.mavceleb_files import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.media.module import MediaDataModule
 from datamodules.media.table import MediaTable, media_table
 from datamodules.schema import MODALITIES, DataError, Modality, Trials
