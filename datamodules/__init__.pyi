@@ -8,5 +8,5 @@ from .io.packs import Pack as Pack
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
 from .datasets.synthetic.embeddings import SyntheticDataModule as SyntheticDataModule
 from .datasets.synthetic.media import SyntheticMediaDataModule as SyntheticMediaDataModule
-from .voxceleb import VoxCelebDataModule as VoxCelebDataModule
-from .voxceleb import VoxCelebFeatureDataModule as VoxCelebFeatureDataModule
+from .datasets.voxceleb.module import VoxCelebDataModule as VoxCelebDataModule
+from .datasets.voxceleb.module import VoxCelebFeatureDataModule as VoxCelebFeatureDataModule

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.datasets.voxceleb.people import People
 from datamodules.schema import DataError, Modality
-from datamodules.voxceleb_people import People
 
 VOICES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read them

@@ -47,9 +47,9 @@ def main(command: str, argv: list[str]) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from datamodules.datasets.voxceleb.people import read_people
     from datamodules.prepare import look_at, manifest_of, remove_parts, write_parquet
     from datamodules.prepare_paths import COMPRESSED, compile_patterns, describe, list_files
-    from datamodules.voxceleb_people import read_people
 
     root: Path = options.root
     out: Path = options.out or root / "manifest.parquet"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
-from datamodules.voxceleb_people import People, Split, read_people, read_split
+from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
+from datamodules.datasets.voxceleb.people import People, Split, read_people, read_split
 
 DIM = 16
 

@@ -7,7 +7,7 @@ import io
 import yaml
 from rich.console import Console
 
-from datamodules.voxceleb_lists import public_tests
+from datamodules.datasets.voxceleb.lists import public_tests
 from experiments.task_table import PUBLISHED, published_table, task_table
 
 

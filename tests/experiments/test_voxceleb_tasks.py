@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.voxceleb_people import Split
+from datamodules.datasets.voxceleb.people import Split
 from experiments.run import main
 from tests.datamodules.voxceleb_world import write_packs
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
+from datamodules.datasets.voxceleb.people import People, Split, read_people, read_split
 from datamodules.evaluation.conditions import CellSpec, as_spec
 from datamodules.features.module import FeatureDataModule
 from datamodules.features.table import FeatureTable
@@ -20,8 +22,6 @@ from datamodules.media.table import MediaTable
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
-from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
-from datamodules.voxceleb_people import People, Split, read_people, read_split
 
 LANGUAGE = "English"  # of most of VoxCeleb1, which does not say what is spoken
 VAL_TRIALS, BATCH_SIZE = 10_000, 256

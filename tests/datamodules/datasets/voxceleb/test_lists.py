@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
+from datamodules.datasets.voxceleb.people import People, read_people, read_split
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.schema import DataError
-from datamodules.voxceleb_lists import public_tests, read_ranking, read_verification
-from datamodules.voxceleb_people import People, read_people, read_split
 from postproc.metrics import eer
 
 LARGE, SMALL = (30_496, 15_248), (18_020, 9_010)  # rows, positives

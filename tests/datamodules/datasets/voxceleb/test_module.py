@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datamodules.datasets.voxceleb.module import VoxCelebDataModule, VoxCelebFeatureDataModule
+from datamodules.datasets.voxceleb.people import read_people, read_split
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.packs import Pack
 from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
-from datamodules.voxceleb import VoxCelebDataModule, VoxCelebFeatureDataModule
-from datamodules.voxceleb_people import read_people, read_split
 from tests.datamodules.media_tree import patch, tone
 from tests.datamodules.voxceleb_world import write_packs
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.datasets.voxceleb.people import People, Split
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList, Trials
-from datamodules.voxceleb_people import People, Split
 
 _WAYS: dict[str, Modality] = {"v2f": "voice", "f2v": "face"}
 _CMPC_COLUMNS = ("id", "label", "voice-path", "face-path")
