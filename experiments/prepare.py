@@ -48,8 +48,8 @@ def main(command: str, argv: list[str]) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     from datamodules.datasets.voxceleb.people import read_people
-    from datamodules.prepare import look_at, manifest_of, remove_parts, write_parquet
-    from datamodules.prepare_paths import COMPRESSED, compile_patterns, describe, list_files
+    from datamodules.prepare.manifest import look_at, manifest_of, remove_parts, write_parquet
+    from datamodules.prepare.paths import COMPRESSED, compile_patterns, describe, list_files
 
     root: Path = options.root
     out: Path = options.out or root / "manifest.parquet"
@@ -98,7 +98,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Makes a wav of each m4a; yields those that could not be, and why."""
-    from datamodules.prepare_probe import convert
+    from datamodules.prepare.probe import convert
 
     if not paths:
         return

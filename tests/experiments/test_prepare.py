@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import prepare
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.module import MediaOptions
-from datamodules.prepare_paths import compile_patterns, describe
+from datamodules.prepare import manifest as prepare
+from datamodules.prepare.paths import compile_patterns, describe
 from datamodules.schema import DataError
 from experiments.run import main
 from tests.datamodules.media_tree import make_training, patch, tone

@@ -15,8 +15,8 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from datamodules.io.workers import end_with_parent
-from datamodules.prepare_paths import MediaFile
-from datamodules.prepare_probe import Probe, probe_all
+from datamodules.prepare.paths import MediaFile
+from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality
 
@@ -41,7 +41,7 @@ def look_at(
         files: path below ``root`` and modality of each.
         parts: folder of intermediate results; the caller removes it when all is written.
         workers: processes.
-        decode: see :func:`datamodules.prepare_probe.probe`.
+        decode: see :func:`datamodules.prepare.probe.probe`.
         report: told how many more are done.
 
     Returns:
