@@ -16,8 +16,7 @@ from experiments.saved_run import SavedRun
 from experiments.score_pictures import CannotDraw, draw_confusion, draw_det, draw_histograms, labels_of
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
-from postproc.cells import scored_cell
-from postproc.spaces import unit
+from postproc.cells import scored_cell, unit
 
 Trace = Mapping[str, Any]
 MARKS = {"voice": "o", "face": "^"}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from datamodules.schema import DataError
 from postproc import cca
-from postproc.refinement import DegenerateInput
+from postproc.cells import DegenerateInput
 
 
 class PairStatistics:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import EvaluationSet, Items, Modality
+from postproc.cells import unit
 from postproc.ranking import average_precision
-from postproc.spaces import unit
 
 _BLOCK, _MOST = 256, 5_000  # queries compared with the gallery at once; asked at all
 Record = dict[str, Any]

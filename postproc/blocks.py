@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
+from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
 from postproc.partitions import Clustering, Labels, cluster_means
-from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import Embeddings, initial_distances, shared_space, unit
+from postproc.refinement import Refined, Refinement, unchanged
 
 Similarity = Literal["cosine", "dot"]
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.refinement import DegenerateInput
-from postproc.spaces import unit
+from postproc.cells import DegenerateInput, unit
 
 Array = NDArray[np.float64]
 WIDTHS = (2, 4, 8, 16, 32)  # of a scorer that generalises: see :func:`nested`

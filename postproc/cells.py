@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality, ScoredCell
+
+if TYPE_CHECKING:
+    pass
+from __future__ import annotations
 
 
 def scored_cell(
@@ -34,3 +39,106 @@ def scored_cell(
         if features is not None:
             spaces[modality]["input"] = features[rows]
     return ScoredCell(distances, local["voice"], local["face"], spaces["voice"], spaces["face"])
+
+
+class DegenerateInput(Exception):
+    """Why a cell cannot be refined; a step turns it into an unchanged result."""
+
+
+Embeddings = dict[Modality, NDArray[np.float64]]
+
+
+def initial_distances(cell: ScoredCell) -> NDArray[np.float64]:
+    """The distances (t,) of a cell in float64.
+
+    Raises:
+        DegenerateInput: no trials, or a distance that is not finite.
+    """
+    initial = np.asarray(cell.distances, dtype=np.float64)
+    if not len(initial):
+        raise DegenerateInput("the cell has no trials")
+    if not np.isfinite(initial).all():
+        raise DegenerateInput(f"{int((~np.isfinite(initial)).sum())} initial distances are not finite")
+    return initial
+
+
+def embeddings(cell: ScoredCell, space: str, *, normalise: bool = True) -> Embeddings:
+    """Voices (n, dv) and faces (m, df) of one space in float64.
+
+    Args:
+        cell: a scored cell.
+        space: ``model`` or ``input``.
+        normalise: scale to unit length.
+
+    Raises:
+        DegenerateInput: the cell has no such space, an embedding is not finite, or is zero and to be normalised.
+    """
+    found: Embeddings = {}
+    for m, spaces in zip(MODALITIES, (cell.voices, cell.faces), strict=True):
+        if space not in spaces:
+            raise DegenerateInput(
+                f"the cell has no {space!r} embeddings of its {m}s (has {sorted(spaces)}); set space: model"
+            )
+        found[m] = checked(spaces[space], f"{m}", space, normalise=normalise)
+    return found
+
+
+def shared_space(cell: ScoredCell, *, normalise: bool = True) -> Embeddings:
+    """Voices (n, d) and faces (m, d) of the learnt space, where the two can be compared.
+
+    Raises:
+        DegenerateInput: as :func:`embeddings`, or the widths differ.
+    """
+    return comparable(embeddings(cell, "model", normalise=normalise))
+
+
+def comparable(found: Embeddings) -> Embeddings:
+    """The embeddings of the learnt space as they are.
+
+    Raises:
+        DegenerateInput: voices and faces differ in width.
+    """
+    widths = [found[m].shape[1] for m in MODALITIES]
+    if widths[0] != widths[1]:
+        raise DegenerateInput(f"voices ({widths[0]}-d) and faces ({widths[1]}-d) share no space to compare in")
+    return found
+
+
+def checked(x: NDArray[np.floating], what: str, space: str, *, normalise: bool = True) -> NDArray[np.float64]:
+    """Embeddings (n, d) in float64, all finite; at unit length where asked.
+
+    Raises:
+        DegenerateInput: an embedding is not finite, or is zero and to be normalised.
+    """
+    points = np.asarray(x, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("nd,nd->n", points, points)
+        total = squares.sum()
+    if not np.isfinite(total):
+        raise DegenerateInput(
+            f"{what} embeddings ({space}) are not finite, first item {int(np.argmin(np.isfinite(squares)))}"
+        )
+    if normalise and not squares.all():
+        raise DegenerateInput(f"{what} embedding {int(np.argmin(squares))} ({space}) is zero and has no direction")
+    return unit(points) if normalise else points
+
+
+def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows at unit length; a zero row stays zero and resembles nothing."""
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(norm > 0, norm, 1)
+
+
+def cosine_distances(
+    found: Embeddings, voice_index: NDArray[np.int64], face_index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """1 - cosine (t,) of pairs of rows, in bounded memory; lower = same person."""
+    voices, faces = unit(found["voice"]), unit(found["face"])
+    out = np.empty(len(voice_index))
+    for start in range(0, len(out), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        out[rows] = 1 - np.einsum("td,td->t", voices[voice_index[rows]], faces[face_index[rows]])
+    return out
+
+
+_CHUNK = 1 << 16  # pairs compared at once

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES
-from postproc.refinement import DegenerateInput
-from postproc.spaces import Embeddings, unit
+from postproc.cells import DegenerateInput, Embeddings, unit
 
 _SAMPLE = 2048  # items of a modality that are looked at: all pairs of them are compared
 _FEWEST, _MOST = 6, 512  # items that tell anything; people looked for

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
+from postproc.cells import DegenerateInput, cosine_distances, shared_space
 from postproc.chaining import ChainingCluster
 from postproc.gender import Genders, learn_genders
 from postproc.reference import Reference
-from postproc.refinement import DegenerateInput, Refined, Refinement
-from postproc.spaces import cosine_distances, shared_space
+from postproc.refinement import Refined, Refinement
 
 STATISTICS = ("agreement", "novelty", "stability", "information", "gender")
 _PAIRS = 4096  # drawn from all voices x faces of the cell to judge a step by

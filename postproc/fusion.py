@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError, ScoredCell
-from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import initial_distances
+from postproc.cells import DegenerateInput, initial_distances
+from postproc.refinement import Refined, Refinement, unchanged
 
 
 class Fusion(Refinement):

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.blocks import comparable
+from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, initial_distances, shared_space
 from postproc.counting import count_people
 from postproc.kmeans import kmeans
 from postproc.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import Plda, fit_plda
 from postproc.reference import Reference
-from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import Embeddings, checked, embeddings, initial_distances, shared_space
+from postproc.refinement import Refined, Refinement, unchanged
 
 LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 distances
 _MICRO = 512  # k-means clusters of more items, which are then linked instead

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, ScoredCell
+from postproc.cells import DegenerateInput, checked, cosine_distances, initial_distances, shared_space
 from postproc.reference import Reference
-from postproc.refinement import DegenerateInput, Refined, Refinement, unchanged
-from postproc.spaces import checked, cosine_distances, initial_distances, shared_space
+from postproc.refinement import Refined, Refinement, unchanged
 
 _CHUNK = 1 << 12  # items compared with the cohort at once
 

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
+from postproc.cells import DegenerateInput, Embeddings, embeddings
 from postproc.counting import count_people
 from postproc.kmeans import Backend, kmeans, resolve_backend
-from postproc.refinement import DegenerateInput
-from postproc.spaces import Embeddings, embeddings
 
 LARGEST_TREE = 20_000  # items Ward's tree takes: it needs all n^2 / 2 distances, 1.6 GB here
 _SETS, _ITEMS = 128, 5_000  # partitions of so many sets of embeddings of at most so many items are remembered: 250 MB

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.refinement import DegenerateInput
-from postproc.spaces import checked
+from postproc.cells import DegenerateInput, checked
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from postproc.cells import DegenerateInput
 from postproc.evidence import gather_evidence, learn_judge
 from postproc.reference import Reference
-from postproc.refinement import DegenerateInput, Refinement, follow, refine
+from postproc.refinement import Refinement, follow, refine
 from postproc.rehearsal import GOOD, MODEL, rehearsals
 from postproc.roc import eer
 

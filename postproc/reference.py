@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
-from postproc.spaces import cosine_distances
+from postproc.cells import cosine_distances
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,10 +38,6 @@ class Refined:
     embeddings: dict[Modality, NDArray[np.float64]] | None = None
 
 
-class DegenerateInput(Exception):
-    """Why a cell cannot be refined; a step turns it into an unchanged result."""
-
-
 class Refinement(ABC):
     """A step from initial to refined distances: configured in ``__init__``, calibrated once, applied by a call."""
 

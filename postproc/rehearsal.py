@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
+from postproc.cells import DegenerateInput
 from postproc.reference import Reference, practice_cells
-from postproc.refinement import DegenerateInput, Refinement, calibrate
+from postproc.refinement import Refinement, calibrate
 from postproc.strangers import strangers
 
 MODEL = "model"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
+from postproc.cells import DegenerateInput
 from postproc.reference import Reference
-from postproc.refinement import DegenerateInput, Refined, Refinement, calibrate, follow, refine, unchanged
+from postproc.refinement import Refined, Refinement, calibrate, follow, refine, unchanged
 from postproc.rehearsal import GOOD, rehearsals
 from postproc.roc import eer
 

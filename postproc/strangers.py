@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.cca import WIDTHS, Moments, nested, regularised_cca
+from postproc.cells import unit
 from postproc.reference import Reference
-from postproc.spaces import unit
 
 
 def strangers(

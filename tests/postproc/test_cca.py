@@ -8,8 +8,7 @@ import torch
 
 from lightning_modules import closed_form
 from postproc.cca import Moments, nested, regularised_cca
-from postproc.refinement import DegenerateInput
-from postproc.spaces import unit
+from postproc.cells import DegenerateInput, unit
 from tests.postproc.synthetic_people import World
 
 SHRINKAGES = (1.0, 10.0, 100.0)

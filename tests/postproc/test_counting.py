@@ -10,10 +10,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import silhouette_score
 
 from postproc import counting
+from postproc.cells import DegenerateInput
 from postproc.counting import count_people
 from postproc.joint import JointPeople
 from postproc.partitions import Clustering
-from postproc.refinement import DegenerateInput
 from tests.postproc.synthetic_people import World
 
 

@@ -20,8 +20,8 @@ from postproc import (
     Transport,
 )
 from postproc.cca import Moments, regularised_cca
+from postproc.cells import Embeddings, cosine_distances, unit
 from postproc.metrics import eer
-from postproc.spaces import Embeddings, cosine_distances, unit
 from tests.postproc.synthetic_people import World
 
 CLUSTERS = Clustering(ks=(5, 6, 8), repeats=2, backend="cpu")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from postproc import ASNorm, Reference, refine
-from postproc.refinement import DegenerateInput
+from postproc.cells import DegenerateInput
 from postproc.rehearsal import MODEL, Rehearsal, rehearsals
 from tests.postproc.synthetic_people import World
 
