@@ -19,7 +19,7 @@ from experiments.bench_baseline import chaining, roc_eer
 from experiments.bench_memory import peak_gb
 from experiments.console import table_console
 from experiments.results import write_json
-from postproc.roc import eer
+from postproc.metrics.roc import eer
 
 WIDTH, TRIALS, PEOPLE, LARGEST_K = 768, 1_000_000, 40, 64
 SIZES = {"eer": (1_000_000, 10_000_000), "refine": (1_000, 10_000, 100_000)}

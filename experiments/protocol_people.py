@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.report_digest import people_rows
 from experiments.saved_run import SavedRun
-from postproc.uncertainty import draw_people, resampled_eers
+from postproc.metrics.bootstrap import draw_people, resampled_eers
 
 REPLICATES = 1000
 COLUMNS = ("cell", "identity", "gender", "voices", "raw", "refined")

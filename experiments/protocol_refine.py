@@ -19,7 +19,7 @@ from experiments.results import Scores, write_json, write_scores
 from experiments.saved_run import SavedRun, read_run
 from postproc.cells import scored_cell
 from postproc.fusion import Fusion
-from postproc.metrics import evaluate_cell, summarise
+from postproc.metrics.evaluate import evaluate_cell, summarise
 
 
 @dataclass(frozen=True)

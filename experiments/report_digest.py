@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from experiments.cluster_quality import cluster_quality
 from experiments.saved_run import SavedRun
-from postproc.metrics import det_points, eer
+from postproc.metrics.clusters import cluster_quality
+from postproc.metrics.evaluate import det_points, eer
 
 GRID: NDArray[np.float64] = ndtr(np.linspace(-2.4, 1.7, 60))
 """False acceptance rates at which DET curves are averaged: even steps on the normal-deviate axis, 0.8 to 95 %."""

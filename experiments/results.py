@@ -19,10 +19,9 @@ from datamodules.schema import MODALITIES, EvaluationSet, Modality
 from experiments.console import table_console
 from experiments.saved_run import COLUMNS, write_reference
 from lightning_modules.base import AssociationModule
-from postproc.alignment import alignment
 from postproc.callback import ChainingClusterCallback
-from postproc.metrics import evaluate_cell, summarise
-from postproc.tasks import evaluate_ranking
+from postproc.metrics.alignment import alignment
+from postproc.metrics.evaluate import evaluate_cell, evaluate_ranking, summarise
 
 LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
 Record = dict[str, Any]

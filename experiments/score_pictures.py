@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from experiments.saved_run import SavedRun
-from postproc.roc import det_points, eer
+from postproc.metrics.roc import det_points, eer
 
 MOST_PEOPLE = 40  # of a confusion matrix
 TICKS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9)

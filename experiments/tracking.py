@@ -18,11 +18,11 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
-from experiments.cluster_quality import cluster_quality
 from experiments.report import build_report
 from experiments.saved_run import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
+from postproc.metrics.clusters import cluster_quality
 
 MOST_ROWS = 1000  # of a cell in a W&B table
 

@@ -32,7 +32,7 @@ from lightning_modules.reference import embed_reference
 from lightning_modules.restore import require_fitting
 from postproc.bank import EmbeddingBank
 from postproc.cells import scored_cell
-from postproc.metrics import evaluate_cell, overall
+from postproc.metrics.evaluate import evaluate_cell, overall
 from postproc.reference import Reference
 
 SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d floats

@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings, initial_distances, unit
+from postproc.metrics.roc import eer
 from postproc.reference import Reference, practice_cells
 from postproc.refinement import Refined, Refinement, follow, refine, unchanged
 from postproc.rehearsal import GOOD, MODEL, rehearsals
-from postproc.roc import eer
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)  # in standard deviations of the distances
 _SETS = 8  # of a group, for the choice of the weight

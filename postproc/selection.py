@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput
+from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, follow, refine, unchanged
 from postproc.rehearsal import GOOD, rehearsals
-from postproc.roc import eer
 
 RAW = "raw"
 

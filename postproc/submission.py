@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datamodules.schema import DataError
-from postproc.roc import auc
+from postproc.metrics.roc import auc
 
 MAX_BYTES = 1 << 26  # of one score file, unpacked: a million trials take half of it
 _KEY = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")
@@ -142,7 +142,7 @@ def direction_by_labels(distances: NDArray[np.float64], labels: NDArray[np.int8]
         labels: (t,) 1 = same person.
 
     Raises:
-        ValueError: as :func:`postproc.roc.auc`.
+        ValueError: as :func:`postproc.metrics.roc.auc`.
     """
     area = auc(distances, labels, direction="distance")
     positives = int(np.count_nonzero(labels))

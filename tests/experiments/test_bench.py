@@ -19,7 +19,7 @@ from experiments.bench_baseline import chaining, roc_eer
 from experiments.run import main
 from lightning_modules import CAVMAE, ContrastiveLoss, FrontEnd
 from postproc.chaining import ChainingCluster
-from postproc.roc import eer
+from postproc.metrics.roc import eer
 
 
 def test_the_baselines_do_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from experiments.protocol_people import read_people
 from experiments.protocol_refine import Derived
 from experiments.protocol_table import Outcome, per_identity
 from experiments.run import main
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 BLOCKS = "steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4], repeats: 1}}}]\n"

@@ -14,8 +14,8 @@ from experiments.protocol_people import read_people, replicates_of, write_people
 from experiments.protocol_refine import Derived
 from experiments.report_digest import people_rows
 from experiments.saved_run import SavedRun, read_run
-from postproc.metrics import eer
-from postproc.uncertainty import draw_people
+from postproc.metrics.bootstrap import draw_people
+from postproc.metrics.evaluate import eer
 from tests.experiments.saved import save_run, save_tested, world
 
 

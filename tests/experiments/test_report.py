@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from datamodules.schema import DataError
-from experiments.cluster_quality import purity
 from experiments.protocol_table import Outcome, summarise_protocol
 from experiments.report_numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
 from experiments.report_runs import find_runs, read_runs, tell_apart
 from experiments.report_tables import refinement_table, text_of
 from experiments.run import main
+from postproc.metrics.clusters import purity
 from tests.experiments.saved import save_tested
 
 

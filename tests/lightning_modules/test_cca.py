@@ -14,7 +14,7 @@ import torch
 from datamodules.schema import DataError
 from lightning_modules.cca import RegularisedCCA
 from lightning_modules.closed_form import PairStatistics, regularised_cca
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 

@@ -13,7 +13,7 @@ import pytest
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Threshold
 from postproc.gender import learn_genders
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 from tests.postproc.conftest import make_cell
 from tests.postproc.synthetic_people import World
 

@@ -9,7 +9,7 @@ import pytest
 
 from postproc import GenderProbe
 from postproc.gender import same_gender_evidence
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 from tests.postproc.synthetic_people import World
 
 

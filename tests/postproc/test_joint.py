@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from datamodules.schema import ScoredCell
 from postproc import JointPeople, Transport, joint
 from postproc.joint import LARGEST_TREE, centred_similarity, cut, link
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 from postproc.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import evidence, fit_plda

@@ -14,7 +14,7 @@ from datamodules.schema import ScoredCell
 from postproc import BlockAverage, Clustering, Refinement, Transport
 from postproc.blocks import block_similarity, comparable
 from postproc.cells import shared_space
-from postproc.metrics import eer
+from postproc.metrics.evaluate import eer
 from postproc.transport import transport_plans
 from tests.postproc.synthetic_people import World
 

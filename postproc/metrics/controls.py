@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from postproc.roc import Direction, eer
+from postproc.metrics.roc import Direction, eer
 
 
 class TooFewPeople(ValueError):
@@ -25,7 +25,7 @@ def gender_only_eer(voice_gender: ArrayLike, face_gender: ArrayLike, labels: Arr
         labels: (t,) 1 = same person.
 
     Raises:
-        ValueError: as :func:`postproc.roc.eer`.
+        ValueError: as :func:`postproc.metrics.roc.eer`.
     """
     differ = np.asarray(voice_gender) != np.asarray(face_gender)
     return eer(differ.astype(np.float64), labels, direction="distance").eer
@@ -44,7 +44,7 @@ def same_gender_eer(
         direction: which way the scores point.
 
     Raises:
-        ValueError: as :func:`postproc.roc.eer`; also where no negative is a same-gender pair.
+        ValueError: as :func:`postproc.metrics.roc.eer`; also where no negative is a same-gender pair.
     """
     marks = np.asarray(labels)
     kept = (marks == 1) | (np.asarray(voice_gender) == np.asarray(face_gender))
@@ -80,7 +80,7 @@ def chance_eer(
         seed: of the draws.
 
     Raises:
-        ValueError: as :func:`postproc.roc.eer`.
+        ValueError: as :func:`postproc.metrics.roc.eer`.
         TooFewPeople: every draw left one class empty.
     """
     rng = np.random.default_rng(seed)

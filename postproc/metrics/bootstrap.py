@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from postproc.controls import TooFewPeople
-from postproc.roc import Direction, as_trials
+from postproc.metrics.controls import TooFewPeople
+from postproc.metrics.roc import Direction, as_trials
 
 _CELLS = 1 << 21  # (replicates x trials) weighted at once: bounds memory at a few times 16 MiB
 
@@ -42,7 +42,7 @@ def bootstrap_eer(
         (low, high), fractions 0..1.
 
     Raises:
-        ValueError: as :func:`postproc.roc.eer`.
+        ValueError: as :func:`postproc.metrics.roc.eer`.
         TooFewPeople: fewer than two, or no replicate with both classes.
     """
     people, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
@@ -85,7 +85,7 @@ def resampled_eers(
         (n,) fractions 0..1; NaN for a replicate left with a single class.
 
     Raises:
-        ValueError: as :func:`postproc.roc.eer`.
+        ValueError: as :func:`postproc.metrics.roc.eer`.
     """
     distances, positive = as_trials(scores, labels, direction=direction)
     order = np.argsort(distances, kind="stable")
@@ -110,7 +110,7 @@ def _pair_weights(
 def _weighted_eers(
     weights: NDArray[np.int64], pair: NDArray[np.int64], positive: NDArray[np.bool_], ends: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """EERs of replicates (r, p) of a sorted trial list (t,) by :func:`postproc.roc.eer`'s convention."""
+    """EERs of replicates (r, p) of a sorted trial list (t,) by :func:`postproc.metrics.roc.eer`'s convention."""
     weight = np.take(weights, pair, axis=1)
     total = np.take(np.cumsum(weight, axis=1), ends, axis=1)
     weight *= positive

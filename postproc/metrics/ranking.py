@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from postproc.roc import Direction
+from postproc.metrics.roc import Direction
 
 _BLOCK = 256  # queries whose scores are held at once
 

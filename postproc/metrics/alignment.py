@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.schema import EvaluationSet, Items, Modality
 from postproc.cells import unit
-from postproc.ranking import average_precision
+from postproc.metrics.ranking import average_precision
 
 _BLOCK, _MOST = 256, 5_000  # queries compared with the gallery at once; asked at all
 Record = dict[str, Any]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from datamodules.schema import EvaluationSet, Items
-from postproc.alignment import alignment, retrieval
+from postproc.metrics.alignment import alignment, retrieval
 
 
 def items(identity: np.ndarray, language: np.ndarray, features: np.ndarray | None = None) -> Items:
@@ -39,7 +39,7 @@ def test_of_many_queries_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None
     traits = rng.normal(size=(20, 4)).repeat(50, axis=0)
     queries, gallery = traits + rng.normal(size=traits.shape), traits + rng.normal(size=traits.shape)
     every = retrieval(queries, who, gallery, who)
-    monkeypatch.setattr("postproc.alignment._MOST", 300)
+    monkeypatch.setattr("postproc.metrics.alignment._MOST", 300)
     some = retrieval(queries, who, gallery, who)
     assert (some["queries"], some["gallery"]) == (300, 1000)
     assert some["map"] == pytest.approx(every["map"], abs=0.03)

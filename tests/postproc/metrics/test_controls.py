@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postproc.metrics import TooFewPeople, bootstrap_eer, chance_eer, eer, gender_only_eer, same_gender_eer
+from postproc.metrics.evaluate import TooFewPeople, bootstrap_eer, chance_eer, eer, gender_only_eer, same_gender_eer
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_bootstrap_holds_the_eer_and_does_not_depend_on_chunks(
     args = [six_people[k] for k in ("distances", "labels", "voice", "face")]
     low, high = bootstrap_eer(*args, direction="distance", n=200)
     assert low < eer(*args[:2], direction="distance").eer < high
-    monkeypatch.setattr("postproc.uncertainty._CELLS", 10_000)
+    monkeypatch.setattr("postproc.metrics.bootstrap._CELLS", 10_000)
     assert bootstrap_eer(*args, direction="distance", n=200) == (low, high)
 
 

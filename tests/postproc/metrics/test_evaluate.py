@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from postproc.metrics import auc, eer, evaluate_cell, overall, same_gender_eer, summarise
+from postproc.metrics.evaluate import auc, eer, evaluate_cell, overall, same_gender_eer, summarise
 from tests.postproc.conftest import make_items, make_labelled_cell
 
 KEYS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from postproc.metrics import matching_accuracy, retrieval_map
+from postproc.metrics.evaluate import matching_accuracy, retrieval_map
 
 
 def test_matching_counts_hits_and_shares_ties() -> None:
