@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 
 from lightning_modules.clustering import STARTS, pool_videos
 from lightning_modules.networks.shared_heads import SharedHeads
-from postproc.kmeans import kmeans
+from postproc.clustering.kmeans import kmeans
 
 Record = dict[str, Any]
 DIMS, CLIPS_PER_VIDEO, VIDEOS_PER_PERSON, K = (192, 512), 9, 18, 1000  # VoxCeleb1 of [FAA]

@@ -150,7 +150,7 @@ def derived_in_order(protocol: Protocol, methods: list[str], out: Path) -> list[
     """What is to be made: first of the fits, then the fusions of those methods.
 
     Runs of the same people come one after the other: what strategies find out about their encoder embeddings
-    (:class:`postproc.partitions.Clustering`) serves all of them.
+    (:class:`postproc.clustering.partitions.Clustering`) serves all of them.
     """
     by_people = sorted(trials_of(protocol, methods), key=lambda trial: trial.fold)
     fused = trials_of(protocol, fusions_of(protocol, methods))

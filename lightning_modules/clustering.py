@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from datamodules.schema import MODALITIES, DataError
 from postproc.bank import EmbeddingBank
-from postproc.kmeans import kmeans
+from postproc.clustering.kmeans import kmeans
 
 if TYPE_CHECKING:
     from lightning_modules.faa import FAA

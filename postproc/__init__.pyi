@@ -8,7 +8,7 @@ from .guard import Guarded as Guarded
 from .joint import JointPeople as JointPeople
 from .normalisation import ASNorm as ASNorm
 from .normalisation import Centring as Centring
-from .partitions import Clustering as Clustering
+from .clustering.partitions import Clustering as Clustering
 from .reference import Reference as Reference
 from .refinement import Refined as Refined
 from .refinement import Refinement as Refinement

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
-from postproc.partitions import Clustering, Labels, cluster_means
+from postproc.clustering.partitions import Clustering, Labels, cluster_means
 from postproc.refinement import Refined, Refinement, unchanged
 
 Similarity = Literal["cosine", "dot"]

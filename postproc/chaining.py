@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, comparable, embeddings, initial_distances, shared_space, unit
+from postproc.clustering.counting import silhouette
+from postproc.clustering.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
 from postproc.gender import Genders, learn_genders
-from postproc.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
-from postproc.silhouette import silhouette
 from postproc.thresholds import Threshold
 
 UNTOUCHED, REWARDED, PENALISED = 0, 1, 2

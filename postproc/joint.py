@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.blocks import comparable
 from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, initial_distances, shared_space
-from postproc.counting import count_people
-from postproc.kmeans import kmeans
-from postproc.partitions import cluster_means
+from postproc.clustering.counting import count_people
+from postproc.clustering.kmeans import kmeans
+from postproc.clustering.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import Plda, fit_plda
 from postproc.reference import Reference
@@ -45,7 +45,7 @@ class JointPeople(Refinement):
 
     Args:
         atoms: clusters of each modality at most. Take two or three times the people expected: two people in one atom
-            cannot be told apart. ``silhouette`` counts the people (:func:`postproc.counting.count_people`) and takes
+            cannot be told apart. ``silhouette`` counts the people (:func:`postproc.clustering.counting.count_people`) and takes
             16 for six of them; of more than 96 people the cell is left alone.
         space: embeddings that are cut and that PLDA sees; ``input`` falls back to ``model`` where there are none.
         clip_weight: what a clip counts in PLDA; below 1, since clips of one recording resemble each other.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datamodules.schema import ScoredCell
 from postproc.blocks import Similarity, block_similarity, comparable
 from postproc.cells import DegenerateInput, initial_distances, shared_space
-from postproc.partitions import Clustering
+from postproc.clustering.partitions import Clustering
 from postproc.refinement import Refined, Refinement, unchanged
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn, and the error of the marginals that ends it sooner

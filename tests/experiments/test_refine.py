@@ -15,7 +15,7 @@ from experiments.refine import options_of
 from experiments.run import main
 from experiments.saved_run import read_reference, read_run, write_reference
 from postproc.cells import scored_cell
-from postproc.partitions import Clustering
+from postproc.clustering.partitions import Clustering
 from postproc.reference import Reference
 from tests.experiments.saved import embeddings_of, save_run, world
 

@@ -14,9 +14,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from datamodules.schema import ScoredCell
 from postproc import JointPeople, Transport, joint
+from postproc.clustering.partitions import cluster_means
 from postproc.joint import LARGEST_TREE, centred_similarity, cut, link
 from postproc.metrics.evaluate import eer
-from postproc.partitions import cluster_means
 from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import evidence, fit_plda
 from tests.postproc.synthetic_people import World

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datamodules.schema import ScoredCell
-from postproc import partitions
-from postproc.partitions import Clustering
+from postproc.clustering import partitions
+from postproc.clustering.partitions import Clustering
 
 
 def cell_of(seed: int, items: int = 60) -> ScoredCell:

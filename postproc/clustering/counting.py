@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES
 from postproc.cells import DegenerateInput, Embeddings, unit
+from postproc.clustering.kmeans import Backend, kmeans
 
 _SAMPLE = 2048  # items of a modality that are looked at: all pairs of them are compared
 _FEWEST, _MOST = 6, 512  # items that tell anything; people looked for
@@ -89,3 +91,41 @@ def _counts(items: int) -> list[int]:
     while (following := found[-1] + max(1, found[-1] // 10)) < min(items, _MOST + 1):
         found.append(following)
     return found
+
+
+_SAMPLE = 2048  # points that are clustered and judged: all pairs of them are compared
+
+
+def silhouette(
+    x: NDArray[np.floating], ks: Sequence[int], *, seed: int, backend: Backend = "auto", n_init: int = 10
+) -> tuple[int, dict[int, float]]:
+    """The number of clusters of the largest mean silhouette; of equals the smallest.
+
+    A point's silhouette compares its mean distance to its own cluster with that to the nearest other one: 1 = far
+    apart, 0 = on the border. Of more than 2,048 points a random sample is judged, so the cost does not grow with n.
+
+    Args:
+        x: (n, d) finite points.
+        ks: numbers of clusters, each 2..n-1.
+        seed: of the k-means starts and of the sample.
+        backend: as :func:`kmeans`.
+        n_init: as :func:`kmeans`.
+
+    Returns:
+        The chosen k, and the mean silhouette by k; -1 where not all k clusters are filled.
+
+    Raises:
+        ValueError: as :func:`kmeans`, or a k that has no silhouette.
+    """
+    from sklearn.metrics import silhouette_score
+
+    x = np.asarray(x)
+    if len(x) > _SAMPLE:
+        x = x[np.sort(np.random.default_rng(seed).choice(len(x), _SAMPLE, replace=False))]
+    if not ks or min(ks) < 2 or max(ks) >= len(x):
+        raise ValueError(f"ks: {list(ks)} for {len(x)} points; a silhouette takes 2 to {len(x) - 1} clusters")
+    curve = {}
+    for k in ks:
+        clusters = kmeans(x, k, seed=seed, backend=backend, n_init=n_init)
+        curve[k] = float(silhouette_score(x, clusters.labels)) if clusters.sizes.all() else -1.0
+    return max(curve, key=lambda k: curve[k]), curve

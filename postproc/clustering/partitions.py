@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings
-from postproc.counting import count_people
-from postproc.kmeans import Backend, kmeans, resolve_backend
+from postproc.clustering.counting import count_people
+from postproc.clustering.kmeans import Backend, kmeans, resolve_backend
 
 LARGEST_TREE = 20_000  # items Ward's tree takes: it needs all n^2 / 2 distances, 1.6 GB here
 _SETS, _ITEMS = 128, 5_000  # partitions of so many sets of embeddings of at most so many items are remembered: 250 MB
@@ -32,7 +32,7 @@ class Clustering:
             without input embeddings are clustered in ``model``, and the trace says so.
         algorithm: ``kmeans``, or ``ward``: one tree, cut for every k, up to 20,000 items.
         ks: numbers of clusters; results are averaged over them. ``silhouette`` counts the people of the cell
-            (:func:`postproc.counting.count_people`) and takes numbers around theirs, rather too many than too few:
+            (:func:`postproc.clustering.counting.count_people`) and takes numbers around theirs, rather too many than too few:
             5, 6, 7, 8, 10 and 12 for six people. Of given ones, one above the number of distinct items is left out.
         repeats: k-means partitions for each k, from different seeds; results are averaged over them, too. One k-means
             of several starts moves an EER by 1.6 points with its seed; as many partitions averaged cost the same.

@@ -9,11 +9,11 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import silhouette_score
 
-from postproc import counting
 from postproc.cells import DegenerateInput
-from postproc.counting import count_people
+from postproc.clustering import counting
+from postproc.clustering.counting import count_people
+from postproc.clustering.partitions import Clustering
 from postproc.joint import JointPeople
-from postproc.partitions import Clustering
 from tests.postproc.synthetic_people import World
 
 

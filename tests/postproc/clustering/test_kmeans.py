@@ -10,8 +10,8 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from postproc import kmeans as module
-from postproc.kmeans import Backend, elbow, kmeans
+from postproc.clustering import kmeans as module
+from postproc.clustering.kmeans import Backend, elbow, kmeans
 
 BACKENDS: list[Backend] = ["cpu", "sklearn", "gpu"] if torch.cuda.is_available() else ["cpu", "sklearn"]
 
