@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings, initial_distances, unit
+from postproc.crossval.sets import GOOD, MODEL, practice_cells, rehearsals
 from postproc.metrics.roc import eer
-from postproc.reference import Reference, practice_cells
+from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, follow, refine, unchanged
-from postproc.rehearsal import GOOD, MODEL, rehearsals
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)  # in standard deviations of the distances
 _SETS = 8  # of a group, for the choice of the weight
@@ -30,7 +30,7 @@ class GenderProbe(Refinement):
     ``d - weight * log(2 P(same))``. Inductive: a pair's shift depends on the pair alone.
 
     The weight is in units of the distances it is added to. ``calibrate`` tries several on practice test sets of people
-    the scorer has not met (:func:`postproc.rehearsal.rehearsals`): a model's scores of people it knows leave nothing to
+    the scorer has not met (:func:`postproc.crossval.sets.rehearsals`): a model's scores of people it knows leave nothing to
     gain. The steps before this one and the probes learn from other people. Scorers differ in scale, so what is tried is
     in standard deviations of a set's distances; the best, by mean EER over groups of people, times the mean standard
     deviation of the model's own distances over its practice sets is the weight, the same for all cells. Where nobody

@@ -24,7 +24,7 @@ class Guarded(Refinement):
     ``calibrate`` applies the step to practice test sets of training people and finds there how much of it does no harm,
     and on which evidence (:func:`postproc.practice.choose`). The model's scores of people it knows are too good to
     practise on. So the sets of a group of people are scored by closed-form scorers, bad and good ones, learnt on the
-    input embeddings of all others (:func:`postproc.strangers.strangers`), and what the step learns from people, it
+    input embeddings of all others (:func:`postproc.crossval.scorers.strangers`), and what the step learns from people, it
     learns from those. People held out for validation are strangers to the model and are scored by it: half a dozen, one
     draw of people, so they prove no gain alone, but they have a veto: a model that does not gain on them is left alone,
     however much other scorers gain. Where nobody is held out, the best scorer of practice stands in for the model, and

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from postproc.cells import DegenerateInput
+from postproc.crossval.sets import GOOD, MODEL, rehearsals
 from postproc.evidence import gather_evidence, learn_judge
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refinement, follow, refine
-from postproc.rehearsal import GOOD, MODEL, rehearsals
 
 SHRINKAGES = (1.0, 3.0, 10.0, GOOD)  # of the scorers: from a bad one, which overfits, to the best one
 # few, for the more is tried, the more looks safe by chance. None is the whole step: half of it leaves the order of the
@@ -73,7 +73,7 @@ def practise(
     resamples: int = 2,
     seed: int = 0,
 ) -> Practice:
-    """Applies a step to test sets of people the scorer has not met (:func:`postproc.rehearsal.rehearsals`).
+    """Applies a step to test sets of people the scorer has not met (:func:`postproc.crossval.sets.rehearsals`).
 
     People the model knows are scored by good and by bad scorers, those held out by the model. What the steps learn from
     people, they learn from people outside the set.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput
+from postproc.crossval.sets import GOOD, rehearsals
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, follow, refine, unchanged
-from postproc.rehearsal import GOOD, rehearsals
 
 RAW = "raw"
 
@@ -23,7 +23,7 @@ class Selected(Refinement):
     """One of several alternatives, or none: a choice from training people alone, made anew in every run.
 
     ``calibrate`` applies each alternative to practice test sets of people the scorer has not met
-    (:func:`postproc.rehearsal.rehearsals`, by a scorer that generalises and, where people were held out, by the model)
+    (:func:`postproc.crossval.sets.rehearsals`, by a scorer that generalises and, where people were held out, by the model)
     and takes the one of the lowest mean EER over groups of people. What its steps learn from people, they learn from
     those outside the set during practice, and from everybody once they are taken. Leaving the scores as they are is
     always an alternative. No confidence is asked of the choice: where a harm must be excluded, use

@@ -11,8 +11,8 @@ import pytest
 from datamodules.schema import ScoredCell
 from postproc import Centring, Guarded, Reference, Refined, Refinement
 from postproc.cells import DegenerateInput
+from postproc.crossval.sets import GOOD
 from postproc.practice import STRENGTHS, Practice, choose, partly, practise
-from postproc.rehearsal import GOOD
 from tests.postproc.synthetic_people import World
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from postproc.reference import practice_cells
+from postproc.crossval.sets import practice_cells
 from tests.postproc.synthetic_people import World
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from postproc import ASNorm, Reference, refine
 from postproc.cells import DegenerateInput
-from postproc.rehearsal import MODEL, Rehearsal, rehearsals
+from postproc.crossval.sets import MODEL, Rehearsal, rehearsals
 from tests.postproc.synthetic_people import World
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
-from postproc.cells import DegenerateInput
-from postproc.reference import Reference, practice_cells
+from postproc.cells import DegenerateInput, cosine_distances
+from postproc.crossval.scorers import strangers
+from postproc.reference import Reference
 from postproc.refinement import Refinement, calibrate
-from postproc.strangers import strangers
 
 MODEL = "model"
 GOOD = 100.0  # shrinkage of a scorer that generalises
@@ -101,3 +101,58 @@ def _groups(reference: Reference, seed: int) -> list[NDArray[np.str_]]:
     known = [int((reference.gender[first] == gender).sum()) // _PER_GENDER for gender in "MF"]
     count = min(known) if any(known) else len(people) // (2 * _PER_GENDER)
     return reference.folds(min(max(count, 1), _MOST), seed)
+
+
+def practice_cells(
+    reference: Reference, count: int, seed: int, per_gender: int = 3, largest: int = 40, trials: int = 1500
+) -> Iterator[tuple[ScoredCell, NDArray[np.int8], NDArray[np.str_]]]:
+    """Test sets made of the reference's people, like the scrambled lists of the V1 dev protocol.
+
+    Each holds a few people of each gender (of all alike where genders are unknown) in one language, with a random
+    number of voices and, independently, of faces. A model that was trained on these people scores them better than
+    strangers.
+
+    Args:
+        reference: whose people.
+        count: how many sets.
+        seed: draws people, clips and trials.
+        per_gender: people of each gender; fewer where there are fewer.
+        largest: voices, and faces, of a person at most.
+        trials: pairs listed, half of them of one person.
+
+    Yields:
+        The cell; its labels (t,), 1 = same person; its people.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        language = rng.choice(np.unique(reference.language))
+        spoken = np.flatnonzero(reference.language == language)
+        chosen: list[str] = []
+        for gender in np.unique(reference.gender[spoken]):
+            people = np.unique(reference.identity[spoken[reference.gender[spoken] == gender]])
+            wanted = per_gender if gender in ("M", "F") else 2 * per_gender
+            chosen += rng.choice(people, min(wanted, len(people)), replace=False).tolist()
+        if len(chosen) < 2:
+            continue
+        clips = [spoken[reference.identity[spoken] == person] for person in chosen]
+        drawn = [[_some(rows, largest, rng) for rows in clips] for _ in range(2)]
+        voice_rows, face_rows = (np.concatenate(rows) for rows in drawn)
+        voices = {space: x[voice_rows] for space, x in reference.voices.items()}
+        faces = {space: x[face_rows] for space, x in reference.faces.items()}
+        starts = [np.cumsum([0, *(len(r) for r in rows)]) for rows in drawn]
+        person = rng.integers(len(chosen), size=trials)
+        labels = (np.arange(trials) % 2).astype(np.int8)
+        other = (person + np.where(labels == 1, 0, rng.integers(1, len(chosen), size=trials))) % len(chosen)
+        voice, face = (
+            start[who] + np.floor(rng.random(trials) * np.diff(start)[who]).astype(np.int64)
+            for start, who in zip(starts, (person, other), strict=True)
+        )
+        found = {"voice": np.asarray(voices["model"], float), "face": np.asarray(faces["model"], float)}
+        cell = ScoredCell(cosine_distances(found, voice, face), voice, face, voices, faces)  # type: ignore[arg-type]
+        yield cell, labels, np.array(chosen)
+
+
+def _some(rows: NDArray[np.int64], largest: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Between a fifth and all of a person's clips, 4 or more where there are as many, at most ``largest``."""
+    size = max(int(np.ceil(min(len(rows), largest) * rng.uniform(0.2, 1))), min(len(rows), 4))
+    return rng.choice(rows, size, replace=False)
