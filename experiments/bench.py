@@ -76,7 +76,7 @@ def measure(what: str, who: str, size: int) -> Record:
         seconds = time.perf_counter() - start
     else:
         if who == "ours":
-            from postproc.chaining import ChainingCluster
+            from postproc.steps.chaining import ChainingCluster
 
             step = ChainingCluster(elbow_range=(2, LARGEST_K), n_init=1)  # one start, as scikit-learn's default
             start = time.perf_counter()

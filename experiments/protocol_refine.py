@@ -18,8 +18,8 @@ from experiments.refine import options_of, read_steps, write_refined
 from experiments.results import Scores, write_json, write_scores
 from experiments.saved_run import SavedRun, read_run
 from postproc.cells import scored_cell
-from postproc.fusion import Fusion
 from postproc.metrics.evaluate import evaluate_cell, summarise
+from postproc.steps.fusion import Fusion
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 from .bank import EmbeddingBank as EmbeddingBank
-from .blocks import BlockAverage as BlockAverage
+from .steps.blocks import BlockAverage as BlockAverage
 from .callback import ChainingClusterCallback as ChainingClusterCallback
-from .chaining import ChainingCluster as ChainingCluster
-from .fusion import Fusion as Fusion
-from .gender import GenderProbe as GenderProbe
+from .steps.chaining import ChainingCluster as ChainingCluster
+from .steps.fusion import Fusion as Fusion
+from .steps.gender import GenderProbe as GenderProbe
 from .guard import Guarded as Guarded
 from .joint import JointPeople as JointPeople
-from .normalisation import ASNorm as ASNorm
-from .normalisation import Centring as Centring
+from .steps.normalisation import ASNorm as ASNorm
+from .steps.normalisation import Centring as Centring
 from .clustering.partitions import Clustering as Clustering
 from .reference import Reference as Reference
 from .refinement import Refined as Refined
@@ -15,5 +15,5 @@ from .refinement import Refinement as Refinement
 from .refinement import calibrate as calibrate
 from .refinement import refine as refine
 from .selection import Selected as Selected
-from .thresholds import Threshold as Threshold
-from .transport import Transport as Transport
+from .steps.chaining import Threshold as Threshold
+from .steps.transport import Transport as Transport

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, cosine_distances, shared_space
-from postproc.chaining import ChainingCluster
-from postproc.gender import Genders, learn_genders
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement
+from postproc.steps.chaining import ChainingCluster
+from postproc.steps.gender import Genders, learn_genders
 
 STATISTICS = ("agreement", "novelty", "stability", "information", "gender")
 _PAIRS = 4096  # drawn from all voices x faces of the cell to judge a step by

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, initial_distances
 from postproc.evidence import STATISTICS, gather_evidence, learn_judge
-from postproc.gender import Genders
 from postproc.practice import STRENGTHS, Choice, choose, partly, practise
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
+from postproc.steps.gender import Genders
 
 
 class Guarded(Refinement):

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
-from postproc.blocks import comparable
 from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, initial_distances, shared_space
 from postproc.clustering.counting import count_people
 from postproc.clustering.kmeans import kmeans
@@ -18,6 +17,7 @@ from postproc.people import Atoms, Prior, sample_people
 from postproc.plda import Plda, fit_plda
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
+from postproc.steps.blocks import comparable
 
 LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 distances
 _MICRO = 512  # k-means clusters of more items, which are then linked instead

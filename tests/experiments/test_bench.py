@@ -18,8 +18,8 @@ from experiments import bench, bench_media, bench_plain
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.run import main
 from lightning_modules import CAVMAE, ContrastiveLoss, FrontEnd
-from postproc.chaining import ChainingCluster
 from postproc.metrics.roc import eer
+from postproc.steps.chaining import ChainingCluster
 
 
 def test_the_baselines_do_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ steps:
 """
 GENDER = """
 steps:
-  - class_path: postproc.gender.GenderProbe
+  - class_path: postproc.steps.gender.GenderProbe
     init_args: {weight: 0.5}
 """
 

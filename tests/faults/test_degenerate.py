@@ -19,10 +19,10 @@ from datamodules.schema import ScoredCell
 from experiments.config_files import packaged
 from experiments.refine import read_steps
 from experiments.run import main
-from postproc.fusion import Fusion
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, refine
 from postproc.selection import Selected
+from postproc.steps.fusion import Fusion
 from tests.faults.worlds import feature_world, refusal
 from tests.postproc.synthetic_people import World
 

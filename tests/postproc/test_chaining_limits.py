@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Refined, Threshold
 from tests.postproc.conftest import make_cell
-from tests.postproc.test_chaining import QUICK
+from tests.postproc.steps.test_chaining import QUICK
 
 
 def spoil(x: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:

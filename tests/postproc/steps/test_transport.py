@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from datamodules.schema import ScoredCell
 from postproc import BlockAverage, Clustering, Refinement, Transport
-from postproc.blocks import block_similarity, comparable
 from postproc.cells import shared_space
 from postproc.metrics.evaluate import eer
-from postproc.transport import transport_plans
+from postproc.steps.blocks import block_similarity, comparable
+from postproc.steps.transport import transport_plans
 from tests.postproc.synthetic_people import World
 
 QUICK = Clustering(ks=(5, 6, 8), repeats=2, backend="cpu")

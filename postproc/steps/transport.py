@@ -11,10 +11,10 @@ import ot
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
-from postproc.blocks import Similarity, block_similarity, comparable
 from postproc.cells import DegenerateInput, initial_distances, shared_space
 from postproc.clustering.partitions import Clustering
 from postproc.refinement import Refined, Refinement, unchanged
+from postproc.steps.blocks import Similarity, block_similarity, comparable
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn, and the error of the marginals that ends it sooner
 _LARGEST_EXPONENT = 500.0  # of a kernel that double precision holds with room to spare

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from postproc import GenderProbe
-from postproc.gender import same_gender_evidence
 from postproc.metrics.evaluate import eer
+from postproc.steps.gender import same_gender_evidence
 from tests.postproc.synthetic_people import World
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Threshold
-from postproc.gender import learn_genders
 from postproc.metrics.evaluate import eer
+from postproc.steps.gender import learn_genders
 from tests.postproc.conftest import make_cell
 from tests.postproc.synthetic_people import World
 
