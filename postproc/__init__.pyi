@@ -5,7 +5,7 @@ from .steps.chaining import ChainingCluster as ChainingCluster
 from .steps.fusion import Fusion as Fusion
 from .steps.gender import GenderProbe as GenderProbe
 from .guard import Guarded as Guarded
-from .joint import JointPeople as JointPeople
+from .steps.joint.step import JointPeople as JointPeople
 from .steps.normalisation import ASNorm as ASNorm
 from .steps.normalisation import Centring as Centring
 from .clustering.partitions import Clustering as Clustering

@@ -13,7 +13,7 @@ from postproc.cells import DegenerateInput
 from postproc.clustering import counting
 from postproc.clustering.counting import count_people
 from postproc.clustering.partitions import Clustering
-from postproc.joint import JointPeople
+from postproc.steps.joint.step import JointPeople
 from tests.postproc.synthetic_people import World
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.plda import evidence
+from postproc.steps.joint.plda import evidence
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -19,7 +19,7 @@ class Atoms:
 
     Attributes:
         gram: (a, a) dot products of the atoms' sums of clips, and ``count``: (a,) their clips, ``ratio`` and ``width``:
-            all as :func:`postproc.plda.evidence` takes them.
+            all as :func:`postproc.steps.joint.plda.evidence` takes them.
     """
 
     gram: Array

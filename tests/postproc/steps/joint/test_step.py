@@ -13,12 +13,13 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from datamodules.schema import ScoredCell
-from postproc import JointPeople, Transport, joint
+from postproc import JointPeople, Transport
 from postproc.clustering.partitions import cluster_means
-from postproc.joint import LARGEST_TREE, centred_similarity, cut, link
 from postproc.metrics.evaluate import eer
-from postproc.people import Atoms, Prior, sample_people
-from postproc.plda import evidence, fit_plda
+from postproc.steps.joint import step as joint
+from postproc.steps.joint.gibbs import Atoms, Prior, sample_people
+from postproc.steps.joint.plda import evidence, fit_plda
+from postproc.steps.joint.step import LARGEST_TREE, centred_similarity, cut, link
 from tests.postproc.synthetic_people import World
 
 QUICK: dict[str, Any] = {"chains": 4, "sweeps": 30, "burn": 20}

@@ -13,11 +13,11 @@ from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, ini
 from postproc.clustering.counting import count_people
 from postproc.clustering.kmeans import kmeans
 from postproc.clustering.partitions import cluster_means
-from postproc.people import Atoms, Prior, sample_people
-from postproc.plda import Plda, fit_plda
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
 from postproc.steps.blocks import comparable
+from postproc.steps.joint.gibbs import Atoms, Prior, sample_people
+from postproc.steps.joint.plda import Plda, fit_plda
 
 LARGEST_TREE = 4096  # items whose average-linkage tree is built, of n^2 / 2 distances
 _MICRO = 512  # k-means clusters of more items, which are then linked instead
@@ -31,7 +31,7 @@ class JointPeople(Refinement):
     """Scores a pair by the posterior probability that its voice and its face are of one person.
 
     Voices and faces are first cut into ``atoms``, small clusters that are pure, by average linkage of cosines. Then
-    partitions of all atoms into people are sampled (:func:`postproc.people.sample_people`). Their weight is how
+    partitions of all atoms into people are sampled (:func:`postproc.steps.joint.gibbs.sample_people`). Their weight is how
     well one person explains the voices and the faces given to him, by a spherical PLDA per modality that is fitted on
     the reference's people, and how similar his voices are to his faces in the learnt space. So a person whose voices
     fall into two clusters stays one person if the faces say so, which matching finished clusters
