@@ -4,7 +4,7 @@ from .callback import ChainingClusterCallback as ChainingClusterCallback
 from .steps.chaining import ChainingCluster as ChainingCluster
 from .steps.fusion import Fusion as Fusion
 from .steps.gender import GenderProbe as GenderProbe
-from .guard import Guarded as Guarded
+from .selection.guarded import Guarded as Guarded
 from .steps.joint.step import JointPeople as JointPeople
 from .steps.normalisation import ASNorm as ASNorm
 from .steps.normalisation import Centring as Centring
@@ -14,6 +14,6 @@ from .refinement import Refined as Refined
 from .refinement import Refinement as Refinement
 from .refinement import calibrate as calibrate
 from .refinement import refine as refine
-from .selection import Selected as Selected
+from .selection.selected import Selected as Selected
 from .steps.chaining import Threshold as Threshold
 from .steps.transport import Transport as Transport

@@ -21,7 +21,7 @@ from experiments.refine import read_steps
 from experiments.run import main
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, refine
-from postproc.selection import Selected
+from postproc.selection.selected import Selected
 from postproc.steps.fusion import Fusion
 from tests.faults.worlds import feature_world, refusal
 from tests.postproc.synthetic_people import World

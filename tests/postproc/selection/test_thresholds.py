@@ -12,7 +12,7 @@ from datamodules.schema import ScoredCell
 from postproc import Centring, Guarded, Reference, Refined, Refinement
 from postproc.cells import DegenerateInput
 from postproc.crossval.sets import GOOD
-from postproc.practice import STRENGTHS, Practice, choose, partly, practise
+from postproc.selection.thresholds import STRENGTHS, Practice, choose, partly, practise
 from tests.postproc.synthetic_people import World
 
 

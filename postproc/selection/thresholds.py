@@ -13,10 +13,10 @@ from scipy.stats import t as student
 
 from postproc.cells import DegenerateInput
 from postproc.crossval.sets import GOOD, MODEL, rehearsals
-from postproc.evidence import gather_evidence, learn_judge
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refinement, follow, refine
+from postproc.selection.evidence import gather_evidence, learn_judge
 
 SHRINKAGES = (1.0, 3.0, 10.0, GOOD)  # of the scorers: from a bad one, which overfits, to the best one
 # few, for the more is tried, the more looks safe by chance. None is the whole step: half of it leaves the order of the
