@@ -14,8 +14,7 @@ import lightning_modules
 from lightning_modules.base import AssociationModule
 from lightning_modules.cca import RegularisedCCA
 from lightning_modules.faa import FAA
-from lightning_modules.fop import FOP
-from lightning_modules.networks.fusion import LinearFusion
+from lightning_modules.fop import FOP, LinearFusion
 from lightning_modules.scc import SCC
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_modules.networks.fusion import GatedFusion, LinearFusion
+from lightning_modules.fop import GatedFusion, LinearFusion
 
 
 def test_an_open_gate_passes_the_face_and_a_closed_one_the_voice() -> None:
