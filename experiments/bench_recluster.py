@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from lightning_modules.clustering import STARTS, pool_videos
-from lightning_modules.networks.shared_heads import SharedHeads
+from lightning_modules.networks.heads import SharedHeads
 from postproc.clustering.kmeans import kmeans
 
 Record = dict[str, Any]

@@ -4,7 +4,7 @@ from .cca import RegularisedCCA as RegularisedCCA
 from .faa import FAA as FAA
 from .finite import NonFiniteError as NonFiniteError
 from .fop import FOP as FOP
-from .frontend import FrontEnd as FrontEnd
+from .networks.frontend import FrontEnd as FrontEnd
 from .losses.contrastive import ContrastiveLoss as ContrastiveLoss
 from .losses.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
 from .losses.orthogonal import OrthogonalProjectionLoss as OrthogonalProjectionLoss
@@ -14,7 +14,7 @@ from .networks.heads import HeadPair as HeadPair
 from .networks.matching import MatchingEncoder as MatchingEncoder
 from .networks.pretrained import FrozenEncoder as FrozenEncoder
 from .networks.resemblyzer_voice import ResemblyzerVoice as ResemblyzerVoice
-from .networks.shared_heads import SharedHeads as SharedHeads
+from .networks.heads import SharedHeads as SharedHeads
 from .networks.timm_face import TimmFace as TimmFace
 from .networks.torchaudio_voice import TorchaudioVoice as TorchaudioVoice
 from .networks.weights import WeightsError as WeightsError

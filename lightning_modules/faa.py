@@ -20,8 +20,8 @@ from lightning_modules.clustering import PseudoIdentities
 from lightning_modules.losses.gather import world_size
 from lightning_modules.losses.matching import MatchingLoss
 from lightning_modules.losses.multi_similarity import MultiSimilarityLoss
+from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.networks.matching import MatchingEncoder
-from lightning_modules.networks.shared_heads import SharedHeads
 from lightning_modules.networks.weights import load_weights
 
 Scoring = Literal["cosine", "matching", "rerank"]

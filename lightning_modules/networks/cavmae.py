@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from datamodules.schema import DataError
-from lightning_modules.frontend import FrontEnd, frames_of, lengths_of, samples_of
+from lightning_modules.networks.frontend import FrontEnd, frames_of, lengths_of, samples_of
 from lightning_modules.networks.weights import languages_of, load_weights
 
 PATCH = 16

@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules.datasets.mavceleb.module import MAVCelebDataModule
 from datamodules.media.module import MediaOptions
 from lightning_modules.averaging import AveragedWeights
-from lightning_modules.frontend import FrontEnd
 from lightning_modules.networks.cavmae import CAVMAE
+from lightning_modules.networks.frontend import FrontEnd
 from lightning_modules.optim import LayerwiseAdamW, WarmupCosine
 from lightning_modules.scc import SCC
 from postproc.metrics.evaluate import evaluate_cell

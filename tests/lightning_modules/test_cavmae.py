@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from datamodules.schema import DataError
-from lightning_modules.frontend import FrontEnd, fbank, samples_of
 from lightning_modules.networks.cavmae import CAVMAE, resize_time, sincos_positions
+from lightning_modules.networks.frontend import FrontEnd, fbank, samples_of
 from lightning_modules.networks.weights import WeightsError
 from lightning_modules.scc import SCC
 from tests.lightning_modules.cavmae_restated import cavmae_state, stated_embedding, stated_positions

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from datamodules.schema import DataError, PairBatch
-from lightning_modules.frontend import FrontEnd
 from lightning_modules.networks.cavmae import CAVMAE
+from lightning_modules.networks.frontend import FrontEnd
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.scc import SCC
 from tests.lightning_modules.pool import Pool

@@ -16,7 +16,7 @@ from datamodules.schema import DataError
 from datamodules.training_set import TrainingSet
 from lightning_modules.clustering import cluster_quality, embed_clips, pool_videos
 from lightning_modules.faa import FAA
-from lightning_modules.networks.shared_heads import SharedHeads
+from lightning_modules.networks.heads import SharedHeads
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from datamodules.schema import DataError, EvaluationSet, Ranking, Stage
 from datamodules.training_set import TrainingSet
 from lightning_modules.faa import FAA
+from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.networks.matching import MatchingEncoder
-from lightning_modules.networks.shared_heads import SharedHeads
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 

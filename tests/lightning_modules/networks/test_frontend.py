@@ -13,7 +13,7 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 
 from datamodules.schema import DataError
-from lightning_modules.frontend import FrontEnd, fbank, lengths_of, samples_of
+from lightning_modules.networks.frontend import FrontEnd, fbank, lengths_of, samples_of
 
 NAN = float("nan")
 
