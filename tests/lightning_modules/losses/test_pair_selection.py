@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.losses.matching import MatchingLoss
-from lightning_modules.losses.pair_selection import diverse_positives, draw, negatives
+from lightning_modules.losses.matching import MatchingLoss, diverse_positives, draw, negatives
 
 LABEL = torch.tensor([0, 0, 0, 1, 1, 2])
 VIDEO = torch.tensor([0, 0, 1, 2, 2, 3])
