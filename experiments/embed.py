@@ -25,7 +25,7 @@ from experiments.file_encoders import FileEncoder, FrozenFiles
 from experiments.pack_maker import PackMaker, embed, pack_index, say
 from experiments.plain_warnings import plain_warnings
 from experiments.trained import ENCODERS, Spec, read_trained
-from lightning_modules.networks.pretrained import FrozenEncoder
+from lightning_modules.encoders.base import FrozenEncoder
 
 TRAINER = {
     "logger": False,

@@ -18,7 +18,7 @@ from datamodules.media.module import MediaOptions
 from datamodules.media.sources import FaceSource, MediaSource, VoiceSource, plain_transform
 from datamodules.schema import DataError, Modality
 from lightning_modules.base import AssociationModule
-from lightning_modules.networks.pretrained import FrozenEncoder
+from lightning_modules.encoders.base import FrozenEncoder
 
 LONGEST = 60 * SAMPLE_RATE  # of a longer recording the middle is encoded
 

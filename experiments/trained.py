@@ -22,7 +22,7 @@ from experiments.config_files import read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
 from experiments.run_folder import find_checkpoint
 from lightning_modules.base import AssociationModule
-from lightning_modules.networks.pretrained import FrozenEncoder
+from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights
 
 WEIGHTS, CONFIG, ENCODERS = "model.safetensors", "config.yaml", "embed.yaml"

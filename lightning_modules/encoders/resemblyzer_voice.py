@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.schema import DataError
-from lightning_modules.networks.pretrained import SAMPLE_RATE, FrozenEncoder, optional
+from lightning_modules.encoders.base import SAMPLE_RATE, FrozenEncoder, optional
 
 RATE, COVERAGE = 1.3, 0.75  # Resemblyzer's own: windows a second, least filled share of the last one
 

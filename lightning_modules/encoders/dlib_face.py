@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules.networks.pretrained import FrozenEncoder, optional
+from lightning_modules.encoders.base import FrozenEncoder, optional
 
 CHIP, PADDING = 150, 0.25  # pixels of the aligned face, and its border: what the network was trained on
 MARGIN = 0.2  # where no face is found the crop itself is taken as one, without this border

@@ -78,7 +78,7 @@ def test_a_recording_without_speech_is_an_error() -> None:
     [(ResemblyzerVoice, "resemblyzer"), (DlibFace, "dlib"), (DlibFace, "face_recognition_models")],
 )
 def test_a_missing_extra_is_one_line(encoder: type, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_modules.networks import dlib_face
+    from lightning_modules.encoders import dlib_face
 
     dlib_face._models.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)

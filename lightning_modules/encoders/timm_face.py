@@ -12,7 +12,7 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 
 from datamodules.schema import DataError
-from lightning_modules.networks.pretrained import FrozenEncoder
+from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import WeightsError, read_state_dict
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchaudio import pipelines
 
 from datamodules.schema import DataError
-from lightning_modules.networks.pretrained import FrozenEncoder
+from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import WeightsError, read_state_dict
 
 
