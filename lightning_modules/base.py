@@ -27,10 +27,10 @@ from datamodules.schema import (
     ScoredCell,
     Stage,
 )
+from lightning_modules.evaluation.bank import EmbeddingBank
+from lightning_modules.evaluation.reference import embed_reference
 from lightning_modules.finite import require_finite
-from lightning_modules.reference import embed_reference
 from lightning_modules.restore import require_fitting
-from postproc.bank import EmbeddingBank
 from postproc.cells import scored_cell
 from postproc.metrics.evaluate import evaluate_cell, overall
 from postproc.reference import Reference

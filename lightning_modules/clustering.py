@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from datamodules.schema import MODALITIES, DataError
-from postproc.bank import EmbeddingBank
+from lightning_modules.evaluation.bank import EmbeddingBank
 from postproc.clustering.kmeans import kmeans
 
 if TYPE_CHECKING:

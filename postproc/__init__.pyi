@@ -1,4 +1,3 @@
-from .bank import EmbeddingBank as EmbeddingBank
 from .steps.blocks import BlockAverage as BlockAverage
 from .callback import ChainingClusterCallback as ChainingClusterCallback
 from .steps.chaining import ChainingCluster as ChainingCluster

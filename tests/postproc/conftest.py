@@ -70,7 +70,7 @@ class Ranks:
 
     def __init__(self, size: int) -> None:
         context = mp.get_context("forkserver")  # imports torch once for all ranks, in a process without threads
-        context.set_forkserver_preload(["postproc.bank"])
+        context.set_forkserver_preload(["lightning_modules.evaluation.bank"])
         self.tasks = [context.Queue() for _ in range(size)]
         self.answers = context.Queue()
         self.processes = [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from datamodules.training_set import TrainingSet
-from lightning_modules.reference import embed_reference
+from lightning_modules.evaluation.reference import embed_reference
 from tests.lightning_modules.test_base import Linear
 from tests.lightning_modules.tiny import TinyData, trainer
 

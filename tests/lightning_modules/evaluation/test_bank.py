@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from postproc.bank import EmbeddingBank
+from lightning_modules.evaluation.bank import EmbeddingBank
 from tests.postproc.conftest import Ranks
 
 ITEMS = torch.arange(14, dtype=torch.float64).reshape(7, 2).sin()
