@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from lightning_modules.clustering import STARTS, pool_videos
 from lightning_modules.networks.heads import SharedHeads
+from lightning_modules.training.pseudo_identities import STARTS, pool_videos
 from postproc.clustering.kmeans import kmeans
 
 Record = dict[str, Any]

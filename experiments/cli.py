@@ -37,7 +37,7 @@ from experiments.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.task_table import print_tasks
 from experiments.tracking import WandbRecord, finish_wandb, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
-from lightning_modules.finite import NonFiniteError
+from lightning_modules.training.safety import NonFiniteError
 from postproc.callback import ChainingClusterCallback
 
 DISK = (errno.ENOSPC, errno.EDQUOT)

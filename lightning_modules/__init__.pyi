@@ -1,8 +1,8 @@
-from .averaging import AveragedWeights as AveragedWeights
+from .training.optim import AveragedWeights as AveragedWeights
 from .base import AssociationModule as AssociationModule
 from .cca import RegularisedCCA as RegularisedCCA
 from .faa import FAA as FAA
-from .finite import NonFiniteError as NonFiniteError
+from .training.safety import NonFiniteError as NonFiniteError
 from .fop import FOP as FOP
 from .networks.frontend import FrontEnd as FrontEnd
 from .losses.contrastive import ContrastiveLoss as ContrastiveLoss
@@ -18,6 +18,6 @@ from .networks.heads import SharedHeads as SharedHeads
 from .encoders.timm_face import TimmFace as TimmFace
 from .encoders.torchaudio_voice import TorchaudioVoice as TorchaudioVoice
 from .networks.weights import WeightsError as WeightsError
-from .optim import LayerwiseAdamW as LayerwiseAdamW
-from .optim import WarmupCosine as WarmupCosine
+from .training.optim import LayerwiseAdamW as LayerwiseAdamW
+from .training.optim import WarmupCosine as WarmupCosine
 from .scc import SCC as SCC

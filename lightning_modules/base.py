@@ -29,8 +29,7 @@ from datamodules.schema import (
 )
 from lightning_modules.evaluation.bank import EmbeddingBank
 from lightning_modules.evaluation.reference import embed_reference
-from lightning_modules.finite import require_finite
-from lightning_modules.restore import require_fitting
+from lightning_modules.training.safety import require_finite, require_fitting
 from postproc.cells import scored_cell
 from postproc.metrics.evaluate import evaluate_cell, overall
 from postproc.reference import Reference

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from datamodules.schema import DataError, EvaluationSet, PairBatch, Stage
 from lightning_modules.base import AssociationModule
-from lightning_modules.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import PairStatistics, regularised_cca
 
 
 class RegularisedCCA(AssociationModule):

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from datamodules.schema import DataError, EvaluationSet, Modality, PairBatch, Stage
 from lightning_modules.base import AssociationModule, NetworkFactory
-from lightning_modules.clustering import PseudoIdentities
 from lightning_modules.losses.gather import world_size
 from lightning_modules.losses.matching import MatchingLoss
 from lightning_modules.losses.multi_similarity import MultiSimilarityLoss
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.networks.matching import MatchingEncoder
 from lightning_modules.networks.weights import load_weights
+from lightning_modules.training.pseudo_identities import PseudoIdentities
 
 Scoring = Literal["cosine", "matching", "rerank"]
 MATCHING_CHUNK = 1 << 14  # pairs fused at once: three tokens each

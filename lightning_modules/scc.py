@@ -11,11 +11,11 @@ from torch import Tensor
 
 from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
-from lightning_modules.cca_start import start_from_cca
-from lightning_modules.chunks import embed_in_chunks, refuse_batch_norm
 from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, SameIdentity
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.networks.weights import languages_of, load_weights
+from lightning_modules.training.chunks import embed_in_chunks, refuse_batch_norm
+from lightning_modules.training.closed_form import start_from_cca
 
 
 class SCC(AssociationModule):

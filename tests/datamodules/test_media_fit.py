@@ -13,11 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.datasets.mavceleb.module import MAVCelebDataModule
 from datamodules.media.module import MediaOptions
-from lightning_modules.averaging import AveragedWeights
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.frontend import FrontEnd
-from lightning_modules.optim import LayerwiseAdamW, WarmupCosine
 from lightning_modules.scc import SCC
+from lightning_modules.training.optim import AveragedWeights, LayerwiseAdamW, WarmupCosine
 from postproc.metrics.evaluate import evaluate_cell
 from tests.datamodules.media_tree import make_test, make_training
 

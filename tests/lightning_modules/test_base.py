@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datamodules.schema import PairBatch
 from lightning_modules.base import AssociationModule
-from lightning_modules.finite import NonFiniteError
+from lightning_modules.training.safety import NonFiniteError
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.networks.cavmae import CAVMAE
-from lightning_modules.optim import LayerwiseAdamW, WarmupCosine
 from lightning_modules.scc import SCC
+from lightning_modules.training.optim import LayerwiseAdamW, WarmupCosine
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 
 TINY: dict[str, Any] = {"width": 24, "depth": 2, "heads": 3, "frames": 64, "image_size": 32}

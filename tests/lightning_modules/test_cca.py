@@ -13,7 +13,7 @@ import torch
 
 from datamodules.schema import DataError
 from lightning_modules.cca import RegularisedCCA
-from lightning_modules.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import PairStatistics, regularised_cca
 from postproc.metrics.evaluate import eer
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer

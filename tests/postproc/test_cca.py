@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules import closed_form
+from lightning_modules.training import closed_form
 from postproc.cca import Moments, nested, regularised_cca
 from postproc.cells import DegenerateInput, unit
 from tests.postproc.synthetic_people import World

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from datamodules.schema import DataError
 from datamodules.training_set import TrainingSet
-from lightning_modules.clustering import cluster_quality, embed_clips, pool_videos
 from lightning_modules.faa import FAA
 from lightning_modules.networks.heads import SharedHeads
+from lightning_modules.training.pseudo_identities import cluster_quality, embed_clips, pool_videos
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 

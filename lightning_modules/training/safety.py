@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+
+from datamodules.schema import DataError
+from lightning_modules.networks.weights import misfits
 
 
 class NonFiniteError(RuntimeError):
@@ -50,3 +54,27 @@ def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
         f"step {module.global_step}: {what} is NaN or infinite, stopped before the optimiser step; {saved}; "
         "lower the learning rate, set trainer.gradient_clip_val or check the data"
     )
+
+
+RESUMING = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
+
+
+def require_fitting(module: nn.Module, checkpoint: Mapping[str, Any], path: str, resuming: bool) -> None:
+    """Raises unless a Lightning checkpoint holds every tensor of the model, in its shape, and no other.
+
+    Args:
+        module: the model.
+        checkpoint: as Lightning read it.
+        path: named in the error.
+        resuming: training goes on, which takes the state of loops, callbacks and optimisers too.
+
+    Raises:
+        DataError: lists the keys in one line.
+    """
+    if found := misfits(module.state_dict(), checkpoint["state_dict"]):
+        raise DataError(
+            f"{path} is not of this model ({type(module).__name__}): {found}; give its config or another checkpoint"
+        )
+    missing = [key for key in RESUMING if key not in checkpoint]
+    if resuming and missing:
+        raise DataError(f"{path} holds weights alone, no {', '.join(missing)}: start from them with --model.weights")

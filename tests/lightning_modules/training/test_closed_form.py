@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.schema import DataError
-from lightning_modules.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import PairStatistics, regularised_cca
 
 
 def clips(seed: int = 0, people: int = 8) -> tuple[Tensor, Tensor, Tensor]:
