@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError
+from experiments.commands.refine import options_of, read_steps, write_refined
 from experiments.protocol_file import OWN, REFINED, Protocol, Trial, trials_of
 from experiments.protocol_people import write_people
-from experiments.refine import options_of, read_steps, write_refined
 from experiments.results import Scores, write_json, write_scores
 from experiments.saved_run import SavedRun, read_run
 from postproc.cells import scored_cell

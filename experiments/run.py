@@ -7,24 +7,36 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "fit": ("experiments.cli", "train a model, pick the best checkpoint on validation identities, test and refine it"),
-    "validate": ("experiments.cli", "validate a checkpoint on the validation identities"),
-    "test": ("experiments.cli", "test a checkpoint on the heard and the unheard language, refine the scores"),
-    "predict": ("experiments.cli", "score trials without labels"),
-    "embed": ("experiments.embed", "turn the files of a manifest into feature packs, by frozen encoders or a model"),
-    "score": ("experiments.score", "compare any voices with any faces, by a run or an export"),
-    "export": ("experiments.export", "safetensors, config and model card of a run; --onnx both branches"),
-    "submit": ("experiments.submit", "make a challenge archive from tested runs; --check validates one"),
-    "refine": ("experiments.refine", "refine the saved scores of a run, without its model or data"),
-    "prepare": ("experiments.prepare", "scan a tree of voices and faces into a manifest, naming broken files"),
-    "bench": ("experiments.bench", "time EER and refinement against scikit-learn, raw media against the plain way"),
-    "protocol": ("experiments.protocol", "folds x train languages x seeds of several methods, in one table"),
-    "sweep": ("experiments.sweep", "many fits of one YAML file in W&B's sweep format, on a SLURM cluster or here"),
+    "fit": (
+        "experiments.commands.fit",
+        "train a model, pick the best checkpoint on validation identities, test and refine it",
+    ),
+    "validate": ("experiments.commands.fit", "validate a checkpoint on the validation identities"),
+    "test": ("experiments.commands.fit", "test a checkpoint on the heard and the unheard language, refine the scores"),
+    "predict": ("experiments.commands.fit", "score trials without labels"),
+    "embed": (
+        "experiments.commands.embed",
+        "turn the files of a manifest into feature packs, by frozen encoders or a model",
+    ),
+    "score": ("experiments.commands.score", "compare any voices with any faces, by a run or an export"),
+    "export": ("experiments.commands.export", "safetensors, config and model card of a run; --onnx both branches"),
+    "submit": ("experiments.commands.submit", "make a challenge archive from tested runs; --check validates one"),
+    "refine": ("experiments.commands.refine", "refine the saved scores of a run, without its model or data"),
+    "prepare": ("experiments.commands.prepare", "scan a tree of voices and faces into a manifest, naming broken files"),
+    "bench": (
+        "experiments.commands.bench",
+        "time EER and refinement against scikit-learn, raw media against the plain way",
+    ),
+    "protocol": ("experiments.commands.protocol", "folds x train languages x seeds of several methods, in one table"),
+    "sweep": (
+        "experiments.commands.sweep",
+        "many fits of one YAML file in W&B's sweep format, on a SLURM cluster or here",
+    ),
     "report": (
-        "experiments.report",
+        "experiments.commands.report",
         "runs as one self-contained page, beside the papers and controls; md, csv, latex",
     ),
-    "dashboard": ("experiments.dashboard", "a W&B workspace as code: heard against unheard, DET, elbow"),
+    "dashboard": ("experiments.commands.dashboard", "a W&B workspace as code: heard against unheard, DET, elbow"),
 }
 
 USAGE = "usage: python -m experiments.run COMMAND --config NAME.yaml [--key value ...]"

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
-from experiments.report import build_report
+from experiments.commands.report import build_report
 from experiments.saved_run import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback

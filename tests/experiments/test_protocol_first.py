@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from datamodules.schema import DataError
+from experiments.commands.protocol import run_protocol
 from experiments.config_files import find_config
-from experiments.protocol import run_protocol
 from experiments.protocol_file import Protocol, trials_of
 from experiments.protocol_table import RATES, Outcome, summarise_protocol
 

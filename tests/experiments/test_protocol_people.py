@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.schema import EvaluationSet
-from experiments.protocol import languages_of
+from experiments.commands.protocol import languages_of
 from experiments.protocol_people import read_people, replicates_of, write_people
 from experiments.protocol_refine import Derived
 from experiments.report_digest import people_rows

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from experiments.commands.protocol import run_protocol
 from experiments.config_files import find_config
-from experiments.protocol import run_protocol
 from experiments.protocol_file import Protocol
 from experiments.protocol_table import summarise_protocol
 

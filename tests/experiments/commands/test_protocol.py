@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.commands.protocol import run_protocol
 from experiments.fits import Fit
-from experiments.protocol import run_protocol
 from experiments.protocol_file import Protocol
 from experiments.protocol_people import read_people
 from experiments.protocol_refine import Derived
@@ -99,7 +99,7 @@ def test_a_changed_strategy_is_made_again_with_what_is_made_of_it(
         made.extend(job.folder.relative_to(folder / "out").as_posix() for job in jobs)
         assert [job.run() for job in jobs] == [None] * len(jobs)
 
-    monkeypatch.setattr("experiments.protocol.run_fits", here)
+    monkeypatch.setattr("experiments.commands.protocol.run_fits", here)
     before = {(o.method, o.strategy, o.seed): o.results for o in again(folder)}
     assert made == []
     (folder / "blocks.yaml").write_text(BLOCKS.replace("[3, 4]", "[5, 6]"))
