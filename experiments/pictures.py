@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 
-from experiments.saved_run import SavedRun
+from experiments.runs.saved import SavedRun
 from experiments.score_pictures import CannotDraw, draw_confusion, draw_det, draw_histograms, labels_of
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback

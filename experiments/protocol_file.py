@@ -12,11 +12,9 @@ import yaml
 
 from datamodules.schema import DataError
 from experiments.config_files import find_config
-from experiments.fits import Fit
+from experiments.runs.fits import Fit
 
-OWN = "own"
 """The strategy of a fit that refines as its config says."""
-REFINED = "refined"
 """Folder of a run in which each strategy that refined its scores afterwards has one."""
 
 

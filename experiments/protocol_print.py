@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from experiments.protocol_table import RATES, Record
+from experiments.protocol_table import Record
+from experiments.runs.rates import RATES
 
 HARDEST = 8  # people shown
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError
-from experiments.commands.refine import options_of, read_steps, write_refined
-from experiments.protocol_file import OWN, REFINED, Protocol, Trial, trials_of
-from experiments.protocol_people import write_people
-from experiments.results import Scores, write_json, write_scores
-from experiments.saved_run import SavedRun, read_run
+from experiments.commands.refine import options_of, read_steps
+from experiments.protocol_file import Protocol, Trial, trials_of
+from experiments.runs.files import write_json
+from experiments.runs.folder import OWN, REFINED
+from experiments.runs.people import write_people
+from experiments.runs.refine import write_refined
+from experiments.runs.results import Scores, write_scores
+from experiments.runs.saved import SavedRun, read_run
 from postproc.cells import scored_cell
 from postproc.metrics.evaluate import evaluate_cell, summarise
 from postproc.steps.fusion import Fusion

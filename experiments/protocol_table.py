@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
-from experiments.protocol_people import COLUMNS, Replicates
+from experiments.runs.people import COLUMNS, Replicates
+from experiments.runs.rates import RATES, paired
 
-RATES = {
-    "raw": "eer",
-    "refined": "eer_refined",
-    "same_gender": "eer_same_gender",
-    "refined_same_gender": "eer_same_gender_refined",
-    "gender_only": "eer_gender_only",
-    "chance": "eer_chance",
-}
 Record = dict[str, Any]
 
 
@@ -127,15 +119,6 @@ def _mean_sd(values: NDArray[np.float64] | None) -> dict[str, float | None] | No
     if values is None:
         return None
     return {"mean": float(values.mean()), "sd": float(values.std(ddof=1)) if len(values) > 1 else None}
-
-
-def paired(differences: NDArray[np.float64]) -> dict[str, float | None]:
-    """``mean``, ``low`` and ``high`` of the 95 % t-interval of paired differences (folds,); no interval for one."""
-    mean, n = float(differences.mean()), len(differences)
-    if n < 2:
-        return {"mean": mean, "low": None, "high": None}
-    half = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def people_intervals(outcomes: Sequence[Outcome], lists: str) -> dict[str, list[float] | None]:

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from experiments.saved_run import SavedRun
+from experiments.runs.people import people_rows
+from experiments.runs.saved import SavedRun
 from postproc.metrics.clusters import cluster_quality
-from postproc.metrics.evaluate import det_points, eer
+from postproc.metrics.evaluate import det_points
 
 GRID: NDArray[np.float64] = ndtr(np.linspace(-2.4, 1.7, 60))
 """False acceptance rates at which DET curves are averaged: even steps on the normal-deviate axis, 0.8 to 95 %."""
@@ -61,27 +62,6 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         {name: found for name in main if (found := _first(traces.get(name, ()), "elbow"))},
         {name: found for name in main if (found := _first(traces.get(name, ()), "similarity"))},
     )
-
-
-def people_rows(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
-    """A row of :attr:`Digest.people` for each person of a cell; who lacks one kind of trials has no EER and no row."""
-    cell, voices = run.evaluation.cells[name], run.evaluation.voices
-    labels = cell.trials.labels
-    if labels is None:
-        return []
-    person = voices.identity[cell.voice_index]
-    rows = []
-    for who in np.unique(person[person != ""]):
-        mine = person == who
-        if not 0 < np.count_nonzero(labels[mine]) < np.count_nonzero(mine):
-            continue
-        rates = [
-            eer(scores[name][mine], labels[mine], direction="distance").eer if name in scores else np.nan
-            for scores in (run.scores, run.refined)
-        ]
-        first = cell.voice_index[mine]
-        rows.append((name, str(who), str(voices.gender[first[0]]), len(np.unique(first)), *rates))
-    return rows
 
 
 def _first(traces: Sequence[Mapping[str, Any]], key: str) -> Any:

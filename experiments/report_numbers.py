@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from experiments.protocol_table import RATES, paired
 from experiments.report_runs import ReportRun
+from experiments.runs.rates import RATES, paired
 
 SCOPES = ("heard", "unheard", "overall")
 BETTER, WORSE, OPEN, ALONE = "better", "worse", "not told apart", "one value, no interval"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.protocol_file import OWN
 from experiments.report_runs import ReportRun, home_of, read_file
+from experiments.runs.folder import OWN
 
 
 def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[ReportRun]:

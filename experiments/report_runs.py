@@ -13,9 +13,9 @@ import pandas as pd
 import yaml
 
 from datamodules.schema import DataError
-from experiments.protocol_file import OWN, REFINED
 from experiments.report_digest import Digest, digest
-from experiments.saved_run import read_run
+from experiments.runs.folder import OWN, REFINED
+from experiments.runs.saved import read_run
 
 # what differs between runs of one method by design: people, languages and seeds are the report's axes
 AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.protocol_file import OWN
-from experiments.protocol_table import RATES
 from experiments.report_numbers import SCOPES, Published, Spread, Verdict, scope_of, spread, verdict
+from experiments.runs.folder import OWN
+from experiments.runs.rates import RATES
 
 Cell = str | int | float | Spread | Verdict | None
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "→": r"$\to$", "·": r"$\cdot$", "±": r"$\pm$"}

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
-from experiments.results import write_json
+from experiments.runs.files import write_json
 
 TRAINED = "trained.json"
 """Written into the run folder when training has ended by its schedule or by early stopping."""

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from experiments.environment import environment
-from experiments.results import write_json
+from experiments.runs.files import write_json
 
 
 class RunRecord(Callback):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from experiments.saved_run import SavedRun
+from experiments.runs.saved import SavedRun
 from postproc.metrics.roc import det_points, eer
 
 MOST_PEOPLE = 40  # of a confusion matrix

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from experiments.run_folder import RunCheckpoint
+from experiments.runs.folder import RunCheckpoint
 
 
 class Stopped(SystemExit):

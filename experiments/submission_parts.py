@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError
-from experiments.saved_run import read_scores
+from experiments.runs.saved import read_scores
 
 PATTERNS = {
     "fame": "sub_score_{language}_{condition}.txt",

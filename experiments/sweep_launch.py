@@ -17,9 +17,9 @@ import yaml
 
 from datamodules.io.text import nearest
 from datamodules.schema import DataError
-from experiments.fits import Fit
+from experiments.runs.fits import Fit
+from experiments.runs.wandb import has_key
 from experiments.sweep_index import Sweep, choices
-from experiments.tracking import has_key
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission

@@ -2,115 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import netrc
-import os
-import sys
-import urllib.error
-import urllib.request
-import uuid
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
 from experiments.commands.report import build_report
-from experiments.saved_run import read_scores
+from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 from postproc.metrics.clusters import cluster_quality
 
 MOST_ROWS = 1000  # of a cell in a W&B table
-
-
-def has_key() -> bool:
-    """Whether W&B can log in: WANDB_API_KEY, or a netrc entry written by ``wandb login``."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return any("wandb" in host for host in netrc.netrc().hosts)
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def has_room(run_dir: Path) -> bool:
-    """Whether the W&B folder takes another megabyte; says so once if not, and the run goes on without W&B."""
-    folder = run_dir / "wandb"
-    probe = folder / f".room{rank_zero_only.rank}"  # type: ignore[attr-defined]
-    try:
-        folder.mkdir(exist_ok=True)
-        probe.write_bytes(bytes(1 << 20))
-    except OSError as error:
-        rank_zero_warn(f"W&B: {folder}: {error.strerror}; this run is not logged")
-        return False
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return True
-
-
-def _unreachable() -> str | None:
-    """What keeps W&B from being reached; None if it answers."""
-    import wandb
-
-    address = wandb.setup().settings.base_url
-    try:
-        urllib.request.urlopen(address, timeout=10).close()
-    except urllib.error.HTTPError:
-        return None  # an answer
-    except OSError as error:
-        return f"{address} does not answer ({getattr(error, 'reason', error)})"
-    return None
-
-
-def _go_offline() -> None:
-    """Over what WANDB_MODE says, which wandb reads once."""
-    import wandb
-
-    os.environ["WANDB_MODE"] = wandb.setup().settings.mode = "offline"
-
-
-def prepare_wandb(settings: Namespace, run_dir: Path, name: str) -> None:
-    """Fills in what a run decides for itself; what the config sets stays.
-
-    Args:
-        settings: init args of WandbLogger, changed in place.
-        run_dir: the run folder; the run's id is kept there, so a resumed run goes on as the same W&B run.
-        name: display name.
-    """
-    id_file = run_dir / "wandb_id"
-    if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
-    settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)
-    settings.name = settings.name or f"{name}-{run_dir.name}"
-    if not settings.offline and "WANDB_MODE" not in os.environ and not has_key():
-        settings.offline = True
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            print("W&B: no key found, logging offline; `wandb login` or WANDB_API_KEY logs online")
-    elif not settings.offline and os.environ.get("WANDB_MODE", "online") == "online" and (why := _unreachable()):
-        _go_offline()
-        settings.offline = True
-        rank_zero_warn(f"W&B: {why}, logging offline")
-    # its own summary would repeat the table of results; online it still says where the run is
-    offline = settings.offline or os.environ.get("WANDB_MODE") in ("offline", "dryrun")
-    os.environ.setdefault("WANDB_SILENT" if offline else "WANDB_QUIET", "true")
-
-
-def finish_wandb(failed: bool) -> None:
-    """Ends the W&B run of this process, if there is one, and says how an offline run is sent."""
-    wandb = sys.modules.get("wandb")  # a run without W&B doesn't wait for its import
-    if wandb is not None and wandb.run is not None:
-        run = wandb.run
-        try:
-            run.finish(exit_code=int(failed))
-        except (OSError, wandb.errors.Error) as error:  # the disk is full, or the network went
-            rank_zero_warn(f"W&B: {' '.join(str(error).split())}; the log of this run may lack its end")
-        if run.offline:
-            print(f"W&B: offline run kept, `wandb sync {Path(run.dir).parent}` sends it", flush=True)
 
 
 class WandbRecord(Callback):

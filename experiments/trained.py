@@ -20,7 +20,7 @@ from datamodules.schema import DataError, Modality
 from experiments.config_errors import explain, options_of, root_cause
 from experiments.config_files import read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
-from experiments.run_folder import find_checkpoint
+from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights

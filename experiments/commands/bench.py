@@ -18,7 +18,7 @@ from datamodules.schema import ScoredCell
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.bench_memory import peak_gb
 from experiments.console import table_console
-from experiments.results import write_json
+from experiments.runs.files import write_json
 from postproc.metrics.roc import eer
 
 WIDTH, TRIALS, PEOPLE, LARGEST_K = 768, 1_000_000, 40, 64

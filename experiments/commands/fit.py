@@ -23,19 +23,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
-from experiments.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 from experiments.config_errors import explain, root_cause
 from experiments.config_files import expand_arguments, read_config
 from experiments.line_progress import LineProgress
-from experiments.lock import locked
 from experiments.plain_warnings import plain_warnings
-from experiments.results import ResultsWriter, print_results
 from experiments.resume import Resumable, trained
-from experiments.run_folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
 from experiments.run_record import RunRecord
+from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
+from experiments.runs.folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
+from experiments.runs.lock import locked
+from experiments.runs.results import ResultsWriter, print_results
+from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
 from experiments.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.task_table import print_tasks
-from experiments.tracking import WandbRecord, finish_wandb, has_room, prepare_wandb
+from experiments.tracking import WandbRecord
 from lightning_modules.base import AssociationModule
 from lightning_modules.training.safety import NonFiniteError
 from postproc.callback import ChainingClusterCallback

@@ -6,25 +6,21 @@ import argparse
 import json
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.schema import DataError
 from experiments.config_errors import explain, root_cause
 from experiments.config_files import find_config, read_config
-from experiments.results import print_results, write_results
-from experiments.saved_run import SavedRun, read_reference, read_run
+from experiments.runs.refine import write_refined
+from experiments.runs.results import print_results
+from experiments.runs.saved import read_run
 from postproc.callback import ChainingClusterCallback
-from postproc.cells import scored_cell
-from postproc.refinement import Refinement, calibrate, refine
-
-Record = dict[str, Any]
+from postproc.refinement import Refinement
 
 
 def read_steps(path: Path) -> list[Refinement]:
@@ -71,33 +67,6 @@ def options_of(path: Path, changed: int) -> list[Any]:
 
     found: list[Any] = json.loads(json.dumps(read_steps(path), default=plain))
     return found
-
-
-def refine_run(run: SavedRun, steps: Sequence[Refinement]) -> tuple[dict[str, NDArray[Any]], dict[str, list[Record]]]:
-    """Refined distances (t,) and the traces of the steps, by cell: what the callback of the run computed."""
-    if any(step.needs_reference for step in steps):
-        calibrate(steps, read_reference(run.folder))
-    refined, traces = {}, {}
-    for name, distances in run.scores.items():
-        keys = run.evaluation.cells[name].trials.keys
-        cell = scored_cell(run.evaluation, name, distances, run.embeddings)
-        found = refine(cell, [step.for_cell(name, keys) for step in steps])
-        refined[name], traces[name] = found.distances, found.trace["steps"]
-        for trace in traces[name]:
-            if "unchanged" in trace:
-                why = f"{trace['step']} left the scores unchanged: {trace['unchanged']}"
-                print(f"warning: cell {name!r}: {why}", file=sys.stderr)
-    return refined, traces
-
-
-def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement]) -> dict[str, Record]:
-    """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells.
-
-    Matching and retrieval are judged by raw distances: their records go over as they are.
-    """
-    refined, traces = refine_run(run, steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_results(folder, run.evaluation, run.scores, refined, run.embeddings, traces, tasks=run.tasks)
 
 
 def main(command: str, argv: list[str]) -> int:

@@ -20,8 +20,8 @@ from rich.table import Table
 from datamodules.schema import DataError
 from experiments.config_files import find_config
 from experiments.console import table_console
-from experiments.fits import Fit, run_fits
-from experiments.results import write_json
+from experiments.runs.files import write_json
+from experiments.runs.fits import Fit, run_fits
 from experiments.sweep_index import Sweep, Trial, as_text
 from experiments.sweep_launch import JOB, agent_command, agent_sweep, queue, run_agents, submit
 

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from datamodules.schema import Cell, EvaluationSet, Items, Trials
-from experiments.results import write_embeddings, write_results, write_scores
+from experiments.runs.results import write_embeddings, write_results, write_scores
 
 PEOPLE, CLIPS, WIDTH = 6, 8, 16
 

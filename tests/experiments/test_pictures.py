@@ -13,7 +13,7 @@ from PIL import Image
 from experiments import pictures
 from experiments.pictures import PICTURES, Pictures, draw_run
 from experiments.run import main
-from experiments.saved_run import read_run
+from experiments.runs.saved import read_run
 from tests.experiments.saved import save_run, world
 
 WITHOUT_STEPS = {"det", "histograms", "confusion", "map"}

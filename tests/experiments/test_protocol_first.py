@@ -11,7 +11,8 @@ from datamodules.schema import DataError
 from experiments.commands.protocol import run_protocol
 from experiments.config_files import find_config
 from experiments.protocol_file import Protocol, trials_of
-from experiments.protocol_table import RATES, Outcome, summarise_protocol
+from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.runs.rates import RATES
 
 
 def test_the_seed_is_the_unit_of_one_fold() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.protocol_table import RATES, Outcome, summarise_protocol
+from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.runs.rates import RATES
 
 
 def people_of(fold: int, raw: np.ndarray, refined: np.ndarray, seed: int = 0) -> Outcome:

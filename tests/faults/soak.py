@@ -85,7 +85,7 @@ def session(folder: Path, cache: Path, kill: tuple[signal.Signals, float] | None
 
 
 def unreadable(folder: Path) -> int:
-    from experiments.checkpoints import CheckpointError, read_checkpoint
+    from experiments.runs.checkpoints import CheckpointError, read_checkpoint
 
     count = 0
     for path in folder.glob("checkpoints/*.ckpt"):

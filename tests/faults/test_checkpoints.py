@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.checkpoints import AtomicCheckpointIO, CheckpointError, newest_checkpoint, read_checkpoint
 from experiments.run import main
+from experiments.runs.checkpoints import AtomicCheckpointIO, CheckpointError, newest_checkpoint, read_checkpoint
 from tests.faults.processes import REPOSITORY, SHORT, TINY, paced, run, start, step, wait_until
 
 CONTENT = {"state_dict": {"w": torch.zeros(250_000)}, "global_step": 1, "pytorch-lightning_version": "2.6"}  # 1 MB

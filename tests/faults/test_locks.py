@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.schema import DataError
-from experiments.lock import locked
 from experiments.run import main
+from experiments.runs.lock import locked
 from tests.faults.processes import SHORT, TINY, TWO_RANKS, finish, paced, start, step, wait_until
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.checkpoints import read_checkpoint
+from experiments.runs.checkpoints import read_checkpoint
 from tests.faults.processes import SHORT, TWO_RANKS, finish, losses, paced, run, start, step, wait_until
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from experiments.commands.protocol import run_protocol
-from experiments.fits import Fit
 from experiments.protocol_file import Protocol
-from experiments.protocol_people import read_people
 from experiments.protocol_refine import Derived
 from experiments.protocol_table import Outcome, per_identity
 from experiments.run import main
+from experiments.runs.fits import Fit
+from experiments.runs.people import read_people
 from postproc.metrics.evaluate import eer
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"

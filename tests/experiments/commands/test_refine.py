@@ -13,7 +13,7 @@ import pytest
 
 from experiments.commands.refine import options_of
 from experiments.run import main
-from experiments.saved_run import read_reference, read_run, write_reference
+from experiments.runs.saved import read_reference, read_run, write_reference
 from postproc.cells import scored_cell
 from postproc.clustering.partitions import Clustering
 from postproc.reference import Reference

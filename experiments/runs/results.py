@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
 from experiments.console import table_console
-from experiments.saved_run import COLUMNS, write_reference
+from experiments.runs.files import write_json
+from experiments.runs.saved import COLUMNS, write_reference
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 from postproc.metrics.alignment import alignment
@@ -119,7 +119,7 @@ def write_scores(
     scores: Scores,
     refined: Scores,
 ) -> None:
-    """All trials of all cells, as ``experiments.saved_run`` reads them back; distance and refined: lower = same person.
+    """All trials of all cells, as ``experiments.runs.saved`` reads them back; distance and refined: lower = same person.
 
     ``voice_row`` and ``face_row`` are rows of the saved embeddings.
     """
@@ -153,19 +153,6 @@ def write_embeddings(folder: Path, evaluation: EvaluationSet, embeddings: dict[A
             np.save(given, items.features)
         index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
         pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes beside and renames, so that a killed run leaves the old file or the new one."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
 
 
 def print_results(results: dict[str, Record]) -> None:

@@ -10,10 +10,9 @@ import numpy as np
 
 from datamodules.schema import EvaluationSet
 from experiments.commands.protocol import languages_of
-from experiments.protocol_people import read_people, replicates_of, write_people
 from experiments.protocol_refine import Derived
-from experiments.report_digest import people_rows
-from experiments.saved_run import SavedRun, read_run
+from experiments.runs.people import people_rows, read_people, replicates_of, write_people
+from experiments.runs.saved import SavedRun, read_run
 from postproc.metrics.bootstrap import draw_people
 from postproc.metrics.evaluate import eer
 from tests.experiments.saved import save_run, save_tested, world

@@ -130,3 +130,9 @@ def find_checkpoint(ckpt_path: str, run_dir: Path) -> str:
     if not path.is_file():
         raise DataError(f"ckpt_path {ckpt_path}: no file {path}; give a path, or the config.yaml of a finished run")
     return str(path)
+
+
+OWN = "own"
+
+
+REFINED = "refined"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Trainer
 
-from experiments.fits import Fit
+from experiments.runs.fits import Fit
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "tests" / "conf" / "tiny.yaml"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.report_digest import people_rows
-from experiments.saved_run import SavedRun
+from experiments.runs.saved import SavedRun
 from postproc.metrics.bootstrap import draw_people, resampled_eers
+from postproc.metrics.evaluate import eer
 
 REPLICATES = 1000
 COLUMNS = ("cell", "identity", "gender", "voices", "raw", "refined")
@@ -59,3 +60,24 @@ def replicates_of(run: SavedRun) -> Replicates:
             if name in scores:
                 found[name, stage] = resampled_eers(scores[name], labels, *columns, draws, direction="distance")
     return found
+
+
+def people_rows(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
+    """A row of :attr:`Digest.people` for each person of a cell; who lacks one kind of trials has no EER and no row."""
+    cell, voices = run.evaluation.cells[name], run.evaluation.voices
+    labels = cell.trials.labels
+    if labels is None:
+        return []
+    person = voices.identity[cell.voice_index]
+    rows = []
+    for who in np.unique(person[person != ""]):
+        mine = person == who
+        if not 0 < np.count_nonzero(labels[mine]) < np.count_nonzero(mine):
+            continue
+        rates = [
+            eer(scores[name][mine], labels[mine], direction="distance").eer if name in scores else np.nan
+            for scores in (run.scores, run.refined)
+        ]
+        first = cell.voice_index[mine]
+        rows.append((name, str(who), str(voices.gender[first[0]]), len(np.unique(first)), *rates))
+    return rows
