@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from datamodules.schema import DataError
-from experiments.config_files import find_config
+from experiments.config.files import find_config
 from experiments.runs.fits import Fit
 
 """The strategy of a fit that refines as its config says."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError
-from experiments.commands.refine import options_of, read_steps
+from experiments.config.build import options_of, read_steps
 from experiments.protocol_file import Protocol, Trial, trials_of
 from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser
-from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.features.module import FeatureDataModule
 from datamodules.io.packs import Pack
 from datamodules.media.module import MediaDataModule, MediaOptions
 from datamodules.schema import DataError, Modality
-from experiments.config_errors import explain, options_of, root_cause
-from experiments.config_files import read_config
+from experiments.config.build import build
+from experiments.config.errors import options_of
+from experiments.config.files import read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
 from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
@@ -107,22 +104,6 @@ def encoder_of(spec: Mapping[str, Any]) -> FileEncoder:
     if "trained" in spec:
         return read_trained(Path(spec["trained"])).encoder(spec["modality"])
     return FrozenFiles(build(spec, FrozenEncoder, str(spec.get("class_path"))))
-
-
-def build(content: Any, base: type, where: str) -> Any:
-    """An object of a class below ``base`` from its ``class_path`` and ``init_args``.
-
-    Raises:
-        DataError: a wrong class or option; names the nearest.
-    """
-    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_subclass_arguments(base, "it")
-    try:
-        return parser.instantiate_classes(parser.parse_object({"it": content}))["it"]
-    except (ArgumentError, OmegaConfBaseException) as error:
-        raise DataError(f"{where}: {explain(error)}") from error
-    except ValueError as error:  # what the class refuses; the parser wraps what it said
-        raise DataError(f"{where}: {root_cause(error)}") from error
 
 
 def _without_start(value: Any) -> Any:

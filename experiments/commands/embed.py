@@ -19,8 +19,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.config_errors import explain, root_cause
-from experiments.config_files import find_config, read_config
+from experiments.config.errors import explain, root_cause
+from experiments.config.files import find_config, read_config
 from experiments.file_encoders import FileEncoder, FrozenFiles
 from experiments.pack_maker import PackMaker, embed, pack_index, say
 from experiments.plain_warnings import plain_warnings

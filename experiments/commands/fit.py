@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
-from experiments.config_errors import explain, root_cause
-from experiments.config_files import expand_arguments, read_config
+from experiments.config.errors import explain, root_cause
+from experiments.config.files import expand_arguments, read_config
 from experiments.line_progress import LineProgress
 from experiments.plain_warnings import plain_warnings
 from experiments.resume import Resumable, trained

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from datamodules.schema import DataError
-from experiments.config_files import find_config
+from experiments.config.files import find_config
 from experiments.console import table_console
 from experiments.protocol_file import Protocol, Trial, chosen_methods, fit_of, trials_of
 from experiments.protocol_print import protocol_csv, protocol_tables

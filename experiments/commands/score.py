@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.io.text import nearest
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.config_errors import explain
-from experiments.config_files import find_config, read_config
+from experiments.config.errors import explain
+from experiments.config.files import find_config, read_config
 from experiments.console import table_console
 from experiments.file_encoders import FileEncoder, Files, checked
 from experiments.plain_warnings import plain_warnings

@@ -18,7 +18,7 @@ import yaml
 from rich.table import Table
 
 from datamodules.schema import DataError
-from experiments.config_files import find_config
+from experiments.config.files import find_config
 from experiments.console import table_console
 from experiments.runs.files import write_json
 from experiments.runs.fits import Fit, run_fits

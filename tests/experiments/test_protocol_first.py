@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.schema import DataError
 from experiments.commands.protocol import run_protocol
-from experiments.config_files import find_config
+from experiments.config.files import find_config
 from experiments.protocol_file import Protocol, trials_of
 from experiments.protocol_table import Outcome, summarise_protocol
 from experiments.runs.rates import RATES

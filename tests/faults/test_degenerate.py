@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from datamodules.schema import ScoredCell
-from experiments.commands.refine import read_steps
-from experiments.config_files import packaged
+from experiments.config.build import read_steps
+from experiments.config.files import packaged
 from experiments.run import main
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, refine

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.commands.protocol import run_protocol
-from experiments.config_files import find_config
+from experiments.config.files import find_config
 from experiments.protocol_file import Protocol
 from experiments.protocol_table import summarise_protocol
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.commands.refine import options_of
+from experiments.config.build import options_of
 from experiments.run import main
 from experiments.runs.saved import read_reference, read_run, write_reference
 from postproc.cells import scored_cell

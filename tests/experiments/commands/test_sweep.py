@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from datamodules.schema import DataError
-from experiments.config_files import expand_arguments, packaged
+from experiments.config.files import expand_arguments, packaged
 from experiments.run import main
 from experiments.sweep_index import Sweep, Trial
 from experiments.sweep_launch import slurm_settings

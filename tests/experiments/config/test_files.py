@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from datamodules.schema import DataError
-from experiments.config_files import GROUPS, expand_arguments, find_config, packaged, read_config
+from experiments.config.files import GROUPS, expand_arguments, find_config, packaged, read_config
 
 
 def test_packaged_config_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
