@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from experiments.console import table_console
+from experiments.console.tables import table_console
 
 Record = dict[str, Any]
 PUBLISHED = Path(__file__).with_name("published_voxceleb.yaml")

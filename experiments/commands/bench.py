@@ -17,7 +17,7 @@ from rich.table import Table
 from datamodules.schema import ScoredCell
 from experiments.bench_baseline import chaining, roc_eer
 from experiments.bench_memory import peak_gb
-from experiments.console import table_console
+from experiments.console.tables import table_console
 from experiments.runs.files import write_json
 from postproc.metrics.roc import eer
 

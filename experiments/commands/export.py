@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from datamodules.schema import DataError
 from experiments.config.files import read_config
+from experiments.console.warnings import plain_warnings
 from experiments.model_card import model_card
-from experiments.plain_warnings import plain_warnings
 from experiments.trained import CONFIG, WEIGHTS, Trained, read_trained
 
 

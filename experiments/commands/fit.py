@@ -25,8 +25,8 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
 from experiments.config.errors import explain, root_cause
 from experiments.config.files import expand_arguments, read_config
-from experiments.line_progress import LineProgress
-from experiments.plain_warnings import plain_warnings
+from experiments.console.progress import LineProgress
+from experiments.console.warnings import plain_warnings
 from experiments.resume import Resumable, trained
 from experiments.run_record import RunRecord
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished

@@ -18,7 +18,7 @@ import yaml
 
 from datamodules.schema import DataError
 from experiments.config.files import find_config
-from experiments.console import table_console
+from experiments.console.tables import table_console
 from experiments.protocol_file import Protocol, Trial, chosen_methods, fit_of, trials_of
 from experiments.protocol_print import protocol_csv, protocol_tables
 from experiments.protocol_refine import derived_in_order, derived_of, fusions_of

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.progress import track
+from experiments.console.progress import track
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 

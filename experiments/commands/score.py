@@ -20,9 +20,9 @@ from datamodules.io.text import nearest
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.errors import explain
 from experiments.config.files import find_config, read_config
-from experiments.console import table_console
+from experiments.console.tables import table_console
+from experiments.console.warnings import plain_warnings
 from experiments.file_encoders import FileEncoder, Files, checked
-from experiments.plain_warnings import plain_warnings
 from experiments.trained import encoder_of, read_trained
 from lightning_modules.base import SCORING_CHUNK, AssociationModule
 

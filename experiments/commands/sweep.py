@@ -19,7 +19,7 @@ from rich.table import Table
 
 from datamodules.schema import DataError
 from experiments.config.files import find_config
-from experiments.console import table_console
+from experiments.console.tables import table_console
 from experiments.runs.files import write_json
 from experiments.runs.fits import Fit, run_fits
 from experiments.sweep_index import Sweep, Trial, as_text

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
-from experiments.progress import track
+from experiments.console.progress import track
 
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 

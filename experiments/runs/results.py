@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
-from experiments.console import table_console
+from experiments.console.tables import table_console
 from experiments.runs.files import write_json
 from experiments.runs.saved import COLUMNS, write_reference
 from lightning_modules.base import AssociationModule

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.progress import track
+from experiments.console.progress import track
 from experiments.run import main
 from tests.experiments.conftest import TINY
 
