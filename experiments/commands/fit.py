@@ -179,7 +179,7 @@ class ExperimentCLI(LightningCLI):
         if shows_lines:
             callbacks.append(LineProgress())
         if self.config.pictures:
-            from experiments.pictures import Pictures  # matplotlib takes a second to import
+            from experiments.figures.clusters import Pictures  # matplotlib takes a second to import
 
             callbacks.append(Pictures(self.run_dir, config["postproc"]))
         return trainer

@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 
+from experiments.figures.scores import CannotDraw, draw_confusion, draw_det, draw_histograms, labels_of
 from experiments.runs.saved import SavedRun
-from experiments.score_pictures import CannotDraw, draw_confusion, draw_det, draw_histograms, labels_of
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 from postproc.cells import scored_cell, unit
