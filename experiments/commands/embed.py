@@ -22,9 +22,9 @@ from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.errors import explain, root_cause
 from experiments.config.files import find_config, read_config
 from experiments.console.warnings import plain_warnings
-from experiments.file_encoders import FileEncoder, FrozenFiles
-from experiments.pack_maker import PackMaker, embed, pack_index, say
-from experiments.trained import ENCODERS, Spec, read_trained
+from experiments.inference.file_encoders import FileEncoder, FrozenFiles
+from experiments.inference.pack_maker import PackMaker, embed, pack_index, say
+from experiments.inference.trained import ENCODERS, Spec, read_trained
 from lightning_modules.encoders.base import FrozenEncoder
 
 TRAINER = {

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from datamodules.schema import DataError
 from experiments.config.files import read_config
 from experiments.console.warnings import plain_warnings
-from experiments.model_card import model_card
-from experiments.trained import CONFIG, WEIGHTS, Trained, read_trained
+from experiments.inference.model_card import model_card
+from experiments.inference.trained import CONFIG, WEIGHTS, Trained, read_trained
 
 
 def export(trained: Trained, out: Path) -> None:
@@ -49,7 +49,7 @@ def main(command: str, argv: list[str]) -> int:
             trained = read_trained(options.run)
             export(trained, options.out)
             if options.onnx:
-                from experiments.onnx_export import export_onnx  # an extra, and slow to import
+                from experiments.inference.onnx import export_onnx  # an extra, and slow to import
 
                 for path, difference in export_onnx(trained, options.out).items():
                     print(f"{path}: onnxruntime and torch differ by at most {difference:.1e}")

@@ -22,8 +22,8 @@ from experiments.config.errors import explain
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import table_console
 from experiments.console.warnings import plain_warnings
-from experiments.file_encoders import FileEncoder, Files, checked
-from experiments.trained import encoder_of, read_trained
+from experiments.inference.file_encoders import FileEncoder, Files, checked
+from experiments.inference.trained import encoder_of, read_trained
 from lightning_modules.base import SCORING_CHUNK, AssociationModule
 
 SUFFIXES: dict[Modality, frozenset[str]] = {

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from experiments.commands.score import distance_rows
-from experiments.onnx_export import export_onnx
+from experiments.inference.onnx import export_onnx
+from experiments.inference.trained import read_trained
 from experiments.run import main
-from experiments.trained import read_trained
 from lightning_modules.fop import FOP
 from tests.experiments.clips import FACE, VOICE, make_clips
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from datamodules import FeatureDataModule, ManifestDataModule, Pack
-from experiments.embedding_parts import PartWriter, item_key, merge, read_parts
+from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
 from experiments.run import main
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
 

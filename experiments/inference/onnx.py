@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.trained import Trained
+from experiments.inference.trained import Trained
 from lightning_modules.base import AssociationModule
 from lightning_modules.networks.cavmae import CAVMAE
 

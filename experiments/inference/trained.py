@@ -16,7 +16,7 @@ from datamodules.schema import DataError, Modality
 from experiments.config.build import build
 from experiments.config.errors import options_of
 from experiments.config.files import read_config
-from experiments.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
+from experiments.inference.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
 from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
