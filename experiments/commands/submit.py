@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.submission_check import check, judge
-from experiments.submission_parts import GROUPS, PATTERNS, Part, Slot, check_slots, choose, read_cells, slot_text
-from postproc.submission import pack, render, shown
+from experiments.submission.check import check, judge
+from experiments.submission.format import pack, render, shown
+from experiments.submission.parts import GROUPS, PATTERNS, Part, Slot, check_slots, choose, read_cells, slot_text
 
 
 def build(parts: Sequence[Part], style: str, pattern: str, version: str | None) -> tuple[dict[str, str], list[str]]:

@@ -11,8 +11,8 @@ import pytest
 
 from datamodules.schema import DataError
 from experiments.run import main
-from experiments.submission_check import check
-from postproc.submission import pack
+from experiments.submission.check import check
+from experiments.submission.format import pack
 from tests.faults.worlds import feature_world, media_world, refusal
 
 LIST = "English.csv"

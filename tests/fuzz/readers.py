@@ -23,7 +23,7 @@ from datamodules.media.manifest import ManifestDataModule
 from datamodules.schema import DataError
 from experiments.config.build import read_steps
 from experiments.config.files import expand_arguments, read_config
-from experiments.submission_check import check
+from experiments.submission.check import check
 
 INDEX = b"item,identity,language,video,gender\na,p1,English,v,F\nb,p1,English,v,F\nc,p2,Urdu,w,M\n"
 X = np.arange(6, dtype=np.float32).reshape(3, 2) / 7

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.schema import DataError
-from postproc import submission as module
-from postproc.submission import check_keys, direction_by_labels, direction_by_raw, pack, parse_scores, render, unpack
+from experiments.submission import format as module
+from experiments.submission.format import (
+    check_keys,
+    direction_by_labels,
+    direction_by_raw,
+    pack,
+    parse_scores,
+    render,
+    unpack,
+)
 
 KEYS = ["ab12", "cd34", "ef56"]
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from datamodules.io.text import existing
 from datamodules.io.trials import read_trials
 from datamodules.schema import DataError, Trials
-from experiments.submission_parts import GROUPS, PATTERNS, Part, Slot, check_slots
-from postproc.submission import (
+from experiments.submission.format import (
     Direction,
     check_keys,
     direction_by_labels,
@@ -24,6 +23,7 @@ from postproc.submission import (
     shown,
     unpack,
 )
+from experiments.submission.parts import GROUPS, PATTERNS, Part, Slot, check_slots
 
 
 def check(
