@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
-from experiments.commands.report import build_report
+from experiments.report.build import build_report
 from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback

@@ -27,6 +27,7 @@ from experiments.config.errors import explain, root_cause
 from experiments.config.files import expand_arguments, read_config
 from experiments.console.progress import LineProgress
 from experiments.console.warnings import plain_warnings
+from experiments.report.tasks import print_tasks
 from experiments.resume import Resumable, trained
 from experiments.run_record import RunRecord
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
@@ -35,7 +36,6 @@ from experiments.runs.lock import locked
 from experiments.runs.results import ResultsWriter, print_results
 from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
 from experiments.signals import StopOnSignal, Stopped, leave_on_warning, requeue
-from experiments.task_table import print_tasks
 from experiments.tracking import WandbRecord
 from lightning_modules.base import AssociationModule
 from lightning_modules.training.safety import NonFiniteError

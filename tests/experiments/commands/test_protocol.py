@@ -189,7 +189,7 @@ def test_what_is_no_argument_of_fits_is_an_error(folder: Path, capsys: pytest.Ca
 
 
 def test_the_report_takes_no_refined_folder_for_a_run(folder: Path) -> None:
-    from experiments.report_runs import find_runs
+    from experiments.report.runs import find_runs
 
     tested, _ = find_runs([folder / "out"])
     assert {path.relative_to(folder / "out").parts for path in tested} == {

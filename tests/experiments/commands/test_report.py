@@ -15,9 +15,9 @@ import pytest
 
 from datamodules.schema import DataError
 from experiments.protocol_table import Outcome, summarise_protocol
-from experiments.report_numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
-from experiments.report_runs import find_runs, read_runs, tell_apart
-from experiments.report_tables import refinement_table, text_of
+from experiments.report.numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
+from experiments.report.runs import find_runs, read_runs, tell_apart
+from experiments.report.tables import refinement_table, text_of
 from experiments.run import main
 from postproc.metrics.clusters import purity
 from tests.experiments.saved import save_tested

@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 
 from datamodules.datasets.voxceleb.lists import public_tests
-from experiments.task_table import PUBLISHED, published_table, task_table
+from experiments.report.tasks import PUBLISHED, published_table, task_table
 
 
 def record(task: str, score: float) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.report_numbers import SCOPES, Published, Spread, Verdict, scope_of, spread, verdict
+from experiments.report.numbers import SCOPES, Published, Spread, Verdict, scope_of, spread, verdict
 from experiments.runs.folder import OWN
 from experiments.runs.rates import RATES
 

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from experiments.report_digest import GRID
-from experiments.report_numbers import Verdict, scope_of, spread
-from experiments.report_runs import ReportRun
+from experiments.report.digest import GRID
+from experiments.report.numbers import Verdict, scope_of, spread
+from experiments.report.runs import ReportRun
 
 # stand-ins that matplotlib draws with and the page's variables replace: ink, muted, rule, then series by method
 INK, MUTED, RULE = "#010203", "#040506", "#070809"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from experiments.report_runs import ReportRun
+from experiments.report.runs import ReportRun
 from experiments.runs.rates import RATES, paired
 
 SCOPES = ("heard", "unheard", "overall")

@@ -14,11 +14,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from experiments.report_figures import draw_bars, draw_changes, draw_curves, draw_det, draw_elbow, draw_prototypes
-from experiments.report_numbers import Spread, Verdict, unit_of, verdict
-from experiments.report_runs import AXES, ReportRun, flatten
-from experiments.report_sections import Answers, lead_of
-from experiments.report_tables import (
+from experiments.report.figures import draw_bars, draw_changes, draw_curves, draw_det, draw_elbow, draw_prototypes
+from experiments.report.numbers import Spread, Verdict, unit_of, verdict
+from experiments.report.runs import AXES, ReportRun, flatten
+from experiments.report.sections import Answers, lead_of
+from experiments.report.tables import (
     Cell,
     Table,
     cluster_table,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.report_numbers import (
+from experiments.report.numbers import (
     ALONE,
     BETTER,
     OPEN,
@@ -24,7 +24,7 @@ from experiments.report_numbers import (
     verdict,
     version_of,
 )
-from experiments.report_runs import ReportRun
+from experiments.report.runs import ReportRun
 
 WIDEST = 60  # per cent at the right end of the first screen's axis
 HEIGHTS = {"heard": 12, "unheard": 30}
