@@ -19,10 +19,10 @@ import yaml
 from datamodules.schema import DataError
 from experiments.config.files import find_config
 from experiments.console.tables import table_console
-from experiments.protocol_file import Protocol, Trial, chosen_methods, fit_of, trials_of
-from experiments.protocol_print import protocol_csv, protocol_tables
-from experiments.protocol_refine import derived_in_order, derived_of, fusions_of
-from experiments.protocol_table import Outcome, per_identity, summarise_protocol
+from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
+from experiments.protocol.file import Protocol, Trial, chosen_methods, fit_of, trials_of
+from experiments.protocol.numbers import Outcome, per_identity, summarise_protocol
+from experiments.protocol.tables import protocol_csv, protocol_tables
 from experiments.runs.files import write_json
 from experiments.runs.fits import run_fits
 from experiments.runs.people import read_people

@@ -10,8 +10,8 @@ import pytest
 from datamodules.schema import DataError
 from experiments.commands.protocol import run_protocol
 from experiments.config.files import find_config
-from experiments.protocol_file import Protocol, trials_of
-from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.protocol.file import Protocol, trials_of
+from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.runs.rates import RATES
 
 

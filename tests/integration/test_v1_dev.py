@@ -10,8 +10,8 @@ import pytest
 
 from experiments.commands.protocol import run_protocol
 from experiments.config.files import find_config
-from experiments.protocol_file import Protocol
-from experiments.protocol_table import summarise_protocol
+from experiments.protocol.file import Protocol
+from experiments.protocol.numbers import summarise_protocol
 
 
 def test_cca_reproduces_the_known_eer_of_24_cells(

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from experiments.commands.protocol import run_protocol
-from experiments.protocol_file import Protocol
-from experiments.protocol_refine import Derived
-from experiments.protocol_table import Outcome, per_identity
+from experiments.protocol.derived import Derived
+from experiments.protocol.file import Protocol
+from experiments.protocol.numbers import Outcome, per_identity
 from experiments.run import main
 from experiments.runs.fits import Fit
 from experiments.runs.people import read_people

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from datamodules.schema import DataError
-from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.report.numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
 from experiments.report.runs import find_runs, read_runs, tell_apart
 from experiments.report.tables import refinement_table, text_of

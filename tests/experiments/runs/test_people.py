@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.schema import EvaluationSet
 from experiments.commands.protocol import languages_of
-from experiments.protocol_refine import Derived
+from experiments.protocol.derived import Derived
 from experiments.runs.people import people_rows, read_people, replicates_of, write_people
 from experiments.runs.saved import SavedRun, read_run
 from postproc.metrics.bootstrap import draw_people

@@ -13,7 +13,7 @@ from typing import Any
 
 from datamodules.schema import DataError
 from experiments.config.build import options_of, read_steps
-from experiments.protocol_file import Protocol, Trial, trials_of
+from experiments.protocol.file import Protocol, Trial, trials_of
 from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.protocol_table import Outcome, summarise_protocol
+from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.runs.rates import RATES
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from experiments.protocol_table import Record
+from experiments.protocol.numbers import Record
 from experiments.runs.rates import RATES
 
 HARDEST = 8  # people shown
