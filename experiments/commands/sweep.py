@@ -22,8 +22,8 @@ from experiments.config.files import find_config
 from experiments.console.tables import table_console
 from experiments.runs.files import write_json
 from experiments.runs.fits import Fit, run_fits
-from experiments.sweep_index import Sweep, Trial, as_text
-from experiments.sweep_launch import JOB, agent_command, agent_sweep, queue, run_agents, submit
+from experiments.sweep.launch import JOB, agent_command, agent_sweep, queue, run_agents, submit
+from experiments.sweep.trials import Sweep, Trial, as_text
 
 LAUNCHERS = {
     "local": "processes of this machine",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.sweep_index import Sweep
+from experiments.sweep.trials import Sweep
 from tests.cluster.conftest import Slurm, until
 from tests.faults.processes import TINY, step
 

@@ -16,8 +16,8 @@ import yaml
 from datamodules.schema import DataError
 from experiments.config.files import expand_arguments, packaged
 from experiments.run import main
-from experiments.sweep_index import Sweep, Trial
-from experiments.sweep_launch import slurm_settings
+from experiments.sweep.launch import slurm_settings
+from experiments.sweep.trials import Sweep, Trial
 from tests.experiments.conftest import TINY
 
 

@@ -19,7 +19,7 @@ from datamodules.io.text import nearest
 from datamodules.schema import DataError
 from experiments.runs.fits import Fit
 from experiments.runs.wandb import has_key
-from experiments.sweep_index import Sweep, choices
+from experiments.sweep.trials import Sweep, choices
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
