@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from datamodules.schema import ScoredCell
-from experiments.bench_baseline import chaining, roc_eer
-from experiments.bench_memory import peak_gb
+from experiments.bench.media import peak_gb
+from experiments.bench.sklearn_baseline import chaining, roc_eer
 from experiments.console.tables import table_console
 from experiments.runs.files import write_json
 from postproc.metrics.roc import eer
@@ -98,7 +98,8 @@ def measure(what: str, who: str, size: int) -> Record:
 
 def measure_media(what: str, who: str, size: int) -> list[Record]:
     """Ways to do one thing, measured in this process: ``who``, ``figure``, ``unit``."""
-    from experiments import bench_media, bench_recluster  # the networks take seconds to import
+    from experiments.bench import media as bench_media  # the networks take seconds to import
+    from experiments.bench import recluster as bench_recluster
 
     measured: Any = getattr(bench_recluster if what == "recluster" else bench_media, what)
     return [{"who": who, "figure": measured(who, size), "unit": "GB"}] if what in WAYS else measured(size)

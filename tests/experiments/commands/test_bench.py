@@ -14,8 +14,9 @@ from PIL import Image
 
 from datamodules.io.media import samples_of
 from datamodules.media.sources import VoiceSource, augmenting_transform
-from experiments import bench_media, bench_plain
-from experiments.bench_baseline import chaining, roc_eer
+from experiments.bench import media as bench_media
+from experiments.bench import media_baseline as bench_plain
+from experiments.bench.sklearn_baseline import chaining, roc_eer
 from experiments.commands import bench
 from experiments.run import main
 from lightning_modules import CAVMAE, ContrastiveLoss, FrontEnd
