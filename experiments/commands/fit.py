@@ -23,20 +23,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
+from experiments.callbacks.checkpoint import RunCheckpoint
+from experiments.callbacks.record import RunRecord
+from experiments.callbacks.results import ResultsWriter
+from experiments.callbacks.resume import Resumable, trained
+from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
+from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explain, root_cause
 from experiments.config.files import expand_arguments, read_config
 from experiments.console.progress import LineProgress
 from experiments.console.warnings import plain_warnings
 from experiments.report.tasks import print_tasks
-from experiments.resume import Resumable, trained
-from experiments.run_record import RunRecord
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
-from experiments.runs.folder import ENV_RUN_DIR, NO_CHECKPOINT, RunCheckpoint, choose_run_dir, find_checkpoint
+from experiments.runs.folder import ENV_RUN_DIR, NO_CHECKPOINT, choose_run_dir, find_checkpoint
 from experiments.runs.lock import locked
-from experiments.runs.results import ResultsWriter, print_results
+from experiments.runs.results import print_results
 from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
-from experiments.signals import StopOnSignal, Stopped, leave_on_warning, requeue
-from experiments.tracking import WandbRecord
 from lightning_modules.base import AssociationModule
 from lightning_modules.training.safety import NonFiniteError
 from postproc.callback import ChainingClusterCallback
@@ -179,7 +181,7 @@ class ExperimentCLI(LightningCLI):
         if shows_lines:
             callbacks.append(LineProgress())
         if self.config.pictures:
-            from experiments.figures.clusters import Pictures  # matplotlib takes a second to import
+            from experiments.callbacks.pictures import Pictures  # matplotlib takes a second to import
 
             callbacks.append(Pictures(self.run_dir, config["postproc"]))
         return trainer

@@ -7,45 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from experiments.figures.scores import CannotDraw, draw_confusion, draw_det, draw_histograms, labels_of
 from experiments.runs.saved import SavedRun
-from lightning_modules.base import AssociationModule
-from postproc.callback import ChainingClusterCallback
 from postproc.cells import scored_cell, unit
 
 Trace = Mapping[str, Any]
 MARKS = {"voice": "o", "face": "^"}
 MOST_ITEMS = 3000  # of a modality in a map; more are sampled
-
-
-class Pictures(Callback):
-    """Draws the pictures of a test on rank 0 and logs them; put it behind the callback that writes the results.
-
-    It never fails a run: a picture that cannot be drawn is a one-line warning that says why.
-
-    Args:
-        run_dir: the run folder.
-        refinement: holds refined scores and traces.
-    """
-
-    def __init__(self, run_dir: Path, refinement: ChainingClusterCallback) -> None:
-        self.run_dir, self.refinement = run_dir, refinement
-
-    @rank_zero_only
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, AssociationModule)
-        refined, traces = self.refinement.refined, self.refinement.traces
-        run = SavedRun(self.run_dir, pl_module.evaluation, pl_module.scores, refined, pl_module.embeddings)
-        files = draw_run(run, traces)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                for path in files:
-                    logger.log_image(f"pictures/{path.stem}", [str(path)])
 
 
 def draw_run(run: SavedRun, traces: Mapping[str, Sequence[Trace]]) -> list[Path]:

@@ -9,69 +9,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from rich.table import Table
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
 from experiments.console.tables import table_console
 from experiments.runs.files import write_json
-from experiments.runs.saved import COLUMNS, write_reference
-from lightning_modules.base import AssociationModule
-from postproc.callback import ChainingClusterCallback
+from experiments.runs.saved import COLUMNS
 from postproc.metrics.alignment import alignment
-from postproc.metrics.evaluate import evaluate_cell, evaluate_ranking, summarise
+from postproc.metrics.evaluate import evaluate_cell, summarise
 
-LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
 Record = dict[str, Any]
 Scores = Mapping[str, NDArray[np.float64]]
-
-
-class ResultsWriter(Callback):
-    """Writes a test's results into the run folder on rank 0, logs them, and prints the table.
-
-    Args:
-        run_dir: the run folder.
-        refinement: holds the refined scores.
-    """
-
-    def __init__(self, run_dir: Path, refinement: ChainingClusterCallback) -> None:
-        self.run_dir, self.refinement = run_dir, refinement
-        self.results: dict[str, Record] = {}
-        self.tasks: dict[str, Record] = {}
-
-    @rank_zero_only
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, AssociationModule)
-        voices, faces = pl_module.evaluation.voices, pl_module.evaluation.faces
-        self.tasks = {
-            name: evaluate_ranking(ranking, voices, faces, pl_module.score_rows(ranking))
-            for name, ranking in pl_module.evaluation.rankings.items()
-        }
-        self.results = self._write(pl_module)
-        metrics = {
-            f"test/{cell}/{metric}": record[metric]
-            for cell, record in self.results.items()
-            for metric in LOGGED
-            if record.get(metric) is not None
-        }
-        metrics |= {f"test/{name}/{record['task']}": record["score"] for name, record in self.tasks.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
-
-    @rank_zero_only
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(pl_module, labelled=False)
-
-    def _write(self, module: LightningModule, labelled: bool = True) -> dict[str, Record]:
-        assert isinstance(module, AssociationModule)
-        found = self.refinement
-        write_embeddings(self.run_dir / "embeddings", module.evaluation, module.embeddings)
-        if found.reference is not None:
-            write_reference(self.run_dir, found.reference)
-        tested = (module.evaluation, module.scores, found.refined, module.embeddings)
-        return write_results(self.run_dir, *tested, found.traces, labelled, self.tasks)
 
 
 def write_results(

@@ -41,7 +41,7 @@ def test_heard_stands_against_unheard_by_train_language_and_method(spec: dict) -
 
 
 def test_every_metric_of_it_is_one_a_run_logs(spec: dict) -> None:
-    from experiments.runs.results import LOGGED
+    from experiments.callbacks.results import LOGGED
 
     words = json.dumps(spec).replace("summary_metrics.", "summary:").split('"')
     used = {word for word in words if "summary:test/" in word}

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.callbacks.pictures import Pictures
 from experiments.figures import clusters as pictures
-from experiments.figures.clusters import PICTURES, Pictures, draw_run
+from experiments.figures.clusters import PICTURES, draw_run
 from experiments.run import main
 from experiments.runs.saved import read_run
 from tests.experiments.saved import save_run, world

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.environment import git_state
+from experiments.callbacks.record import git_state
+from experiments.callbacks.wandb import MOST_ROWS, log_artifacts, log_tables
 from experiments.run import main
-from experiments.tracking import MOST_ROWS, log_artifacts, log_tables
 from tests.experiments.conftest import TINY
 from tests.experiments.saved import save_tested
 

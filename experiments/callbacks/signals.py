@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from experiments.runs.folder import RunCheckpoint
+from experiments.callbacks.checkpoint import RunCheckpoint
 
 
 class Stopped(SystemExit):
