@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Modality = Literal["voice", "face"]
 Stage = Literal["validate", "test", "predict"]
+Rows = NDArray[np.int64]
+"""(n,) row numbers of a table of items."""
 
 MODALITIES: tuple[Modality, Modality] = ("voice", "face")
 

@@ -2,26 +2,123 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.evaluation.builder import ConditionDataModule, evaluation_set
+from datamodules.base import VoiceFaceDataModule
+from datamodules.evaluation.builder import evaluation_set
 from datamodules.evaluation.checks import check_both_classes, check_heard, check_seen, check_unseen, check_weights
-from datamodules.evaluation.conditions import CellSpec, Condition, as_spec
-from datamodules.io.people import check_known, items_of, read_identities
+from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
+from datamodules.io.people import check_known, items_of, read_genders, read_identities
+from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.io.trials import read_trials
+from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.splits import draw_balanced, draw_equal
-from datamodules.sampling.trials import make_trials
-from datamodules.schema import DataError, EvaluationSet, Stage
+from datamodules.sampling.trials import all_pairs, make_trials
+from datamodules.schema import DataError, EvaluationSet, Items, ItemTable, RankingList, Rows, Stage, Trials
 from datamodules.training_set import ItemSource, TrainingSet
 
-Rows = NDArray[np.int64]
 VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
+
+
+class ConditionDataModule(VoiceFaceDataModule):
+    """Has items, and makes test conditions over them.
+
+    Args:
+        root: folder that relative paths start from.
+        genders: CSV ``identity, gender``, where the items do not say.
+        **loading: options of :class:`VoiceFaceDataModule`.
+    """
+
+    def __init__(self, root: str = "", genders: str | None = None, **loading: Any) -> None:
+        super().__init__(**loading)
+        self.root, self.genders = root, genders
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[ItemTable, ItemTable]:
+        """All voices and all faces, cached."""
+
+    def identity_genders(self) -> dict[str, str]:
+        return self._genders
+
+    def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
+        """A test condition over :attr:`tables`."""
+        return self.condition_over(name, spec, self.tables)
+
+    def condition_over(
+        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable], own: tuple[bool, bool] = (False, False)
+    ) -> Condition | RankingCondition:
+        """A test condition over the items of some tables; ``own`` tells whether only this condition has them."""
+        if spec.task == "verification":
+            return Condition(name, self.cell_trials(name, spec, tables), *tables, spec.language, own)
+        return RankingCondition(name, self.ranking_list(name, spec, tables), *tables, spec.language, own)
+
+    def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
+        """The trials of a test condition, read, or made of all pairs of some people in ``tables`` (None = its own).
+
+        Raises:
+            DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
+        """
+        if spec.trials is not None and spec.identities is None:
+            return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
+        voices, faces, people = self._items_of(name, spec, tables or self.tables)
+        return all_pairs(name, voices, faces, people, spec.same_gender, spec.cross_video)
+
+    def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
+        """The list of a matching or retrieval, read, or made of the items of some people in ``tables``.
+
+        Raises:
+            DataError: see :mod:`datamodules.sampling.rankings`.
+        """
+        if spec.trials is not None and spec.identities is None:
+            read = read_matching if spec.task == "matching" else read_retrieval
+            return read(self._at(spec.trials), spec.probe)
+        voices, faces, people = self._items_of(name, spec, tables)
+        voices, faces = (items_of(items, np.array(people), None) for items in (voices, faces))
+        if spec.task == "retrieval":
+            return make_retrieval(voices, faces, spec.probe)
+        options = (spec.candidates, spec.probes, spec.seed, spec.same_gender, spec.cross_video)
+        return make_matching(voices, faces, spec.probe, *options)
+
+    def _items_of(
+        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]
+    ) -> tuple[Items, Items, list[str]]:
+        """Items in the language of a condition, with all genders that are known, and the people it names."""
+        if spec.trials is not None or spec.identities is None:
+            raise DataError(f"data.test.{name}: give either trials or identities")
+        people = read_identities(self._at(cast("list[str] | str", spec.identities)), f"data.test.{name}.identities")
+        items = [table.items for table in tables]
+        check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
+        if spec.language:
+            items = [
+                items_of(part, np.array(people), [spec.language, ""]) for part in items
+            ]  # "": a file that does not say
+            people = np.intersect1d(items[0].identity, items[1].identity).tolist()
+        known = {identity: gender for identity, gender in self._genders.items() if identity in set(people)}
+        items = [replace(part, gender=np.array([known.get(i, "") for i in part.identity.tolist()])) for part in items]
+        return items[0], items[1], people
+
+    @cached_property
+    def _genders(self) -> dict[str, str]:
+        """Gender of every person: what the items say, and ``data.genders`` over it."""
+        found: dict[str, str] = {}
+        for table in self.tables:
+            known = table.items.gender != ""
+            found.update(zip(table.items.identity[known].tolist(), table.items.gender[known].tolist(), strict=True))
+        return found | (read_genders(self._at(self.genders)) if self.genders else {})
+
+    def _at(self, path: str | list[str]) -> str:
+        """A path below ``root``; lists of names stay as they are."""
+        return os.path.join(self.root, os.path.expanduser(path)) if isinstance(path, str) else cast(str, path)
 
 
 class SplitDataModule(ConditionDataModule):

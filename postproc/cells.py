@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, EvaluationSet, Modality, ScoredCell
 
-if TYPE_CHECKING:
-    pass
-from __future__ import annotations
+pass
 
 
 def scored_cell(

@@ -10,15 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import Modality, ScoredCell
-
-if TYPE_CHECKING:
-    from postproc.reference import Reference
+from postproc.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.schema import Cell, DataError, Items, ItemTable
+from datamodules.schema import Cell, DataError, Items, ItemTable, Rows
 
-if TYPE_CHECKING:
-    from datamodules.schema import ItemTable
-
-Rows = NDArray[np.int64]
 SHOWN = 5
 
 

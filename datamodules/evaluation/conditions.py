@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.packs import Pack
 from datamodules.io.trials import resolve, resolve_column
-from datamodules.schema import DataError, ItemTable, Modality, Ranking, RankingList, Trials
-
-if TYPE_CHECKING:
-    from datamodules.schema import ItemTable
-
-Rows = NDArray[np.int64]
+from datamodules.schema import DataError, ItemTable, Modality, Ranking, RankingList, Rows, Trials
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,8 +10,7 @@ from datamodules.io.item_ids import unsafe
 from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList
 
-if TYPE_CHECKING:
-    pass
+pass
 
 
 def read_matching(path: str | Path, probe: Modality) -> RankingList:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.schema import DataError, Items, Modality, RankingList
+from datamodules.schema import DataError, Items, Modality, RankingList, Rows
 
-if TYPE_CHECKING:
-    pass
-
-Rows = NDArray[np.int64]
+pass
 
 
 def make_matching(

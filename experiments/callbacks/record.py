@@ -89,7 +89,7 @@ class RunRecord(Callback):
         os.replace(beside, self.run_dir / "history.csv")
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 PACKAGES = ("torch", "lightning", "faiss-gpu", "faiss-cpu", "timm", "numpy", "scikit-learn", "pot", "wandb")

@@ -112,7 +112,7 @@ def run_apart(what: str, who: str, size: int) -> Any:
         RuntimeError: the process failed; holds its last line.
     """
     command = [sys.executable, "-m", "experiments.commands.bench", what, who, str(size)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(f"bench {what} {who} {size}: {said[-1]}")

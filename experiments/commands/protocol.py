@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 import yaml
 
 from datamodules.schema import DataError
+from experiments.commands import fit
 from experiments.config.files import find_config
 from experiments.console.tables import table_console
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
@@ -24,7 +26,7 @@ from experiments.protocol.file import Protocol, Trial, chosen_methods, fit_of, t
 from experiments.protocol.numbers import Outcome, per_identity, summarise_protocol
 from experiments.protocol.tables import protocol_csv, protocol_tables
 from experiments.runs.files import write_json
-from experiments.runs.fits import run_fits
+from experiments.runs.fits import run_fits, run_jobs
 from experiments.runs.people import read_people
 
 
@@ -46,19 +48,17 @@ def run_protocol(
     methods = chosen_methods(protocol, only)
     trials = trials_of(protocol, methods)
     for command in protocol.first:
-        from experiments.run import main as run
-
-        if run(command) != 0:
+        if subprocess.run([sys.executable, "-m", "experiments.run", *command]).returncode != 0:
             raise DataError(f"{' '.join(command[:1])} failed, see above; no fit was started")
     fits = [fit_of(protocol, trial, out, more) for trial in trials]
-    todo = [fit for fit in fits if fit.results() is None]
+    todo = [each for each in fits if each.results() is None]
     print(f"protocol: {len(fits)} fits, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
-    run_fits(todo, jobs, "fits")
+    run_fits(todo, fit.main, jobs)
     for what, derived in zip(("refinements", "fusions"), derived_in_order(protocol, methods, out), strict=True):
         due = [job for job in derived if not job.done()]
         if derived:
             print(f"protocol: {len(derived)} {what}, {len(derived) - len(due)} done before", flush=True)
-        run_fits(due, jobs, what)
+        run_jobs([job.run for job in due], jobs, what)
     return [
         outcome
         for trial in [*trials, *trials_of(protocol, fusions_of(protocol, methods))]

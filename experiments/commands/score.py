@@ -24,7 +24,8 @@ from experiments.console.tables import table_console
 from experiments.console.warnings import plain_warnings
 from experiments.inference.file_encoders import FileEncoder, Files, checked
 from experiments.inference.trained import encoder_of, read_trained
-from lightning_modules.base import SCORING_CHUNK, AssociationModule
+from lightning_modules.base import AssociationModule
+from lightning_modules.evaluation.scorer import SCORING_CHUNK
 
 SUFFIXES: dict[Modality, frozenset[str]] = {
     "voice": frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"}),

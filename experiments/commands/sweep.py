@@ -100,15 +100,20 @@ def run_sweep(trials: list[Trial], out: Path, launcher: str, parallel: int, sett
         ids = submit(todo, out, settings)
         print(f"submitted: SLURM job {ids[0].partition('_')[0]}, {len(ids)} trials; sweep --status shows them")
     elif launcher == "debug":
-        from experiments.run import main as run
-
         for fit in todo:
             fit.start()
-            status = run(list(fit.command))
+            status = run_fit(fit.command[0], list(fit.command[1:]))
             if fit.end(status) is not None:
                 raise DataError(f"{fit.folder}: exit status {status}")
     elif launcher == "local":
-        run_fits(todo, parallel, "trials")
+        run_fits(todo, run_fit, parallel, "trials")
+
+
+def run_fit(command: str, argv: list[str]) -> int:
+    """A fit in this process. Its imports take seconds, which ``sweep --help`` need not wait for."""
+    from experiments.commands import fit
+
+    return fit.main(command, argv)
 
 
 def main(command: str, argv: list[str]) -> int:

@@ -129,7 +129,7 @@ class Published:
 def published() -> tuple[dict[str, list[str]], list[Published]]:
     """Languages by version, and the records."""
     content: dict[str, Any] = yaml.safe_load(
-        resources.files("experiments").joinpath("published.yaml").read_text(encoding="utf-8")
+        resources.files("experiments.report").joinpath("published.yaml").read_text(encoding="utf-8")
     )
     records = []
     for record in content["records"]:

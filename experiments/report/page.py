@@ -112,7 +112,7 @@ def show(cell: Cell) -> str:
 
 
 def _resource(name: str) -> str:
-    return resources.files("experiments").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("experiments.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _method(name: str, number: int, runs: Sequence[ReportRun]) -> dict[str, Any]:

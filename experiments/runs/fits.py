@@ -11,18 +11,20 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
 from experiments.console.progress import track
 
+Main = Callable[[str, list[str]], int]
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -70,18 +72,23 @@ class Fit:
         self._note(self.state() | {"state": state, "ended": time.time(), "error": error})
         return error
 
-    def run(self) -> str | None:
-        """Runs it in this process, its output in log.txt; the error line if it failed."""
+    def run(self, main: Main) -> str | None:
+        """Runs it in this process, its output in log.txt.
+
+        Args:
+            main: what runs a command: its name and arguments in, its exit status out.
+
+        Returns:
+            The error line if it failed.
+        """
         self.start()
         with (
             (self.folder / "log.txt").open("a") as log,
             contextlib.redirect_stdout(log),
             contextlib.redirect_stderr(log),
         ):
-            from experiments.run import main
-
             try:
-                status = main(list(self.command))
+                status = main(self.command[0], list(self.command[1:]))
             except Exception:  # a bug in one fit must not stop the others; the log says what it was
                 traceback.print_exc()
                 status = 1
@@ -96,34 +103,32 @@ class Fit:
         os.replace(beside, self.folder / "state.json")
 
 
-class Job(Protocol):
-    """Work for a process of its own: a :class:`Fit`, or what is made of its scores."""
-
-    def run(self) -> str | None:
-        """Does it; the error line if it failed."""
+def run_fits(fits: Sequence[Fit], main: Main, parallel: int, what: str = "fits") -> None:
+    """Runs fits over ``parallel`` processes; as :func:`run_jobs`."""
+    run_jobs([partial(fit.run, main) for fit in fits], parallel, what)
 
 
-def run_fits(fits: Sequence[Job], parallel: int, what: str) -> None:
-    """Runs fits over ``parallel`` processes; says at once which failed.
+def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str) -> None:
+    """Runs jobs over ``parallel`` processes; says at once which failed.
 
     Args:
-        fits: to run, or other jobs.
+        jobs: each returns an error line if it failed.
         parallel: how many at once.
         what: they are called, beside the progress.
 
     Raises:
         DataError: some failed or a process died; what has finished is kept.
     """
-    if not fits:
+    if not jobs:
         return
     # one thread each: the models are small, and fits in parallel would fight over the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: list[str] = []
-    workers = min(parallel, len(fits))
+    workers = min(parallel, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        futures = [pool.submit(fit.run) for fit in fits]
+        futures = [pool.submit(job) for job in jobs]
         try:
-            for future in track(as_completed(futures), what, len(fits)):
+            for future in track(as_completed(futures), what, len(jobs)):
                 if (failure := future.result()) is not None:
                     failures.append(failure)
                     print(f"failed: {failure}", file=sys.stderr, flush=True)
@@ -133,4 +138,4 @@ def run_fits(fits: Sequence[Job], parallel: int, what: str) -> None:
             pool.shutdown(wait=True, cancel_futures=True)  # what runs ends, the rest does not begin
             raise
     if failures:
-        raise DataError(f"{len(failures)} of {len(fits)} {what} failed, the first: {failures[0]}")
+        raise DataError(f"{len(failures)} of {len(jobs)} {what} failed, the first: {failures[0]}")

@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from submitit.helpers import DelayedSubmission
 
 from datamodules.io.text import nearest
 from datamodules.schema import DataError
 from experiments.runs.fits import Fit
 from experiments.runs.wandb import has_key
 from experiments.sweep.trials import Sweep, choices
-
-if TYPE_CHECKING:
-    from submitit.helpers import DelayedSubmission
 
 JOB = "job.json"
 """In a trial's folder: the SLURM job it was submitted as."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import MODALITIES
+from datamodules.training_set import TrainingSet
+from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.reference import Reference, join
-
-if TYPE_CHECKING:
-    from datamodules.base import VoiceFaceDataModule
-    from datamodules.training_set import TrainingSet
-    from lightning_modules.base import AssociationModule
 
 
 @torch.no_grad()
-def embed_reference(module: AssociationModule, per_identity: int = 50, seed: int = 0) -> Reference:
+def embed_reference(module: TrialScorer, per_identity: int = 50, seed: int = 0) -> Reference:
     """Embeds clips of training and validation people, without augmentation, on one rank.
 
     Args:
@@ -34,7 +32,7 @@ def embed_reference(module: AssociationModule, per_identity: int = 50, seed: int
 
 
 def _embed(
-    module: AssociationModule,
+    module: TrialScorer,
     data: VoiceFaceDataModule,
     clips: TrainingSet,
     met: bool,
@@ -51,13 +49,12 @@ def _embed(
     spaces = []
     sources, rows_of = (clips.voices, clips.faces), (clips.voice_rows[chosen], clips.face_rows[chosen])
     for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
-        embed = module.embed_voice if modality == "voice" else module.embed_face
         given = module.evaluation.items(modality).features is not None
         inputs, learnt = [], []
         for start in range(0, len(rows), data.eval_batch_size):
             x = source.read(rows[start : start + data.eval_batch_size])
             with module.trainer.precision_plugin.forward_context():
-                learnt.append(embed(x.to(module.device)).float().cpu().numpy())
+                learnt.append(module.embed(modality, x.to(module.device)).float().cpu().numpy())
             if given:
                 inputs.append(x.numpy())
         spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -13,13 +13,18 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from datamodules.schema import MODALITIES, DataError
 from lightning_modules.evaluation.bank import EmbeddingBank
+from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.clustering.kmeans import kmeans
-
-if TYPE_CHECKING:
-    from lightning_modules.faa import FAA
 
 Labels = NDArray[np.int64]
 STARTS = 1  # of k-means: labels that change with every epoch need not be the best of ten
+
+
+class LearnsFromClusters(Protocol):
+    """What a model takes pseudo-identities by."""
+
+    def set_pseudo_identities(self, labels: Labels, videos: Labels) -> None:
+        """Labels (n,) and videos (n,) of the training clips, from the next batch on."""
 
 
 class PseudoIdentities(Callback):
@@ -87,12 +92,12 @@ class PseudoIdentities(Callback):
         if self.supervised:
             self.labels = train.identity
         elif self.labels is None or due != self._round:
-            self.labels, self._round = self._cluster(trainer, cast("FAA", module), due), due
+            self.labels, self._round = self._cluster(trainer, cast(TrialScorer, module), due), due
             quality = cluster_quality(self.labels, train.identity)
             module.log_dict({f"cluster/{name}": value for name, value in quality.items()}, rank_zero_only=True)
         self._hand_out(trainer, module)
 
-    def _cluster(self, trainer: Trainer, module: FAA, turn: int) -> Labels:
+    def _cluster(self, trainer: Trainer, module: TrialScorer, turn: int) -> Labels:
         """Pseudo-identity of each clip (n,), the same on every rank."""
         voices, faces = embed_clips(trainer, module)
         labels = None
@@ -104,14 +109,14 @@ class PseudoIdentities(Callback):
 
     def _hand_out(self, trainer: Trainer, module: LightningModule) -> None:
         labels = cast(Labels, self.labels)
-        cast("FAA", module).set_pseudo_identities(labels, self._video)
+        cast(LearnsFromClusters, module).set_pseudo_identities(labels, self._video)
         sampler = cast(Any, trainer.train_dataloader).pairs
         if hasattr(sampler, "set_groups"):
             sampler.set_groups(labels)
 
 
 @torch.no_grad()
-def embed_clips(trainer: Trainer, module: FAA) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def embed_clips(trainer: Trainer, module: TrialScorer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Voices (n, d) and faces (n, d) of the training clips on every rank; each rank embeds a share of the unique items.
 
     The module is put into evaluation mode for it, and back.
@@ -122,11 +127,10 @@ def embed_clips(trainer: Trainer, module: FAA) -> tuple[NDArray[np.float32], NDA
     module.eval()
     found = []
     for modality, loader, rows in zip(MODALITIES, loaders, (train.voice_rows, train.face_rows), strict=True):
-        embed = module.embed_voice if modality == "voice" else module.embed_face
         bank = EmbeddingBank(len(loader.dataset)).to(module.device)
         for batch in loader:
             with trainer.precision_plugin.forward_context():
-                bank.update(embed(batch["x"].to(module.device)), batch["index"])
+                bank.update(module.embed(modality, batch["x"].to(module.device)), batch["index"])
         found.append(bank.compute().cpu().numpy()[np.unique(rows, return_inverse=True)[1]])
     for part in training:
         part.training = True

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 import faiss  # isort: skip
-from __future__ import annotations
 
 Backend = Literal["auto", "gpu", "cpu", "sklearn"]
 

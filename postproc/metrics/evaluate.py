@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from datamodules.schema import Cell, Items, Ranking
 from postproc.metrics.bootstrap import bootstrap_eer
 from postproc.metrics.controls import TooFewPeople, chance_eer, gender_only_eer, same_gender_eer
-from postproc.metrics.ranking import matching_accuracy, retrieval_map
+from postproc.metrics.ranking import average_precisions, matching_accuracy, matching_hits, retrieval_map
 from postproc.metrics.roc import EER, DetPoints, Direction, auc, det_points, eer, min_dcf
-
-if TYPE_CHECKING:
-    from datamodules.schema import Cell, Items
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from numpy.typing import ArrayLike
-
-from postproc.metrics.ranking import average_precisions, matching_hits
-
-if TYPE_CHECKING:
-    from datamodules.schema import Items, Ranking
 
 __all__ = [
     "EER",
@@ -174,9 +161,6 @@ def _add_controls(
     if known:
         with suppress(TooFewPeople):
             record["eer_ci95"] = list(bootstrap_eer(distances, labels, *people, direction="distance", seed=seed))
-
-
-Record = dict[str, Any]
 
 
 _REPLICATES = 1000

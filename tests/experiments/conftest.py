@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.run import main
-
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+from tests import TINY
 
 
 @pytest.fixture(scope="session", autouse=True)

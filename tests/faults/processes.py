@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-REPOSITORY = Path(__file__).parents[2]
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+from tests import REPOSITORY, TINY
+
 TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 SHORT = [
     *(

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).parents[2]
+from tests import REPOSITORY
+
 TOLERANCE = 1e-6  # absolute, of every EER; same seed, same machine, same numbers
 SHRUNK = [
     *("fit", "--config", "demo.yaml", "--pictures=false", "--logger=null", "--resume=auto"),

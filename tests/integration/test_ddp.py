@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+from tests import TINY
+
 TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+from tests import TINY
+
 STEPS = 20
 
 

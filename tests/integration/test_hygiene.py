@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from experiments.run import main
+from tests import TINY
 
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 WARM = 3  # runs that fill the caches of libraries
 ALLOWED_MB = 30  # of growth over 20 fits: what allocators keep, a fit of this size needs more
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from datamodules.datasets.mavceleb.layout import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
@@ -20,9 +19,7 @@ from datamodules.io.people import check_known
 from datamodules.io.text import existing
 from datamodules.media.module import MediaDataModule
 from datamodules.media.table import MediaTable, media_table
-from datamodules.schema import MODALITIES, DataError, Modality, Trials
-
-Rows = NDArray[np.int64]
+from datamodules.schema import MODALITIES, DataError, Modality, Rows, Trials
 
 
 @dataclass(frozen=True, eq=False)

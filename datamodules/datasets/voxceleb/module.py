@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
 from datamodules.datasets.voxceleb.people import People, Split, read_people, read_split
@@ -20,12 +19,11 @@ from datamodules.io.people import check_known
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.sampling.pairing import pairs_by_video
-from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Trials
+from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Rows, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
 
 LANGUAGE = "English"  # of most of VoxCeleb1, which does not say what is spoken
 VAL_TRIALS, BATCH_SIZE = 10_000, 256
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,8 @@ import pytest
 from datamodules import FeatureDataModule, ManifestDataModule, Pack
 from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
 from experiments.run import main
+from tests import REPOSITORY
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

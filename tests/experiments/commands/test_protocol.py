@@ -17,8 +17,8 @@ from experiments.run import main
 from experiments.runs.fits import Fit
 from experiments.runs.people import read_people
 from postproc.metrics.evaluate import eer
+from tests import TINY
 
-TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 BLOCKS = "steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4], repeats: 1}}}]\n"
 GENDER = "steps: [{class_path: postproc.GenderProbe, init_args: {weight: 0.5}}]\n"
 METHODS = {

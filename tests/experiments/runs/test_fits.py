@@ -17,8 +17,8 @@ import pytest
 from lightning.pytorch import Trainer
 
 from experiments.runs.fits import Fit
+from tests import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "tests" / "conf" / "tiny.yaml"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Threshold
 from postproc.metrics.evaluate import eer
 from postproc.steps.gender import learn_genders
+from tests import REPOSITORY
 from tests.postproc.conftest import make_cell
 from tests.postproc.synthetic_people import World
 
@@ -22,7 +22,7 @@ QUICK: dict[str, Any] = {"n_identities": 3, "backend": "cpu", "n_init": 3}
 
 @pytest.mark.parametrize("backend", ["cpu", "sklearn"])
 def test_eight_trials_worked_by_hand(backend: Any) -> None:
-    golden = json.loads((Path(__file__).parents[1] / "golden" / "chaining_8_trials.json").read_text())
+    golden = json.loads((REPOSITORY / "tests" / "golden" / "chaining_8_trials.json").read_text())
     column = {key: np.array([trial[key] for trial in golden["trials"]]) for key in golden["trials"][0]}
     voices, faces = ({"model": np.array(golden[side])} for side in ("voices", "faces"))
     cell = ScoredCell(column["distance"], column["voice"], column["face"], voices, faces)

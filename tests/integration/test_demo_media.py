@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from experiments.run import main
-
-CONFIGS = Path(__file__).parents[2] / "configs"
+from tests import CONFIGS
 
 
 def test_a_shrunken_demo_leaves_results_with_controls(tmp_path: Path) -> None:
