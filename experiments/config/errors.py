@@ -12,7 +12,8 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
-PUBLIC = ("lightning_modules", "datamodules", "postproc")
+from experiments.config.renamed import PUBLIC
+
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
