@@ -78,7 +78,8 @@ def _people(people: pd.DataFrame) -> Table:
 
 def protocol_csv(records: Sequence[Record]) -> pd.DataFrame:
     """A row per record, fractions: names, mean and sd of every rate and cell, both intervals of the change, the
-    intervals over people."""
+    intervals over people.
+    """
     rows = []
     for record in records:
         row: dict[str, Any] = {name: record[name] for name in ("method", "strategy", "lists", "fits")}

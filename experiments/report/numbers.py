@@ -45,7 +45,8 @@ def unit_of(runs: Sequence[ReportRun]) -> str:
 def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
     """A row per run, strategy and cell: ``run`` (number of the run folder), ``folder``, ``method``, ``strategy``,
     ``train``, ``test``, ``lists``, ``condition``, ``unit`` (fold or seed), ``seed``, ``trials`` and the rates of
-    ``protocol_table.RATES``, NaN where unknown."""
+    ``protocol_table.RATES``, NaN where unknown.
+    """
     unit, rows = unit_of(runs), []
     numbers = {home: number for number, home in enumerate(dict.fromkeys(run.home for run in runs))}
     for run in runs:
@@ -109,7 +110,8 @@ def verdict(table: pd.DataFrame, rate: str, control: str | float) -> Verdict | N
 @dataclass(frozen=True)
 class Published:
     """A record of ``published.yaml``: by stage (``raw``, ``refined``; ``final`` where the source does not say) the
-    overall EER as printed and the cells E->E, E->X, X->E, X->X where stated, as fractions."""
+    overall EER as printed and the cells E->E, E->X, X->E, X->X where stated, as fractions.
+    """
 
     version: str
     name: str

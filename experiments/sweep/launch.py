@@ -178,7 +178,7 @@ def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:
 
 
 def slurm_settings(path: Path) -> dict[str, Any]:
-    """submitit's parameters in a YAML file.
+    """Submitit's parameters in a YAML file.
 
     Raises:
         DataError: one that submitit does not know.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tests import REPOSITORY, TINY
+from tests import TINY, warm
 
 TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 SHORT = [
@@ -64,20 +63,12 @@ def paced(seconds: float, rank: int | None = None) -> list[str]:
     ]
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: str, **environment: str) -> warm.Started:
     """``python -m experiments.run`` with stdout and stderr together in a pipe."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return warm.start(*arguments, environment={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 200) -> tuple[int, str]:
+def finish(process: warm.Started, timeout: float = 200) -> tuple[int, str]:
     """Exit status and output."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -92,7 +83,7 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
     return finish(start(*arguments, **environment))
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 150) -> None:
+def wait_until(condition: Callable[[], bool], process: warm.Started, timeout: float = 150) -> None:
     """Returns as soon as the condition holds; fails if the process ends or the time is up before."""
     deadline = time.monotonic() + timeout
     while not condition():

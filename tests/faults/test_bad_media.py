@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from experiments.run import main
+from tests import warm
 from tests.faults.worlds import media_world, refusal
 
 TRAINED = "v1/voices/id0001/English/vid0/00000.wav", "v1/faces/id0001/English/vid1/0000000.jpg"
@@ -140,10 +138,7 @@ def test_workers_report_a_broken_file_as_one_line_too(world: Path, capsys: pytes
 def test_one_training_file_may_be_skipped_and_is_listed(world: Path, workers: int) -> None:
     spoil(world / TRAINED[0], lambda _: b"")
     skip = ["--data.media.on_bad_sample=skip", f"--data.num_workers={workers}"]
-    command = [sys.executable, "-m", "experiments.run", *fit(world, *FIT, *skip)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = warm.run(*fit(world, *FIT, *skip))
     assert done.returncode == 0, done.stderr
     assert f"passed over in training: {world / TRAINED[0]}: not readable" in done.stderr
     listed = (world.parent / "run" / "bad_samples.txt").read_text().splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 
 from experiments.run import main
+from tests import warm
 from tests.faults.worlds import feature_world, media_world, refusal
 
 ODD = ["with spaces  two", "ünï-कोड-اردو", "a,b=c#d", 'quote\'s "here"', "$HOME {x} [y]"]
@@ -39,8 +39,7 @@ def fit(config: Path, run: Path, *options: str) -> list[str]:
 
 def command(config: Path, run: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    arguments = [sys.executable, "-m", "experiments.run", *fit(config, run, *options)]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
+    return warm.run(*fit(config, run, *options), environment=environment)
 
 
 def assert_complete(run: Path) -> None:

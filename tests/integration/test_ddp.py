@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests import TINY
+from tests import TINY, warm
 
 TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
 
 
 def run(*arguments: str, cache: Path) -> None:
     environment = {**os.environ, "VOICEFACE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "experiments.run", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = warm.run(*arguments, environment=environment)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

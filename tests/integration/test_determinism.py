@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests import TINY
+from tests import TINY, warm
 
 STEPS = 20
 
@@ -18,12 +16,12 @@ STEPS = 20
 def fit(run: Path, *options: str) -> pd.Series:
     """Training losses by step of a fit in a process of its own."""
     command = [
-        sys.executable, "-m", "experiments.run", "fit", "--config", str(TINY), f"--run_dir={run}",
+        "fit", "--config", str(TINY), f"--run_dir={run}",
         "--logger=logger/csv.yaml", "--trainer.log_every_n_steps=1", f"--trainer.max_steps={STEPS}",
         "--trainer.max_epochs=-1", "--data.steps_per_epoch=5", *options,
     ]  # fmt: skip
     environment = {**os.environ, "VOICEFACE_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    done = warm.run(*command, environment=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     (metrics,) = run.rglob("metrics.csv")
     return pd.read_csv(metrics).set_index("step")["train/loss"].dropna()

@@ -71,7 +71,7 @@ def fit_plda(x: Array, identity: NDArray[np.str_], what: str) -> Plda:
 
 
 def evidence(square: Array, count: Array, ratio: float, width: int) -> Array:
-    """log p(clips | one person) - log p(clips | the average person), the person integrated out.
+    """Log p(clips | one person) - log p(clips | the average person), the person integrated out.
 
     Args:
         square: squared length of the clips' sum, in units of the variance within of one direction.

@@ -15,6 +15,7 @@ import pytest
 from experiments.callbacks.record import git_state
 from experiments.callbacks.wandb import MOST_ROWS, log_artifacts, log_tables
 from experiments.run import main
+from tests import warm
 from tests.experiments.conftest import TINY
 from tests.experiments.saved import save_tested
 
@@ -35,8 +36,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment |= {"WANDB_RUN_GROUP": "sweep-one", "HOME": str(run.parent)}  # no netrc there
     fit = ["fit", "--config", str(TINY), "--logger=logger/wandb.yaml", "--trainer.log_every_n_steps=1"]
     # a process of its own: wandb reads its environment once
-    command = [sys.executable, "-m", "experiments.run", *fit, "--pictures=true", f"--run_dir={run}"]
-    subprocess.run(command, env=environment, check=True)
+    assert warm.run(*fit, "--pictures=true", f"--run_dir={run}", environment=environment).returncode == 0
     return run
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ import pytest
 from datamodules import FeatureDataModule, ManifestDataModule, Pack
 from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
 from experiments.run import main
-from tests import REPOSITORY
+from tests import warm
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
 
 
@@ -34,12 +31,8 @@ def packs(manifest: Path) -> Path:
     return out
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.run", "embed", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def started(*arguments: str) -> warm.Started:
+    return warm.start("embed", *arguments)
 
 
 def test_packs_hold_each_file_once_and_train_heads(packs: Path, manifest: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Trainer
 
+from experiments.commands import fit
 from experiments.runs.fits import Fit
 from tests import REPOSITORY
 
@@ -46,9 +47,9 @@ def comes_true(condition: Callable[[], bool]) -> bool:
 def test_what_works_for_a_killed_process_ends_with_it(tmp_path: Path, number: int) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
     script = (
-        "from pathlib import Path; from experiments.fits import run_fits\n"
-        "from tests.experiments.test_fits import Sleeper\n"
-        f"run_fits([Sleeper(Path(f)) for f in {[str(f) for f in files]}], 2, 'jobs')"
+        "from pathlib import Path; from experiments.runs.fits import run_jobs\n"
+        "from tests.experiments.runs.test_fits import Sleeper\n"
+        f"run_jobs([Sleeper(Path(f)).run for f in {[str(f) for f in files]}], 2, 'jobs')"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     assert comes_true(lambda: all(f.exists() and f.read_text() for f in files))
@@ -71,7 +72,7 @@ def test_a_fit_leaves_nothing_of_itself_to_the_next(tmp_path: Path) -> None:
         for number in range(3):
             run = tmp_path / str(number)
             command = ("fit", f"--config={TINY}", "--trainer.max_epochs=1", "--no-test", f"--run_dir={run}")
-            assert Fit(run, command).run() is None
+            assert Fit(run, command).run(fit.main) is None
             kept.append(sum(type(thing) is Trainer for thing in gc.get_objects()))
     finally:
         gc.enable()
