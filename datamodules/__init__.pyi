@@ -7,6 +7,8 @@ from .datasets.voxceleb.module import VoxCelebFeatureDataModule as VoxCelebFeatu
 from .evaluation.conditions import CellSpec as CellSpec
 from .features.module import FeatureDataModule as FeatureDataModule
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
-from .io.packs import Pack as Pack
+from .io.feature_files import FeatureFile as FeatureFile
 from .media.manifest import ManifestDataModule as ManifestDataModule
 from .media.module import MediaOptions as MediaOptions
+
+Pack = FeatureFile

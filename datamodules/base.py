@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -17,13 +18,13 @@ from datamodules.sampling.samplers import (
     IdentityBatchSampler,
     OncePairSampler,
     PairBatchSampler,
-    PartnerPairSampler,
+    OtherVideoSampler,
     ShuffledPairSampler,
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage
 from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
 
-Sampling = Literal["identity", "shuffle", "partners", "once"]
+Sampling = Literal["identity", "shuffle", "other_video", "once"]
 
 
 class VoiceFaceDataModule(LightningDataModule):
@@ -37,8 +38,8 @@ class VoiceFaceDataModule(LightningDataModule):
         batch_size: pairs per optimiser step, over all ranks together.
         eval_batch_size: items per embedding batch on each rank.
         sampling: ``identity`` draws each identity at most once per batch, balanced over languages (SCC); ``shuffle``
-            passes over all clips once per epoch (FOP); ``partners`` does so, each clip with another of its
-            pseudo-identity (FAA); ``once`` hands out every clip exactly once, in order (closed form). None takes what
+            passes over all clips once per epoch (FOP); ``other_video`` does so too, and follows each clip by one of
+            the same pseudo-identity from another video (FAA); ``once`` hands out every clip exactly once, in order (closed form). None takes what
             the model asks for (``model.sampling``).
         steps_per_epoch: batches per epoch for ``identity`` sampling; None = one pass worth of clips.
         num_workers: loader processes; 0 is fastest for embeddings.
@@ -56,6 +57,9 @@ class VoiceFaceDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        if sampling == "partners":  # type: ignore[comparison-overlap]  # the name in configs of earlier versions
+            warnings.warn("data.sampling: partners is called other_video; write that", stacklevel=2)
+            sampling = "other_video"
         self.sampling, self.steps_per_epoch = sampling, steps_per_epoch
         self.num_workers, self.seed = num_workers, seed
 
@@ -108,8 +112,8 @@ class VoiceFaceDataModule(LightningDataModule):
             )
         elif sampling == "shuffle":
             sampler = ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
-        elif sampling == "partners":
-            sampler = PartnerPairSampler(train.video, self.batch_size, self.seed, rank, world)
+        elif sampling == "other_video":
+            sampler = OtherVideoSampler(train.video, self.batch_size, self.seed, rank, world)
         elif sampling == "once":
             sampler = OncePairSampler(size, self.batch_size, rank, world)
         else:

@@ -16,7 +16,7 @@ COMMANDS = {
     "predict": ("experiments.commands.fit", "score trials without labels"),
     "embed": (
         "experiments.commands.embed",
-        "turn the files of a manifest into feature packs, by frozen encoders or a model",
+        "turn the files of a manifest into feature files, by frozen encoders or a model",
     ),
     "score": ("experiments.commands.score", "compare any voices with any faces, by a run or an export"),
     "export": ("experiments.commands.export", "safetensors, config and model card of a run; --onnx both branches"),

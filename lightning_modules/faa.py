@@ -114,7 +114,7 @@ class FAA(AssociationModule):
         self.contrastive_weight, self.matching_weight = contrastive_weight, matching_weight
         self.scoring, self.further = scorings[0], scorings[1:]
         self.rerank_top, self.seed = rerank_top, seed
-        self.sampling = "partners" if diverse_positives else "shuffle"  # type: ignore[misc]
+        self.sampling = "other_video" if diverse_positives else "shuffle"  # type: ignore[misc]
         self._clustering = PseudoIdentities(clusters, recluster_every, seed, supervised)
         if weights is not None:
             load_weights(self, weights)

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.io.packs import FIELDS
+from datamodules.io.feature_files import FIELDS
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable
 
 
 def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:
     """The unique items over all conditions, features read, each item once, and the cells and rankings over them.
 
-    Ids of a condition's own packs get its name in front (``unheard/00001``): challenges number each list from zero.
+    Ids of a condition's own files get its name in front (``unheard/00001``): challenges number each list from zero.
     """
     voices, voice_index = _unique(conditions, 0, genders)
     faces, face_index = _unique(conditions, 1, genders)

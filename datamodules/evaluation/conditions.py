@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.io.trials import resolve, resolve_column
 from datamodules.schema import DataError, ItemTable, Modality, Ranking, RankingList, Rows, Trials
 
@@ -21,7 +21,7 @@ class CellSpec:
         trials: a trial list.
         labels: a file of its labels, where the list has none and the labels are known.
         language: of its voices; "" = as the items say. Needed for ``heard`` and ``unheard`` of items that do not.
-        voices: packs of its own, as the challenges release them; None = those of the data module.
+        voices: files of its own, as the challenges release them; None = those of the data module.
         faces: the same for faces.
         identities: instead of ``trials``: every voice of these people with every face of theirs, labelled by identity;
             with ``language``, those of that language.
@@ -39,8 +39,8 @@ class CellSpec:
     trials: str | None = None
     labels: str | None = None
     language: str = ""
-    voices: list[str | Pack] | None = None
-    faces: list[str | Pack] | None = None
+    voices: list[str | FeatureFile] | None = None
+    faces: list[str | FeatureFile] | None = None
     identities: list[str] | str | None = None
     task: Literal["verification", "matching", "retrieval"] = "verification"
     probe: Modality = "voice"
@@ -103,7 +103,9 @@ class RankingCondition:
         source = self.ranking.source
         for who, names in ((person, self.ranking.probes), (candidate, self.ranking.candidates.ravel())):
             if (who == "").any():
-                raise DataError(f"{source}: whose {names[who == ''][0]} is, is unknown; give its pack an identity")
+                raise DataError(
+                    f"{source}: whose {names[who == ''][0]} is, is unknown; add an identity column to its feature file"
+                )
         if self.ranking.candidates.ndim == 2:
             same = candidate.reshape(len(person), -1) == person[:, None]
             wrong = np.flatnonzero(~same[:, 0] | same[:, 1:].any(axis=1))

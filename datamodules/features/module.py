@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
-from datamodules.features.table import FeaturePack, FeatureTable
-from datamodules.io.packs import Pack
+from datamodules.features.table import OpenFeatureFile, FeatureTable
+from datamodules.io.feature_files import FeatureFile
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality, Stage
 from datamodules.split import SplitDataModule
@@ -40,17 +40,17 @@ class FeatureDataModule(SplitDataModule):
     """Embeddings in, trials out. File formats and an example with data of your own: ``datamodules/README.md``.
 
     Args:
-        voices: feature packs of the voices; several are joined by item id.
-        faces: feature packs of the faces.
+        voices: feature files of the voices; several are joined by item id.
+        faces: feature files of the faces.
         train_languages: languages a model may hear in training.
         normalise: scale embeddings to unit length.
-        **options: those of :class:`SplitDataModule`; packs are below its ``root``.
+        **options: those of :class:`SplitDataModule`; files are below its ``root``.
     """
 
     def __init__(
         self,
-        voices: list[str | Pack],
-        faces: list[str | Pack],
+        voices: list[str | FeatureFile],
+        faces: list[str | FeatureFile],
         train_languages: list[str],
         normalise: bool = True,
         **options: Any,
@@ -76,7 +76,7 @@ class FeatureDataModule(SplitDataModule):
         return FeatureArray(cast(NDArray[np.floating], self.evaluation_set(stage).items(modality).features))
 
     def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
-        """A test condition over packs of its own where it has them."""
+        """A test condition over files of its own where it has them."""
         own = spec.voices is not None, spec.faces is not None
         voices = self.tables[0] if spec.voices is None else self._table(spec.voices, "voice", labelled=False)
         faces = self.tables[1] if spec.faces is None else self._table(spec.faces, "face", labelled=False)
@@ -88,21 +88,21 @@ class FeatureDataModule(SplitDataModule):
     def _tables(self) -> tuple[FeatureTable, FeatureTable]:
         return self._table(self.voices, "voice", labelled=True), self._table(self.faces, "face", labelled=True)
 
-    def _table(self, packs: Sequence[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:
-        """Opens packs below ``root``; ``labelled`` is what a CSV is unless its pack says."""
+    def _table(self, files: Sequence[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:
+        """Opens files below ``root``; ``labelled`` is what a CSV is unless its file says."""
         found = []
-        for pack in packs:
-            pack = Pack(pack) if isinstance(pack, str) else pack
-            index = self._at(pack.index) if pack.index else None
-            labels = labelled if pack.labelled is None else pack.labelled
-            found.append(replace(pack, path=self._at(pack.path), index=index, labelled=labels))
+        for file in files:
+            file = FeatureFile(file) if isinstance(file, str) else file
+            index = self._at(file.index) if file.index else None
+            labels = labelled if file.labelled is None else file.labelled
+            found.append(replace(file, path=self._at(file.path), index=index, labelled=labels))
         return FeatureTable(found, modality, self.normalise)
 
 
 def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a voice and a face of the same clip.
 
-    Row i of both packs is a pair where the files are row-aligned: as many rows, and either the same index or the same
+    Row i of both files is a pair where the files are row-aligned: as many rows, and either the same index or the same
     identity, language and video in every row. Otherwise the voices and the faces of each (identity, language, video)
     are paired in order of their ids, the shorter side starting over, so that each occurs at least once; an item whose
     rows name several languages or videos is among those of each. Where no video is known, a person's clips in a
@@ -114,11 +114,11 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
     Raises:
         DataError: not one pair.
     """
-    first_voices, first_faces = voices.packs[0], faces.packs[0]
+    first_voices, first_faces = voices.files[0], faces.files[0]
     voice, face = first_voices.item_of_row, first_faces.item_of_row
     if len(voice) == len(face):
-        index = first_voices.pack.index
-        same_index = index is not None and index == first_faces.pack.index
+        index = first_voices.file.index
+        same_index = index is not None and index == first_faces.file.index
         if same_index or (
             np.array_equal(voices.items.identity[voice], faces.items.identity[face])
             and np.array_equal(first_voices.language, first_faces.language)
@@ -129,17 +129,17 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
     voice, face = pairs_by_video(own, other)
     if len(voice) == 0:
         raise DataError(
-            f"feature packs {first_voices.pack.path} and {first_faces.pack.path} have no identity, language and video "
+            f"feature files {first_voices.file.path} and {first_faces.file.path} have no identity, language and video "
             "in common; give both an index that names them"
         )
     return voice_of[voice], face_of[face]
 
 
-def _uses(pack: FeaturePack) -> tuple[Items, NDArray[np.int64]]:
+def _uses(file: OpenFeatureFile) -> tuple[Items, NDArray[np.int64]]:
     """Every item with each language and video that rows name for it, and the item of each of these."""
-    rows = pd.DataFrame({"item": pack.item_of_row, "language": pack.language, "video": pack.video}).drop_duplicates()
-    item, items = rows["item"].to_numpy(), pack.items
-    language, video = (np.asarray(getattr(pack, name))[rows.index] for name in ("language", "video"))
+    rows = pd.DataFrame({"item": file.item_of_row, "language": file.language, "video": file.video}).drop_duplicates()
+    item, items = rows["item"].to_numpy(), file.items
+    language, video = (np.asarray(getattr(file, name))[rows.index] for name in ("language", "video"))
     return Items(items.ids[item], items.identity[item], language, items.gender[item], video), item
 
 

@@ -1,4 +1,4 @@
-"""The memory-mapped feature store: packs opened once, joined by item id, read by row."""
+"""The memory-mapped feature store: files opened once, joined by item id, read by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.io.cache import cache_key, cached_folder, discard
-from datamodules.io.packs import FIELDS, Pack, pack_files, read_pack
+from datamodules.io.feature_files import FIELDS, FeatureFile, paths_of, read_feature_file
 from datamodules.io.text import split_fragment
 from datamodules.schema import DataError, Items, Modality
 
@@ -24,11 +24,11 @@ _FORMAT = 2  # of the cache; raise it when what is written changes
 
 
 @dataclass(frozen=True, eq=False)
-class FeaturePack:
-    """One pack, its embeddings in a memory map.
+class OpenFeatureFile:
+    """One file, its embeddings in a memory map.
 
     Attributes:
-        pack: where it came from.
+        file: where it came from.
         x: (n, d) embeddings by row of the file.
         row: (m,) first row of ``x`` of each item.
         item_of_row: (n,) item of each row; rows that repeat an item share it.
@@ -37,7 +37,7 @@ class FeaturePack:
         video: (n,) of each row.
     """
 
-    pack: Pack
+    file: FeatureFile
     x: NDArray[np.floating]
     row: NDArray[np.int64]
     item_of_row: NDArray[np.int64]
@@ -46,41 +46,41 @@ class FeaturePack:
     video: NDArray[np.str_]
 
 
-def open_pack(pack: Pack | str, modality: Modality) -> FeaturePack:
-    """Opens a pack.
+def open_feature_file(file: FeatureFile | str, modality: Modality) -> OpenFeatureFile:
+    """Opens a file.
 
     The first time, an npz or CSV is expanded into the cache (:mod:`datamodules.io.cache`) and checked; from then on, and
     for npy always, the embeddings are mapped, not read. Where the cache cannot be written, they are read into memory.
 
     Args:
-        pack: the pack, or its path.
+        file: the file, or its path.
         modality: which column of an index describes its items.
 
     Returns:
-        The pack; an item in several rows with equal embeddings is kept once.
+        The file; an item in several rows with equal embeddings is kept once.
 
     Raises:
         DataError: unreadable, an embedding that is not finite, or two different embeddings of one item.
     """
-    pack = Pack(pack) if isinstance(pack, str) else pack
-    files = pack_files(pack)
-    in_place = files[0].suffix == ".npy"
-    key = cache_key(_FORMAT, split_fragment(pack.path)[1], pack.labelled is not False, pack.columns, pack.language,
-                    modality, files=files)  # fmt: skip
+    file = FeatureFile(file) if isinstance(file, str) else file
+    paths = paths_of(file)
+    in_place = paths[0].suffix == ".npy"
+    key = cache_key(_FORMAT, split_fragment(file.path)[1], file.labelled is not False, file.columns, file.language,
+                    modality, files=paths)  # fmt: skip
     for _ in range(2):
-        folder = cached_folder("packs", key, partial(_expand, pack=pack, modality=modality))
+        folder = cached_folder("features", key, partial(_expand, file=file, modality=modality))
         if folder is None:
-            return _in_memory(pack, modality)
+            return _in_memory(file, modality)
         try:
-            return _map(folder, pack, files[0] if in_place else folder / "x.npy")
+            return _map(folder, file, paths[0] if in_place else folder / "x.npy")
         except (OSError, ValueError, EOFError) as error:
             warnings.warn(f"cache entry {folder} is damaged ({error}); it is made anew", stacklevel=2)
             discard(folder)
     raise DataError(f"cache entry {folder} cannot be read back; check the disk or set VOICEFACE_CACHE")
 
 
-def _expand(folder: Path, pack: Pack, modality: Modality) -> None:
-    found = _in_memory(pack, modality)
+def _expand(folder: Path, file: FeatureFile, modality: Modality) -> None:
+    found = _in_memory(file, modality)
     if not isinstance(found.x, np.memmap):
         np.save(folder / "x.npy", found.x)
     np.save(folder / "row.npy", found.row)
@@ -91,30 +91,30 @@ def _expand(folder: Path, pack: Pack, modality: Modality) -> None:
         np.save(folder / f"{name}.npy", getattr(found.items, name))
 
 
-def _map(folder: Path, pack: Pack, x: Path) -> FeaturePack:
+def _map(folder: Path, file: FeatureFile, x: Path) -> OpenFeatureFile:
     def column(name: str) -> NDArray:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     items = Items(**{name: column(name) for name in ("ids", *FIELDS)})
     row, item_of_row, language, video = map(column, ("row", "item_of_row", "row_language", "row_video"))
-    return FeaturePack(pack, np.load(x, mmap_mode="r"), row, item_of_row, items, language, video)
+    return OpenFeatureFile(file, np.load(x, mmap_mode="r"), row, item_of_row, items, language, video)
 
 
-def _in_memory(pack: Pack, modality: Modality) -> FeaturePack:
-    """Reads and checks a pack, without the cache."""
-    rows = read_pack(pack, modality)
+def _in_memory(file: FeatureFile, modality: Modality) -> OpenFeatureFile:
+    """Reads and checks a file, without the cache."""
+    rows = read_feature_file(file, modality)
     x = rows.x if rows.in_place else np.ascontiguousarray(rows.x, dtype=np.float32)
     ids = rows.table["item"].to_numpy(dtype=object)
-    _check_finite(x, ids, pack.path)
+    _check_finite(x, ids, file.path)
     item_of_row, unique = pd.factorize(ids)
     row = np.zeros(len(unique), dtype=np.int64)
     row[item_of_row[::-1]] = np.arange(len(ids))[::-1]
-    _check_equal(x, row, item_of_row, ids, pack.path)
+    _check_equal(x, row, item_of_row, ids, file.path)
     identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)) for name in FIELDS)
     own = language[row]
     own[item_of_row[language != own[item_of_row]]] = ""  # a portrait shown with clips in several
     items = Items(_strings(unique), identity[row], own, gender[row], video[row])
-    return FeaturePack(pack, x, row, item_of_row.astype(np.int64), items, language, video)
+    return OpenFeatureFile(file, x, row, item_of_row.astype(np.int64), items, language, video)
 
 
 def _strings(values: NDArray[np.object_]) -> NDArray[np.str_]:
@@ -126,7 +126,7 @@ def _check_finite(x: NDArray[np.floating], ids: NDArray[np.object_], path: str) 
         bad = ~np.isfinite(x[start : start + _CHUNK]).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
-            raise DataError(f"feature pack {path}, row {row + 1}: item {ids[row]} has NaN or infinity; extract it anew")
+            raise DataError(f"feature file {path}, row {row + 1}: item {ids[row]} has NaN or infinity; extract it anew")
 
 
 def _check_equal(
@@ -138,38 +138,38 @@ def _check_equal(
         if differ.any():
             i = int(again[differ.argmax()])
             raise DataError(
-                f"feature pack {path}: item {ids[i]} has two different embeddings, in rows {first[i] + 1} and {i + 1}"
+                f"feature file {path}: item {ids[i]} has two different embeddings, in rows {first[i] + 1} and {i + 1}"
             )
 
 
 class FeatureTable:
-    """One modality: its packs joined by item id.
+    """One modality: its files joined by item id.
 
-    Each pack's embedding is scaled to unit length, they are concatenated, and the result is scaled to unit length
-    again, so every pack weighs the same. An all-zero embedding stays zero.
+    Each file's embedding is scaled to unit length, they are concatenated, and the result is scaled to unit length
+    again, so every file weighs the same. An all-zero embedding stays zero.
 
     Args:
-        packs: one or more; the items and the order of rows are those of the first.
+        files: one or more; the items and the order of rows are those of the first.
         modality: what they hold.
         normalise: scale to unit length on reading.
 
     Attributes:
         items: the items, without features.
-        packs: the opened packs.
+        files: the opened files.
         dim: width of what :meth:`read` returns.
 
     Raises:
-        DataError: an item of the first pack is missing from another, or they name different persons for it.
+        DataError: an item of the first file is missing from another, or they name different persons for it.
     """
 
-    def __init__(self, packs: Sequence[Pack | str], modality: Modality, normalise: bool = True) -> None:
-        if not packs:
-            raise DataError(f"data.{modality}s: names no feature pack; give at least one")
-        self.packs = [open_pack(pack, modality) for pack in packs]
+    def __init__(self, files: Sequence[FeatureFile | str], modality: Modality, normalise: bool = True) -> None:
+        if not files:
+            raise DataError(f"data.{modality}s: names no feature file; give at least one")
+        self.files = [open_feature_file(file, modality) for file in files]
         self.normalise = normalise
-        self.dim = sum(pack.x.shape[1] for pack in self.packs)
-        self.items = self.packs[0].items
-        self._rows = [self.packs[0].row, *(self._joined(pack) for pack in self.packs[1:])]
+        self.dim = sum(file.x.shape[1] for file in self.files)
+        self.items = self.files[0].items
+        self._rows = [self.files[0].row, *(self._joined(file) for file in self.files[1:])]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -181,30 +181,30 @@ class FeatureTable:
     def array(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
         """:meth:`read` as numpy."""
         parts = []
-        for pack, row in zip(self.packs, self._rows, strict=True):
-            x = np.asarray(pack.x[row[items]], dtype=np.float32)
+        for file, row in zip(self.files, self._rows, strict=True):
+            x = np.asarray(file.x[row[items]], dtype=np.float32)
             if self.normalise:
-                norm = np.linalg.norm(x, axis=1, keepdims=True) * len(self.packs) ** 0.5
+                norm = np.linalg.norm(x, axis=1, keepdims=True) * len(self.files) ** 0.5
                 x = (x / np.where(norm > 0, norm, 1)).astype(np.float32)
             parts.append(x)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _joined(self, pack: FeaturePack) -> NDArray[np.int64]:
-        """Row of ``pack.x`` of each item of the first pack."""
-        mine, theirs = self.items, pack.items
+    def _joined(self, file: OpenFeatureFile) -> NDArray[np.int64]:
+        """Row of ``file.x`` of each item of the first file."""
+        mine, theirs = self.items, file.items
         if np.array_equal(mine.ids, theirs.ids):
             position = np.arange(len(mine), dtype=np.int64)
         else:
             position = pd.Index(theirs.ids.astype(object)).get_indexer(mine.ids.astype(object))
-        where = f"feature pack {pack.pack.path}"
+        where = f"feature file {file.file.path}"
         if (position < 0).any():
             lost = np.flatnonzero(position < 0)
-            raise DataError(f"{where}: lacks {len(lost)} items of {self.packs[0].pack.path}, first {mine.ids[lost[0]]}")
+            raise DataError(f"{where}: lacks {len(lost)} items of {self.files[0].file.path}, first {mine.ids[lost[0]]}")
         person = theirs.identity[position]
         wrong = np.flatnonzero((person != mine.identity) & (person != "") & (mine.identity != ""))
         if wrong.size:
             i = wrong[0]
             raise DataError(
-                f"{where}: item {mine.ids[i]} is {person[i]}, but {mine.identity[i]} in {self.packs[0].pack.path}"
+                f"{where}: item {mine.ids[i]} is {person[i]}, but {mine.identity[i]} in {self.files[0].file.path}"
             )
-        return pack.row[position]
+        return file.row[position]

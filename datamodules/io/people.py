@@ -112,5 +112,5 @@ def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None
     """Refuses a language or person that the data do not have, with the nearest name."""
     for name in names:
         if name not in known:
-            there = ", ".join(known[known != ""][:8]) or "none: give the packs a language or an index"
+            there = ", ".join(known[known != ""][:8]) or "none: give the feature files a language or an index"
             raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")

@@ -118,7 +118,7 @@ def resolve_column(
         lost = missing[(rows[missing] < 0) & (np.array(shorter) == "")]
         if lost.size:
             first = int(np.flatnonzero(codes == lost[0])[0])
-            hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; look at the ids of the pack"
+            hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; look at the ids of the feature file"
             where = _where(source, first)
             raise DataError(f"{where}, column {column}: unknown item {unique[lost[0]]}{hint}")
         depth[missing] += 1

@@ -234,16 +234,17 @@ class OncePairSampler(PairBatchSampler):
         return [(i, i) for i in range(run * self.size // runs, (run + 1) * self.size // runs)]
 
 
-class PartnerPairSampler(ShuffledPairSampler):
-    """One pass over all clips per epoch, each followed by a partner: a clip of its group from another video.
+class OtherVideoSampler(ShuffledPairSampler):
+    """One pass over all clips per epoch, each followed by a positive: a clip of its group from another video.
 
-    So every batch holds positives of several videos, however many groups there are ([FAA] effective pair selection; how
-    batches are made is not from the paper). A group of one video gives another of its clips, or the clip itself.
+    So every batch holds positives from several videos, however many groups there are ([FAA], effective pair selection;
+    how batches are made is not from the paper). In a group with only one video the positive is another clip of that
+    video, or the clip itself.
 
     Args:
         video: (n,) video of each clip.
-        batch_size: clips and partners over all ranks.
-        seed: order and partners of an epoch are drawn from (seed, epoch).
+        batch_size: clips and their positives, over all ranks.
+        seed: order and positives of an epoch are drawn from (seed, epoch).
         rank: this process.
         world: number of processes.
     """
@@ -252,23 +253,23 @@ class PartnerPairSampler(ShuffledPairSampler):
         super().__init__(len(video), batch_size // 2, seed, rank, world)
         _, self.video = np.unique(video, return_inverse=True)
         self._group: NDArray[np.int64] | None = None
-        self._partners = (-1, np.empty(0, dtype=np.int64))
+        self._positives = (-1, np.empty(0, dtype=np.int64))
 
     def set_groups(self, group: NDArray[np.int64]) -> None:
         """Says which clips belong together from the next batch on: (n,) group of each clip."""
-        self._group, self._partners = group, (-1, np.empty(0, dtype=np.int64))
+        self._group, self._positives = group, (-1, np.empty(0, dtype=np.int64))
 
     def batch(self, step: int) -> Pairs:
         if self._group is None:
-            raise DataError("data.sampling: partners needs a model that groups the clips, such as FAA; use shuffle")
-        if self._partners[0] != self.epoch:
+            raise DataError("data.sampling: other_video needs a model that groups the clips, such as FAA; use shuffle")
+        if self._positives[0] != self.epoch:
             rng = np.random.default_rng((self.seed, self.epoch, 1))
-            self._partners = self.epoch, draw_partners(self._group, self.video, rng)
-        partners = self._partners[1]
-        return [(clip, clip) for first, _ in super().batch(step) for clip in (first, int(partners[first]))]
+            self._positives = self.epoch, draw_other_video(self._group, self.video, rng)
+        positives = self._positives[1]
+        return [(clip, clip) for first, _ in super().batch(step) for clip in (first, int(positives[first]))]
 
 
-def draw_partners(group: NDArray[np.int64], video: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_other_video(group: NDArray[np.int64], video: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """For each clip, one of the same group and another video, uniformly; where there is none, one of the group.
 
     Args:
@@ -289,6 +290,6 @@ def draw_partners(group: NDArray[np.int64], video: NDArray[np.int64], rng: np.ra
     own = np.where(alone, 0, own)
     at = start + np.floor(rng.random(len(group)) * (stop - start - own)).astype(np.int64)
     at += np.where(at >= own_start, own, 0)  # steps over the clips of its own video
-    partners = np.empty(len(group), dtype=np.int64)
-    partners[order] = order[at]
-    return partners
+    positives = np.empty(len(group), dtype=np.int64)
+    positives[order] = order[at]
+    return positives

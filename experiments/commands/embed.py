@@ -1,4 +1,4 @@
-"""``embed``: turns the files of a manifest into feature packs, over any number of processes; run again, it goes on."""
+"""``embed``: turns the files of a manifest into feature files, over any number of processes; run again, it goes on."""
 
 from __future__ import annotations
 

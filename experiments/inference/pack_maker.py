@@ -1,4 +1,4 @@
-"""Embeds the files of a manifest into feature packs, over any number of processes, resumable."""
+"""Embeds the files of a manifest into feature files, over any number of processes, resumable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.io.packs import FIELDS
+from datamodules.io.feature_files import FIELDS
 from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality

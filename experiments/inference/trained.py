@@ -10,7 +10,7 @@ from typing import Any
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.features.module import FeatureDataModule
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.media.module import MediaDataModule, MediaOptions
 from datamodules.schema import DataError, Modality
 from experiments.config.build import build
@@ -122,10 +122,10 @@ def _inputs(data: VoiceFaceDataModule) -> Spec:
 
 
 def _encoders(data: FeatureDataModule, modality: Modality) -> list[Spec] | None:
-    """The encoders of the packs a model was trained on, None where a pack was not made by ``embed``."""
+    """The encoders of the feature files a model was trained on, None where a file was not made by ``embed``."""
     found = []
-    for pack in data.voices if modality == "voice" else data.faces:
-        path = Path(os.path.join(data.root, pack.path if isinstance(pack, Pack) else pack))
+    for file in data.voices if modality == "voice" else data.faces:
+        path = Path(os.path.join(data.root, file.path if isinstance(file, FeatureFile) else file))
         if path.name != f"{modality}s.npy" or not (path.parent / ENCODERS).is_file():
             return None
         found.append(read_config(path.parent / ENCODERS)[modality])

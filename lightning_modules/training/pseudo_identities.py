@@ -58,13 +58,13 @@ class PseudoIdentities(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = cast(Any, trainer).datamodule
         train = data.training_set()
-        if data.sampling not in (None, "shuffle", "partners") and not self.supervised:
+        if data.sampling not in (None, "shuffle", "other_video") and not self.supervised:
             raise DataError(f"data.sampling: {data.sampling} draws clips by identity, which FAA may not know; unset")
         unknown = int((train.video == "").sum())
         if unknown:
             raise DataError(
                 f"data: {unknown} of {len(train.video)} training clips have no video, or a voice and a face of two; "
-                "FAA learns from videos: give a manifest or packs with a video for both"
+                "FAA learns from videos: give a manifest or feature files with a video for both"
             )
         _, self._video = np.unique(train.video, return_inverse=True)
         videos = int(self._video.max()) + 1

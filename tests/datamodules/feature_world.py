@@ -1,4 +1,4 @@
-"""Six people in two languages as feature packs, and a data module over them."""
+"""Six people in two languages as feature files, and a data module over them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from datamodules import CellSpec, FeatureDataModule
 from datamodules.io.trials import write_trials
 from datamodules.sampling.trials import make_trials
 from datamodules.schema import Items
-from tests.datamodules.packs_on_disk import ids, write_npz
+from tests.datamodules.feature_files_on_disk import ids, write_npz
 
 TESTED = ["id0004", "id0005"]
 
 
 def six_people(folder: Path) -> Path:
-    """Packs of six people in two languages, lists of the last two."""
+    """Feature files of six people in two languages, lists of the last two."""
     table = write_npz(folder / "voice.npz", width=5)
     write_npz(folder / "face.npz", width=7, seed=1)
     (folder / "genders.csv").write_text("identity,gender\n" + "".join(f"id{i:04d},{'mf'[i % 2]}\n" for i in range(6)))

@@ -32,7 +32,7 @@ def listed_items(lists: Path, split: Split, people: People) -> tuple[set[str], s
     return voices, faces
 
 
-def write_packs(lists: Path, split: Split, folder: Path, noise: float = 1.0, portraits: bool = True) -> None:
+def write_feature_files(lists: Path, split: Split, folder: Path, noise: float = 1.0, portraits: bool = True) -> None:
     """``voices.npy`` + ``voices.csv`` and the same for faces: the listed items, and two training videos of everybody.
 
     A person's voices and faces share a random vector, so that a model can learn it and every test is above chance.

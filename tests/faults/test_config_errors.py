@@ -34,12 +34,12 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "a group file": ("model", "model/scc_head.yaml", r"model/scc_head\.yaml: no such file.*mean model/scc_heads\.yaml"),
     "an interpolation": (f"{INIT}.batch_size", "${vars.none}", r"batch_size: Interpolation key 'vars\.none' not found"),
     "a list file": (f"{INIT}.test", {"heard": "Englis.csv"}, r"Englis\.csv: no such file; did you mean English\.csv\?"),
-    "a pack": (f"{INIT}.voices", ["voice.npy"], r"voice\.npy: no such file; did you mean voices\.npy\?"),
-    "a column of a pack": (
+    "a file": (f"{INIT}.voices", ["voice.npy"], r"voice\.npy: no such file; did you mean voices\.npy\?"),
+    "a column of a file": (
         f"{INIT}.voices", [{"path": "voices.npy", "index": "manifest.csv", "columns": {"identity": "identiti"}}],
         r"no column identiti for identity; did you mean identity\?",
     ),
-    "an option of a pack": (f"{INIT}.voices", [{"path": "voices.npy", "indx": "manifest.csv"}], r"indx"),
+    "an option of a file": (f"{INIT}.voices", [{"path": "voices.npy", "indx": "manifest.csv"}], r"indx"),
     "a value of a choice": (f"{INIT}.sampling", "identitty", r"sampling.*identity"),
     "a folder": (f"{INIT}.root", "/nowhere/at/all", r"the folder /nowhere does not exist; check the path"),
 }  # fmt: skip

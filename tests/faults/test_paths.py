@@ -85,7 +85,7 @@ def test_a_broken_link_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = tmp_path / "world" / "voices.npy"
     path.unlink()
     path.symlink_to(tmp_path / "gone.npy")
-    assert f"feature pack {path}: no such file" in refusal(fit(config, tmp_path / "run"), capsys)
+    assert f"feature file {path}: no such file" in refusal(fit(config, tmp_path / "run"), capsys)
 
 
 @pytest.mark.parametrize("make", [feature_world, media_world])

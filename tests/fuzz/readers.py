@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from datamodules.datasets.mavceleb.layout import read_training_list
-from datamodules.features.table import open_pack
+from datamodules.features.table import open_feature_file
 from datamodules.io.media import read_audio, read_image
-from datamodules.io.packs import Pack, read_pack
+from datamodules.io.feature_files import FeatureFile, read_feature_file
 from datamodules.io.people import read_genders, read_identities
 from datamodules.io.trials import read_trials
 from datamodules.media.manifest import ManifestDataModule
@@ -79,13 +79,13 @@ def _submission(path: Path) -> None:
 
 
 def _npy(path: Path) -> None:
-    open_pack(Pack(str(path), _beside(path, "index.csv", INDEX)), "voice")
+    open_feature_file(FeatureFile(str(path), _beside(path, "index.csv", INDEX)), "voice")
 
 
 def _index(path: Path) -> None:
     buffer = path.with_name("x.npy")
     np.save(buffer, X)
-    read_pack(Pack(str(buffer), str(path)), "voice")
+    read_feature_file(FeatureFile(str(buffer), str(path)), "voice")
 
 
 def _manifest(path: Path) -> None:
@@ -115,11 +115,11 @@ READERS = {
     "parquet manifest": Reader(
         "manifest.parquet", (_bytes(lambda f: pd.read_csv(io.BytesIO(MANIFEST)).to_parquet(f)),), _manifest
     ),
-    "npz pack": Reader("pack.npz", (_bytes(_npz),), lambda path: open_pack(str(path), "voice")),
-    "npy pack": Reader("pack.npy", (_bytes(lambda f: np.save(f, X)),), _npy),
+    "npz file": Reader("file.npz", (_bytes(_npz),), lambda path: open_feature_file(str(path), "voice")),
+    "npy file": Reader("file.npy", (_bytes(lambda f: np.save(f, X)),), _npy),
     "index": Reader("m.csv", (INDEX, INDEX.replace(b",", b"\t")), _index),
-    "csv pack": Reader(
-        "pack.csv", (b"1.5,2,0\n0.25,-1e-3,1\n", b"1,2,id7\n"), lambda path: open_pack(str(path), "face")
+    "csv file": Reader(
+        "file.csv", (b"1.5,2,0\n0.25,-1e-3,1\n", b"1,2,id7\n"), lambda path: open_feature_file(str(path), "face")
     ),
     "identities": Reader(
         "folds.json", (b'{"0": ["p1", "p2"], "1": []}', b'["p1"]'), lambda path: read_identities(f"{path}#0", "people")

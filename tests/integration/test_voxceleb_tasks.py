@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.datasets.voxceleb.people import Split
 from experiments.run import main
-from tests.datamodules.voxceleb_world import write_packs
+from tests.datamodules.voxceleb_world import write_feature_files
 
 QUICK = ["--logger", "null", "--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "3"]
 # two videos of each of 900 people, every pair and gallery judged by cosine; the galleries of 20,000 still take minutes
@@ -28,7 +28,7 @@ def test_all_tasks_of_a_split_from_a_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    write_packs(shared_data / "voxceleb", split, tmp_path, noise=0.3, portraits=False)
+    write_feature_files(shared_data / "voxceleb", split, tmp_path, noise=0.3, portraits=False)
     monkeypatch.setenv("VOXCELEB_FEATURES", str(tmp_path))
     monkeypatch.setenv("VOICEFACE_DATA", str(shared_data))
     run = ["--config", "vox1_faa.yaml", "--vars.split", split, *QUICK]

@@ -186,7 +186,7 @@ def test_further_scorings_give_what_the_same_weights_give_alone(tmp_path: Path) 
 def test_without_its_parts_nothing_of_them_is_left() -> None:
     baseline = faa(**SELF_LIFTING, scoring="cosine")
     assert not any("matching" in name for name in baseline.state_dict())
-    assert (baseline.sampling, faa().sampling) == ("shuffle", "partners")
+    assert (baseline.sampling, faa().sampling) == ("shuffle", "other_video")
 
 
 def test_the_matching_weight_is_the_encoders_share_of_its_gradient() -> None:

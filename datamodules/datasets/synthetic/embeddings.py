@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.features.module import FeatureDataModule
 from datamodules.io.cache import cache_key, cached_folder
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.io.trials import write_trials
 from datamodules.sampling.trials import make_trials
 from datamodules.schema import DataError, Items, Modality
@@ -74,8 +74,8 @@ class SyntheticDataModule(FeatureDataModule):
         self.people, self.clips, self.shared, self.mislabelled, self.world = people, clips, shared, mislabelled, world
         root = self._made()
         super().__init__(
-            voices=[Pack("voice.npy", index="clips.csv")],
-            faces=[Pack("face.npy", index="clips.csv")],
+            voices=[FeatureFile("voice.npy", index="clips.csv")],
+            faces=[FeatureFile("face.npy", index="clips.csv")],
             train_languages=[LANGUAGES[0]],
             test={"heard": CellSpec("heard.csv"), "unheard": CellSpec("unheard.csv")},
             root=str(root),

@@ -14,7 +14,7 @@ from datamodules.datasets.voxceleb.people import People, Split, read_people, rea
 from datamodules.evaluation.conditions import CellSpec, as_spec
 from datamodules.features.module import FeatureDataModule
 from datamodules.features.table import FeatureTable
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.io.people import check_known
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
@@ -149,13 +149,13 @@ class _VoxCelebProtocol(SplitDataModule):
 class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
     """VoxCeleb1 as embeddings: the options of the protocol and those of :class:`FeatureDataModule`.
 
-    Packs name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, of the frontal
+    Feature files name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, of the frontal
     set, ``A.R._Rahman/00000550``; folders before the person do not matter. Test people never train; training and
     validation people are those of the split.
     """
 
-    def _table(self, packs: list[str | Pack], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
-        table = super()._table(packs, modality, labelled)
+    def _table(self, files: list[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
+        table = super()._table(files, modality, labelled)
         table.items = named_items(table.items, self.protocol.people, f"data.{modality}s")
         return table
 

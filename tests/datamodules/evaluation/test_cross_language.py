@@ -15,7 +15,7 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
 from datamodules.training_set import ResumableLoader
 from tests.datamodules.media_tree import patch, tone
-from tests.datamodules.packs_on_disk import write_npz
+from tests.datamodules.feature_files_on_disk import write_npz
 
 PEOPLE, LANGUAGES = 5, ("English", "Urdu")
 
@@ -49,12 +49,12 @@ def media(folder: Path, languages: list[str]) -> ManifestDataModule:
 
 
 def features(folder: Path, languages: list[str]) -> FeatureDataModule:
-    """Packs of the same."""
+    """Feature files of the same."""
     for name, seed in (("voices", 0), ("faces", 1)):
         write_npz(folder / f"{name}.npz", seed=seed)
     own = [{"English": "Alpha", "Urdu": "Beta"}[language] for language in languages]
-    packs = [str(folder / f"{name}.npz") for name in ("voices", "faces")]
-    return FeatureDataModule([packs[0]], [packs[1]], own, val_identities=0, batch_size=4)
+    files = [str(folder / f"{name}.npz") for name in ("voices", "faces")]
+    return FeatureDataModule([files[0]], [files[1]], own, val_identities=0, batch_size=4)
 
 
 @pytest.mark.parametrize("make", [media, features])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jsonargparse import ArgumentParser
 
-from datamodules import CellSpec, FeatureDataModule, Pack
+from datamodules import CellSpec, FeatureDataModule, FeatureFile
 from datamodules.schema import DataError
 from tests.datamodules.feature_world import TESTED, module, six_people
 
@@ -188,15 +188,15 @@ def test_official_feature_files_and_lists(tmp_path: Path) -> None:
         clips = [0, 1, 2, 1]
         lines = [f"k{i} voices/{language}/{c}.wav faces/{language}/{3 - c}.jpg" for i, c in enumerate(clips)]
         (tmp_path / f"{language}_test.txt").write_text("\r\n".join(lines))
-        packs = {}
+        files = {}
         for kind, width in widths.items():
             x = rng.normal(size=(3, width))[clips]
             (tmp_path / f"{language}_{kind}.csv").write_text("\n".join(",".join(map(str, row)) for row in x))
-            packs[kind] = [Pack(f"{language}_{kind}.csv", f"{language}_test.txt")]
-        test[name] = CellSpec(f"{language}_test.txt", language=language, **packs)
+            files[kind] = [FeatureFile(f"{language}_{kind}.csv", f"{language}_test.txt")]
+        test[name] = CellSpec(f"{language}_test.txt", language=language, **files)
     data = FeatureDataModule(
-        voices=[Pack("English_voices_train.csv", "English_train.txt")],
-        faces=[Pack("English_faces_train.csv", "English_train.txt")],
+        voices=[FeatureFile("English_voices_train.csv", "English_train.txt")],
+        faces=[FeatureFile("English_faces_train.csv", "English_train.txt")],
         train_languages=["English"], test=test, root=str(tmp_path), val_identities=0,
     )  # fmt: skip
     data.setup("fit")

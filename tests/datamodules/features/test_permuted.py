@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datamodules import FeatureDataModule, Pack, PermutedFeatureDataModule
+from datamodules import FeatureDataModule, FeatureFile, PermutedFeatureDataModule
 
 
 def test_only_training_pairs_are_permuted(tmp_path: Path) -> None:
@@ -19,8 +19,8 @@ def test_only_training_pairs_are_permuted(tmp_path: Path) -> None:
 
     def data(kind: type[FeatureDataModule], seed: int = 0) -> FeatureDataModule:
         table = str(tmp_path / "i.csv")
-        voices: list[str | Pack] = [Pack("v.npy", index=table)]
-        faces: list[str | Pack] = [Pack("f.npy", index=table)]
+        voices: list[str | FeatureFile] = [FeatureFile("v.npy", index=table)]
+        faces: list[str | FeatureFile] = [FeatureFile("f.npy", index=table)]
         return kind(voices, faces, ["English"], root=str(tmp_path), val_identities=4, seed=seed)
 
     true, permuted = data(FeatureDataModule), data(PermutedFeatureDataModule)

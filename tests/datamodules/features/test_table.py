@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from datamodules.features import table as features
-from datamodules.features.table import FeatureTable, open_pack
+from datamodules.features.table import FeatureTable, open_feature_file
 from datamodules.io.cache import cache_folder, cached_folder
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.schema import DataError
-from tests.datamodules.packs_on_disk import ids, write_npz
+from tests.datamodules.feature_files_on_disk import ids, write_npz
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def test_packs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     for name, person in (("c", "p"), ("d", "q")):
         np.save(tmp_path / f"{name}.npy", np.ones((1, 2), dtype=np.float32))
         (tmp_path / f"{name}.csv").write_text(f"item,identity\nx,{person}\n")
-    packs = [Pack(f"{tmp_path}/{name}.npy", f"{tmp_path}/{name}.csv") for name in "cd"]
+    files = [FeatureFile(f"{tmp_path}/{name}.npy", f"{tmp_path}/{name}.csv") for name in "cd"]
     with pytest.raises(DataError, match=r"d\.npy: item x is q, but p in"):
-        FeatureTable(packs, "voice")
-    with pytest.raises(DataError, match=r"data\.voices: names no feature pack"):
+        FeatureTable(files, "voice")
+    with pytest.raises(DataError, match=r"data\.voices: names no feature file"):
         FeatureTable([], "voice")
 
 
@@ -71,37 +71,39 @@ def test_second_opening_maps_the_cache_and_a_changed_file_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_npz(tmp_path / "p.npz")
-    first = open_pack(f"{tmp_path}/p.npz", "voice")
+    first = open_feature_file(f"{tmp_path}/p.npz", "voice")
     assert isinstance(first.x, np.memmap)
     assert cache_folder() in Path(first.x.filename).parents
     with monkeypatch.context() as patch:
-        patch.setattr(features, "read_pack", lambda *_: pytest.fail("read again"))
-        again = open_pack(f"{tmp_path}/p.npz", "voice")
+        patch.setattr(features, "read_feature_file", lambda *_: pytest.fail("read again"))
+        again = open_feature_file(f"{tmp_path}/p.npz", "voice")
     np.testing.assert_array_equal(first.x, again.x)
     np.testing.assert_array_equal(first.items.ids, again.items.ids)
     changed = write_npz(tmp_path / "p.npz", seed=9)
     os.utime(tmp_path / "p.npz", ns=(0, 12345))
-    np.testing.assert_array_equal(open_pack(f"{tmp_path}/p.npz", "voice").x, changed["x"])
+    np.testing.assert_array_equal(open_feature_file(f"{tmp_path}/p.npz", "voice").x, changed["x"])
 
 
 def test_a_changed_index_is_read_again(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((1, 2), dtype=np.float32))
     for item in ("short", "longer"):
         (tmp_path / "m.csv").write_text(f"item\n{item}\n")
-        assert open_pack(Pack(f"{tmp_path}/x.npy", f"{tmp_path}/m.csv"), "voice").items.ids.tolist() == [item]
+        assert open_feature_file(FeatureFile(f"{tmp_path}/x.npy", f"{tmp_path}/m.csv"), "voice").items.ids.tolist() == [
+            item
+        ]
 
 
 def test_a_damaged_cache_entry_is_made_anew(tmp_path: Path) -> None:
     x = write_npz(tmp_path / "p.npz")["x"]
-    entry = Path(open_pack(f"{tmp_path}/p.npz", "voice").x.filename)
+    entry = Path(open_feature_file(f"{tmp_path}/p.npz", "voice").x.filename)
     with entry.open("r+b") as file:
         file.truncate(100)
     with pytest.warns(UserWarning, match="damaged"):
-        pack = open_pack(f"{tmp_path}/p.npz", "voice")
-    np.testing.assert_array_equal(pack.x, x)
+        file = open_feature_file(f"{tmp_path}/p.npz", "voice")
+    np.testing.assert_array_equal(file.x, x)
     (entry.parent / "ids.npy").unlink()
     with pytest.warns(UserWarning, match="damaged"):
-        assert len(open_pack(f"{tmp_path}/p.npz", "voice").items) == 48
+        assert len(open_feature_file(f"{tmp_path}/p.npz", "voice").items) == 48
 
 
 def test_without_a_cache_it_is_read_into_memory_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +111,9 @@ def test_without_a_cache_it_is_read_into_memory_and_said(tmp_path: Path, monkeyp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file" / "cache"))  # below a file: nobody can write there
     with pytest.warns(UserWarning, match="cannot be written .* Set VOICEFACE_CACHE"):
-        pack = open_pack(f"{tmp_path}/p.npz", "voice")
-    np.testing.assert_array_equal(pack.x, x)
-    assert not isinstance(pack.x, np.memmap)
+        file = open_feature_file(f"{tmp_path}/p.npz", "voice")
+    np.testing.assert_array_equal(file.x, x)
+    assert not isinstance(file.x, np.memmap)
 
 
 def test_a_full_disk_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +127,7 @@ def test_a_full_disk_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _open_in_child(path: str, out: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    out.put(float(open_pack(path, "voice").x.sum()))
+    out.put(float(open_feature_file(path, "voice").x.sum()))
 
 
 def test_processes_that_open_at_once_agree(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_processes_that_open_at_once_agree(tmp_path: Path) -> None:
     for child in children:
         child.join()
     assert len(sums) == 1
-    entry = Path(open_pack(f"{tmp_path}/p.npz", "voice").x.filename).parent
+    entry = Path(open_feature_file(f"{tmp_path}/p.npz", "voice").x.filename).parent
     assert not [p for p in entry.parent.iterdir() if p.name.startswith(".")]
 
 
@@ -148,7 +150,7 @@ def test_paths_with_spaces_and_symlinks(tmp_path: Path) -> None:
     folder.mkdir()
     x = write_npz(folder / "p.npz")["x"]
     (tmp_path / "link.npz").symlink_to(folder / "p.npz")
-    np.testing.assert_array_equal(open_pack(f"{tmp_path}/link.npz", "voice").x, x)
+    np.testing.assert_array_equal(open_feature_file(f"{tmp_path}/link.npz", "voice").x, x)
 
 
 def test_a_hundred_thousand_rows_open_in_milliseconds(tmp_path: Path) -> None:
@@ -156,10 +158,10 @@ def test_a_hundred_thousand_rows_open_in_milliseconds(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((n, 16), dtype=np.float32))
     rows = "".join(f"id{i % 999}/Alpha/v/{i:06d},id{i % 999}\n" for i in range(n))
     (tmp_path / "m.csv").write_text("item,identity\n" + rows)
-    pack = Pack(f"{tmp_path}/x.npy", f"{tmp_path}/m.csv")
-    open_pack(pack, "voice")
+    file = FeatureFile(f"{tmp_path}/x.npy", f"{tmp_path}/m.csv")
+    open_feature_file(file, "voice")
     start = time.process_time()
-    assert len(open_pack(pack, "voice").items) == n
+    assert len(open_feature_file(file, "voice").items) == n
     assert time.process_time() - start < 0.1
 
 

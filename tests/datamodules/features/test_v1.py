@@ -1,4 +1,4 @@
-"""The real MAV-Celeb V1 packs through FeatureDataModule: counts, hygiene, and each item embedded once."""
+"""The real MAV-Celeb V1 files through FeatureDataModule: counts, hygiene, and each item embedded once."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_voices_of_two_packs_are_joined_by_item_at_unit_length(shared_data: Path
 
 def test_the_pairs_are_the_rows_of_the_training_people_in_the_training_language(shared_data: Path) -> None:
     train = fold(shared_data).training_set()
-    packs = [np.load(shared_data / "mavceleb" / f) for f in ("v1_voices_ecapa192.npz", "v1_faces_facenet512.npz")]
-    rows = np.flatnonzero(np.isin(packs[0]["identity"], train.identities) & (packs[0]["language"] == "English"))
+    files = [np.load(shared_data / "mavceleb" / f) for f in ("v1_voices_ecapa192.npz", "v1_faces_facenet512.npz")]
+    rows = np.flatnonzero(np.isin(files[0]["identity"], train.identities) & (files[0]["language"] == "English"))
     assert len(rows) == len(train.identity)
-    assert train.identities[train.identity].tolist() == packs[0]["identity"][rows].tolist()
+    assert train.identities[train.identity].tolist() == files[0]["identity"][rows].tolist()
     sources = ((train.voices, train.voice_rows), (train.faces, train.face_rows))
-    for pack, (source, own) in zip(packs, sources, strict=True):
-        x = pack["x"][rows]
+    for file, (source, own) in zip(files, sources, strict=True):
+        x = file["x"][rows]
         np.testing.assert_allclose(source.read(own).numpy(), x / np.linalg.norm(x, axis=1, keepdims=True), atol=1e-5)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from datamodules.features.module import clip_pairs
 from datamodules.features.table import FeatureTable
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.schema import DataError
-from tests.datamodules.packs_on_disk import write_npz
+from tests.datamodules.feature_files_on_disk import write_npz
 
 
 def table(tmp_path: Path, name: str, rows: list[str]) -> FeatureTable:
@@ -20,7 +20,7 @@ def table(tmp_path: Path, name: str, rows: list[str]) -> FeatureTable:
     np.save(tmp_path / f"{name}.npy", np.arange(2 * len(rows), dtype=np.float32).reshape(-1, 2) + 1)
     lines = [f"{row},{','.join(row.split('/')[:3])}" for row in rows]
     (tmp_path / f"{name}.csv").write_text("item,identity,language,video\n" + "\n".join(lines) + "\n")
-    return FeatureTable([Pack(f"{tmp_path}/{name}.npy", f"{tmp_path}/{name}.csv")], "voice")
+    return FeatureTable([FeatureFile(f"{tmp_path}/{name}.npy", f"{tmp_path}/{name}.csv")], "voice")
 
 
 def named(voices: FeatureTable, faces: FeatureTable) -> list[tuple[str, str]]:
@@ -58,8 +58,8 @@ def test_lines_of_a_shared_list_are_pairs_whatever_the_videos(tmp_path: Path) ->
     lines = [("id0001/U/a/1.wav", "id0002/U/b/1.jpg"), ("id0001/U/a/2.wav", "id0002/U/c/1.jpg")]
     (tmp_path / "train.txt").write_text("".join(f"v1/voices/{v} v1/faces/{f}\n" for v, f in lines))
     np.save(tmp_path / "x.npy", np.eye(2, dtype=np.float32))
-    pack = Pack(f"{tmp_path}/x.npy", f"{tmp_path}/train.txt")
-    pairs = named(FeatureTable([pack], "voice"), FeatureTable([pack], "face"))
+    file = FeatureFile(f"{tmp_path}/x.npy", f"{tmp_path}/train.txt")
+    pairs = named(FeatureTable([file], "voice"), FeatureTable([file], "face"))
     assert pairs == [(f"v1/voices/{v[:-4]}", f"v1/faces/{f[:-4]}") for v, f in lines]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.evaluation.conditions import CellSpec, RankingCondition
 from datamodules.features.module import FeatureDataModule
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.trials import all_pairs
@@ -110,7 +110,7 @@ def test_restricted_pairs() -> None:
 
 def test_s2f_people(shared_data: Path) -> None:
     columns = {"language": "lang_weak", "video": "youtube_id", "item": "clip_id"}
-    pack = {"index": "manifest.csv", "columns": columns}
+    file = {"index": "manifest.csv", "columns": columns}
     who = "manifest.csv#source=voxceleb1"
     tests: dict[str, Any] = {
         "all": CellSpec(identities=who),
@@ -120,7 +120,7 @@ def test_s2f_people(shared_data: Path) -> None:
         "find": CellSpec(identities=who, task="retrieval", probe="face"),
     }
     data = FeatureDataModule(
-        [Pack("embeddings.npz#voice_resemblyzer256", **pack)], [Pack("embeddings.npz#face_dlib128", **pack)],  # type: ignore[arg-type]
+        [FeatureFile("embeddings.npz#voice_resemblyzer256", **file)], [FeatureFile("embeddings.npz#face_dlib128", **file)],  # type: ignore[arg-type]
         ["en", "non-en", "unk"], test=tests, root=str(shared_data / "s2f"), exclude_identities=who, val_identities=100,
     )  # fmt: skip
     found = data.evaluation_set("test")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import FeatureDataModule, ManifestDataModule, Pack
+from datamodules import FeatureDataModule, ManifestDataModule, FeatureFile
 from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
 from experiments.run import main
 from tests import warm
@@ -39,8 +39,8 @@ def test_packs_hold_each_file_once_and_train_heads(packs: Path, manifest: Path, 
     index = pd.read_csv(packs / "faces.csv")
     assert len(index) == len(np.load(packs / "faces.npy")) == PEOPLE * 2  # of 36 rows
     assert not (packs / "parts").exists()
-    voices: list[str | Pack] = [Pack("voices.npy", index="voices.csv")]
-    faces: list[str | Pack] = [Pack("faces.npy", index="faces.csv")]
+    voices: list[str | FeatureFile] = [FeatureFile("voices.npy", index="voices.csv")]
+    faces: list[str | FeatureFile] = [FeatureFile("faces.npy", index="faces.csv")]
     test_people = f"{manifest}#split=test"
     data = FeatureDataModule(
         voices, faces, ["English"], root=str(packs), exclude_identities=test_people, val_identities=2
@@ -67,7 +67,10 @@ def test_a_face_of_clips_in_two_languages_pairs_with_both(manifest: Path, tmp_pa
     for languages in (["English"], ["English", "Urdu"]):
         options: dict[str, Any] = {"val_identities": 0, "train_languages": languages}
         made = FeatureDataModule(
-            [Pack("voices.npy", index="voices.csv")], [Pack("faces.npy", index="faces.csv")], root=str(out), **options
+            [FeatureFile("voices.npy", index="voices.csv")],
+            [FeatureFile("faces.npy", index="faces.csv")],
+            root=str(out),
+            **options,
         )
         named = ManifestDataModule(str(tmp_path / "two.csv"), root=str(manifest.parent), **options)
         pairs = []

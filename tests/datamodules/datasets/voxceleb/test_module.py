@@ -12,11 +12,11 @@ import pytest
 from datamodules.datasets.voxceleb.module import VoxCelebDataModule, VoxCelebFeatureDataModule
 from datamodules.datasets.voxceleb.people import read_people, read_split
 from datamodules.evaluation.conditions import CellSpec
-from datamodules.io.packs import Pack
+from datamodules.io.feature_files import FeatureFile
 from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
 from tests.datamodules.media_tree import patch, tone
-from tests.datamodules.voxceleb_world import write_packs
+from tests.datamodules.voxceleb_world import write_feature_files
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def worlds(lists: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     found = {}
     for split in ("pins", "wen"):
         found[split] = tmp_path_factory.mktemp(split)
-        write_packs(lists, split, found[split])
+        write_feature_files(lists, split, found[split])
     return found
 
 
 def packed(world: Path, lists: Path, split: Any, **options: Any) -> VoxCelebFeatureDataModule:
-    voices, faces = (Pack(f"{name}.npy", index=f"{name}.csv") for name in ("voices", "faces"))
+    voices, faces = (FeatureFile(f"{name}.npy", index=f"{name}.csv") for name in ("voices", "faces"))
     return VoxCelebFeatureDataModule(
         voices=[voices], faces=[faces], lists=str(lists), split=split, root=str(world), **options
     )

@@ -1,4 +1,4 @@
-"""Readers of packs: the formats, and what a damaged or contradictory one says."""
+"""Readers of files: the formats, and what a damaged or contradictory one says."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.features.table import FeaturePack, open_pack
-from datamodules.io.packs import Pack
+from datamodules.features.table import OpenFeatureFile, open_feature_file
+from datamodules.io.feature_files import FeatureFile
 from datamodules.schema import DataError
-from tests.datamodules.packs_on_disk import columns, ids, write_npz
+from tests.datamodules.feature_files_on_disk import columns, ids, write_npz
 
 
 def csv(path: Path, x: np.ndarray, labels: list | None = None) -> Path:
@@ -34,11 +34,11 @@ TRAIN = (
 
 def test_npz_of_the_share(tmp_path: Path) -> None:
     arrays = write_npz(tmp_path / "p.npz")
-    pack = open_pack(str(tmp_path / "p.npz"), "voice")
-    assert pack.items.ids.tolist() == ids(arrays)
-    np.testing.assert_array_equal(pack.x[pack.row], arrays["x"])
-    np.testing.assert_array_equal(pack.items.video, arrays["video"])
-    assert set(pack.items.gender) == {""}
+    file = open_feature_file(str(tmp_path / "p.npz"), "voice")
+    assert file.items.ids.tolist() == ids(arrays)
+    np.testing.assert_array_equal(file.x[file.row], arrays["x"])
+    np.testing.assert_array_equal(file.items.video, arrays["video"])
+    assert set(file.items.gender) == {""}
 
 
 def test_named_array_with_a_manifest_in_another_order(tmp_path: Path) -> None:
@@ -47,12 +47,12 @@ def test_named_array_with_a_manifest_in_another_order(tmp_path: Path) -> None:
         "clip_id,identity,youtube_id,gender,lang\nc_3.5,p3,y3,m,en\nc_1.5,p1,y1,f,en\nc_2.5,p2,y2,f,xx\nc_4.5,p4,y4,m,en\n"
     )
     names = {"item": "clip_id", "video": "youtube_id", "language": "lang"}
-    pack = open_pack(Pack(f"{tmp_path}/e.npz#face", str(tmp_path / "m.csv"), columns=names), "face")
-    assert pack.items.ids.tolist() == ["c_1.5", "c_2.5", "c_3.5", "c_4.5"]
-    assert pack.items.identity.tolist() == ["p1", "p2", "p3", "p4"]
-    assert pack.items.gender.tolist() == ["F", "F", "M", "M"]
-    assert pack.items.language.tolist() == ["en", "xx", "en", "en"]
-    np.testing.assert_array_equal(pack.x[pack.row], X[:, :2])
+    file = open_feature_file(FeatureFile(f"{tmp_path}/e.npz#face", str(tmp_path / "m.csv"), columns=names), "face")
+    assert file.items.ids.tolist() == ["c_1.5", "c_2.5", "c_3.5", "c_4.5"]
+    assert file.items.identity.tolist() == ["p1", "p2", "p3", "p4"]
+    assert file.items.gender.tolist() == ["F", "F", "M", "M"]
+    assert file.items.language.tolist() == ["en", "xx", "en", "en"]
+    np.testing.assert_array_equal(file.x[file.row], X[:, :2])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -61,10 +61,10 @@ def test_npy_is_mapped_in_place(tmp_path: Path, dtype: type) -> None:
     (tmp_path / "m.csv").write_text(
         "voice,face,identity,language\n" + "".join(f"{i}.wav,{i}.jpg,p,L\n" for i in range(4))
     )
-    pack = open_pack(Pack(str(tmp_path / "x.npy"), str(tmp_path / "m.csv")), "face")
-    assert isinstance(pack.x, np.memmap)
-    assert Path(pack.x.filename) == tmp_path / "x.npy"
-    assert pack.items.ids.tolist() == ["0", "1", "2", "3"]
+    file = open_feature_file(FeatureFile(str(tmp_path / "x.npy"), str(tmp_path / "m.csv")), "face")
+    assert isinstance(file.x, np.memmap)
+    assert Path(file.x.filename) == tmp_path / "x.npy"
+    assert file.items.ids.tolist() == ["0", "1", "2", "3"]
 
 
 def test_training_csv_takes_people_from_the_faces_of_its_list(tmp_path: Path) -> None:
@@ -73,37 +73,37 @@ def test_training_csv_takes_people_from_the_faces_of_its_list(tmp_path: Path) ->
     x = X.copy()
     x[3] = x[2]  # the same voice twice
     path = csv(tmp_path / "voices.csv", x, ["1.0", "1.0", "3.0", "3.0"])
-    pack = open_pack(Pack(str(path), str(tmp_path / "train.txt")), "voice")
-    assert pack.items.ids[0] == "v1/voices/id0001/Urdu/vid1/00001"
-    assert pack.items.identity.tolist() == ["id0002", "id0002", "id0005"]
-    assert set(pack.items.language) == {"Urdu"}
-    assert pack.items.video.tolist() == ["vid1", "vid1", "vid3"]
-    assert pack.item_of_row.tolist() == [0, 1, 2, 2]
-    np.testing.assert_allclose(pack.x[:3], x[:3], atol=1e-6)
+    file = open_feature_file(FeatureFile(str(path), str(tmp_path / "train.txt")), "voice")
+    assert file.items.ids[0] == "v1/voices/id0001/Urdu/vid1/00001"
+    assert file.items.identity.tolist() == ["id0002", "id0002", "id0005"]
+    assert set(file.items.language) == {"Urdu"}
+    assert file.items.video.tolist() == ["vid1", "vid1", "vid3"]
+    assert file.item_of_row.tolist() == [0, 1, 2, 2]
+    np.testing.assert_allclose(file.x[:3], x[:3], atol=1e-6)
 
 
 def test_csv_without_a_list_has_only_its_labels(tmp_path: Path) -> None:
     path = csv(tmp_path / "voices.csv", X, [7, 7, 8, 8])
-    pack = open_pack(Pack(str(path), language="Urdu"), "voice")
-    assert pack.items.identity.tolist() == ["7", "7", "8", "8"]
-    assert set(pack.items.language) == {"Urdu"}
-    assert pack.x.shape == (4, 3)
+    file = open_feature_file(FeatureFile(str(path), language="Urdu"), "voice")
+    assert file.items.identity.tolist() == ["7", "7", "8", "8"]
+    assert set(file.items.language) == {"Urdu"}
+    assert file.x.shape == (4, 3)
 
 
 def test_unlabelled_csv_follows_its_test_list(tmp_path: Path) -> None:
     path = csv(tmp_path / "faces.csv", X)
     (tmp_path / "test.txt").write_text("".join(f"key{i}  voices/{i}.wav faces/{i}.jpg\r\n" for i in range(4)))
-    pack = open_pack(Pack(str(path), str(tmp_path / "test.txt"), labelled=False), "face")
-    assert pack.items.ids.tolist() == [f"faces/{i}" for i in range(4)]
-    assert pack.x.shape == (4, 3)
-    assert set(pack.items.identity) == {""}
+    file = open_feature_file(FeatureFile(str(path), str(tmp_path / "test.txt"), labelled=False), "face")
+    assert file.items.ids.tolist() == [f"faces/{i}" for i in range(4)]
+    assert file.x.shape == (4, 3)
+    assert set(file.items.identity) == {""}
 
 
 def test_wide_csv_in_reasonable_time(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(100, 4096)).astype(np.float32)
-    pack = open_pack(str(csv(tmp_path / "wide.csv", x, [i // 10 for i in range(100)])), "face")
-    np.testing.assert_allclose(pack.x, x, atol=1e-6)
-    assert len(set(pack.items.identity)) == 10
+    file = open_feature_file(str(csv(tmp_path / "wide.csv", x, [i // 10 for i in range(100)])), "face")
+    np.testing.assert_allclose(file.x, x, atol=1e-6)
+    assert len(set(file.items.identity)) == 10
 
 
 @pytest.mark.parametrize(
@@ -123,17 +123,17 @@ def test_wide_csv_in_reasonable_time(tmp_path: Path) -> None:
 def test_bad_csv_says_where(tmp_path: Path, lines: list[str], said: str) -> None:
     (tmp_path / "bad.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match=said):
-        open_pack(str(tmp_path / "bad.csv"), "voice")
+        open_feature_file(str(tmp_path / "bad.csv"), "voice")
 
 
 def test_csv_that_does_not_follow_its_list(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(TRAIN)
     path = csv(tmp_path / "voices.csv", X, [1, 2, 1, 2])
     with pytest.raises(DataError, match=r"line 3: label 1 is id0005 in .*train\.txt, but id0002 further up"):
-        open_pack(Pack(str(path), str(tmp_path / "train.txt")), "voice")
+        open_feature_file(FeatureFile(str(path), str(tmp_path / "train.txt")), "voice")
     path = csv(tmp_path / "short.csv", X[:3], [1, 1, 2])
     with pytest.raises(DataError, match=r"3 rows, but .*train\.txt have 4"):
-        open_pack(Pack(str(path), str(tmp_path / "train.txt")), "voice")
+        open_feature_file(FeatureFile(str(path), str(tmp_path / "train.txt")), "voice")
 
 
 def test_item_with_two_embeddings_is_refused_and_twice_the_same_is_kept_once(tmp_path: Path) -> None:
@@ -143,14 +143,14 @@ def test_item_with_two_embeddings_is_refused_and_twice_the_same_is_kept_once(tmp
     with pytest.raises(DataError, match="id0000/Alpha/v0A/00000 has two different embeddings, in rows 1 and 2"):
         open_npz(tmp_path / "a.npz", x=x, **table)
     x[1] = x[0]
-    pack = open_npz(tmp_path / "b.npz", x=x, **table)
-    assert len(pack.items) == len(x) - 1
-    assert pack.item_of_row[:3].tolist() == [0, 0, 1]
+    file = open_npz(tmp_path / "b.npz", x=x, **table)
+    assert len(file.items) == len(x) - 1
+    assert file.item_of_row[:3].tolist() == [0, 0, 1]
 
 
-def open_npz(path: Path, **changes: np.ndarray) -> FeaturePack:
+def open_npz(path: Path, **changes: np.ndarray) -> OpenFeatureFile:
     write_npz(path, **changes)
-    return open_pack(str(path), "voice")
+    return open_feature_file(str(path), "voice")
 
 
 def test_wrong_npz_says_what(tmp_path: Path) -> None:
@@ -163,19 +163,19 @@ def test_wrong_npz_says_what(tmp_path: Path) -> None:
         open_npz(tmp_path / "int.npz", x=np.ones((48, 2), dtype=np.int64))
     with pytest.raises(DataError, match=r"holds float32 of shape \(48,\)"):
         open_npz(tmp_path / "flat.npz", x=x[:, 0])
-    with pytest.raises(DataError, match="give the pack an index"):
+    with pytest.raises(DataError, match="give the feature file an index"):
         open_npz(tmp_path / "long.npz", x=x[:-1])
     with pytest.raises(DataError, match=r"no array voice among x, .*; name one as good\.npz#x"):
-        open_pack(f"{tmp_path}/good.npz#voice", "voice")
+        open_feature_file(f"{tmp_path}/good.npz#voice", "voice")
     with pytest.raises(DataError, match=r"no such file; did you mean good\.npz\?"):
-        open_pack(f"{tmp_path}/goood.npz", "voice")
+        open_feature_file(f"{tmp_path}/goood.npz", "voice")
     (tmp_path / "x.h5").write_text("x")
     with pytest.raises(DataError, match=r"unknown kind \.h5; use \.npz, \.npy or \.csv"):
-        open_pack(f"{tmp_path}/x.h5", "voice")
+        open_feature_file(f"{tmp_path}/x.h5", "voice")
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object))
     (tmp_path / "m.csv").write_text("item\n1\n")
     with pytest.raises(DataError, match="cannot be read"):
-        open_pack(Pack(f"{tmp_path}/o.npy", f"{tmp_path}/m.csv"), "voice")
+        open_feature_file(FeatureFile(f"{tmp_path}/o.npy", f"{tmp_path}/m.csv"), "voice")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_bad_index_says_what(tmp_path: Path, text: str, options: dict, said: str
     np.save(tmp_path / "x.npy", X)
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(DataError, match=said):
-        open_pack(Pack(str(tmp_path / "x.npy"), str(tmp_path / "m.csv"), **options), "voice")
+        open_feature_file(FeatureFile(str(tmp_path / "x.npy"), str(tmp_path / "m.csv"), **options), "voice")
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -214,8 +214,8 @@ def test_a_damaged_npz_is_refused_or_read_whole(tmp_path: Path, data: st.DataObj
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     (tmp_path / "p.npz").write_bytes(content)
     try:
-        pack = open_pack(str(tmp_path / "p.npz"), "voice")
+        file = open_feature_file(str(tmp_path / "p.npz"), "voice")
     except DataError as error:
         assert "p.npz" in str(error)  # noqa: PT017
     else:
-        np.testing.assert_array_equal(pack.x[pack.row], arrays["x"])
+        np.testing.assert_array_equal(file.x[file.row], arrays["x"])

@@ -1,4 +1,4 @@
-"""Readers of feature packs: npz, npy with an index, the baseline's CSV files. Formats: ``datamodules/README.md``."""
+"""Readers of feature files: npz, npy with an index, the baseline's CSV files. Formats: ``datamodules/README.md``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib
 
 
 @dataclass
-class Pack:
-    """One file of embeddings of one modality. A bare path stands for ``Pack(path)``.
+class FeatureFile:
+    """One file of embeddings of one modality. A bare path stands for ``FeatureFile(path)``.
 
     Attributes:
         path: ``file.npz`` (arrays ``x, identity, language, video, item``), ``file.npz#array`` (a named array),
@@ -36,9 +36,9 @@ class Pack:
             any of ``identity, language, video, gender``; or a challenge list whose lines the rows follow. Rows follow
             the index, unless an npz holds item ids of its own: then they are looked up in it.
         labelled: whether the last column of a CSV is the identity. None = yes for ``data.voices`` and ``data.faces``,
-            no for the packs of a test cell, as in the challenges' releases.
+            no for the files of a test cell, as in the challenges' releases.
         columns: column names of the index by ours: ``{item: clip_id, video: youtube_id}``.
-        language: language of all items of a pack that does not say.
+        language: language of all items of a file that does not say.
     """
 
     path: str
@@ -49,13 +49,13 @@ class Pack:
 
 
 @dataclass(frozen=True, eq=False)
-class PackRows:
-    """A pack as it lies in its file, row by row; an item may occur in several rows.
+class FeatureRows:
+    """A file as it lies in its file, row by row; an item may occur in several rows.
 
     Attributes:
         x: (n, d) embeddings, of any floating type.
         table: (n,) columns ``item`` and :data:`FIELDS`, "" where unknown.
-        in_place: ``x`` is a memory map of the pack's own file.
+        in_place: ``x`` is a memory map of the file's own file.
     """
 
     x: NDArray[np.floating]
@@ -63,38 +63,38 @@ class PackRows:
     in_place: bool = False
 
 
-def pack_files(pack: Pack) -> tuple[Path, ...]:
-    """The files a pack consists of.
+def paths_of(file: FeatureFile) -> tuple[Path, ...]:
+    """The files a file consists of.
 
     Raises:
         DataError: one does not exist.
     """
-    path = existing(split_fragment(pack.path)[0], "feature pack")
-    return (path,) if pack.index is None else (path, existing(pack.index, "index of a feature pack"))
+    path = existing(split_fragment(file.path)[0], "feature file")
+    return (path,) if file.index is None else (path, existing(file.index, "index of a feature file"))
 
 
-def read_pack(pack: Pack, modality: Modality) -> PackRows:
-    """Reads a pack as a whole.
+def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
+    """Reads a file as a whole.
 
     Raises:
         DataError: unreadable, a key, row or column missing, lengths that differ, a value that is no number.
     """
-    path, array = pack_files(pack)[0], split_fragment(pack.path)[1]
-    where = f"feature pack {pack.path}"
+    path, array = paths_of(file)[0], split_fragment(file.path)[1]
+    where = f"feature file {file.path}"
     if path.suffix == ".npz":
-        rows = _read_npz(path, array or "x", where, pack, modality)
+        rows = _read_npz(path, array or "x", where, file, modality)
     elif path.suffix == ".npy":
-        rows = PackRows(_load(path, where), _index(pack, modality, where), in_place=True)
+        rows = FeatureRows(_load(path, where), _index(file, modality, where), in_place=True)
     elif path.suffix in (".csv", ".txt"):
-        rows = _read_csv(path, where, pack, modality)
+        rows = _read_csv(path, where, file, modality)
     else:
         raise DataError(f"{where}: unknown kind {path.suffix or 'of file'}; use .npz, .npy or .csv")
     x, table = rows.x, rows.table
     if x.ndim != 2 or not np.issubdtype(x.dtype, np.floating) or 0 in x.shape:
         raise DataError(f"{where}: holds {x.dtype} of shape {x.shape}; (items, width) of a floating type is expected")
     if len(x) != len(table):
-        raise DataError(f"{where}: {len(x)} rows, but {pack.index or 'its item ids'} have {len(table)}")
-    table["language"] = table["language"].where(table["language"] != "", pack.language)
+        raise DataError(f"{where}: {len(x)} rows, but {file.index or 'its item ids'} have {len(table)}")
+    table["language"] = table["language"].where(table["language"] != "", file.language)
     table["gender"] = [gender_letter(value, where) for value in table["gender"]]
     if (table["item"] == "").any():
         raise DataError(f"{where}: row {int((table['item'] == '').argmax()) + 1} has no item id")
@@ -108,7 +108,7 @@ def _load(path: Path, where: str) -> NDArray[Any]:
         raise DataError(f"{where}: cannot be read ({_short(error)})") from error
 
 
-def _read_npz(path: Path, name: str, where: str, pack: Pack, modality: Modality) -> PackRows:
+def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if name not in arrays.files:
@@ -127,26 +127,26 @@ def _read_npz(path: Path, name: str, where: str, pack: Pack, modality: Modality)
         raise DataError(f"{where}: cannot be read ({_short(error)})") from error
     ids = next((key for key in _ID_ARRAYS if key in columns), None)
     if ids is None:
-        return PackRows(x, _index(pack, modality, where))
+        return FeatureRows(x, _index(file, modality, where))
     parts = [columns[key] for key in ("identity", "language", "video") if key in columns]
     item = columns[ids]
     if ids == "item":
         for part in reversed(parts):
             item = part.str.cat(item, sep="/")
     table = pd.DataFrame({"item": item, **{key: columns.get(key, "") for key in FIELDS}}, dtype=str)
-    if pack.index is None:
-        return PackRows(x, table)
-    index = _index(pack, modality, where).drop_duplicates("item").set_index("item")
+    if file.index is None:
+        return FeatureRows(x, table)
+    index = _index(file, modality, where).drop_duplicates("item").set_index("item")
     position = index.index.get_indexer(table["item"])
     if (position < 0).any():
-        raise DataError(f"{where}: item {table['item'][int((position < 0).argmax())]} is not in {pack.index}")
+        raise DataError(f"{where}: item {table['item'][int((position < 0).argmax())]} is not in {file.index}")
     for key in FIELDS:
         table[key] = table[key].where(table[key] != "", index[key].to_numpy()[position])
-    return PackRows(x, table)
+    return FeatureRows(x, table)
 
 
-def _read_csv(path: Path, where: str, pack: Pack, modality: Modality) -> PackRows:
-    labelled = pack.labelled is not False
+def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
+    labelled = file.labelled is not False
     try:
         head = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
         types: dict[int, Any] = dict.fromkeys(range(head.shape[1]), np.float32)
@@ -160,17 +160,17 @@ def _read_csv(path: Path, where: str, pack: Pack, modality: Modality) -> PackRow
         raise located
     label = frame.iloc[:, -1].str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
     if label.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").any():
-        raise DataError(f"{where}: its last column is not an identity but a feature; set labelled: false for the pack")
-    if pack.index is None:
+        raise DataError(f"{where}: its last column is not an identity but a feature; set labelled: false")
+    if file.index is None:
         numbers = [f"{path.stem}/{i}" for i in range(len(frame))]
-        return PackRows(
+        return FeatureRows(
             x, pd.DataFrame({"item": numbers, "identity": label, "language": "", "video": "", "gender": ""})
         )
-    table = _index(pack, modality, where)
+    table = _index(file, modality, where)
     if len(table) == len(label) and labelled:
-        _check_labels(label, table["identity"], where, pack.index)
+        _check_labels(label, table["identity"], where, file.index)
         table["identity"] = table["identity"].where(table["identity"] != "", label)
-    return PackRows(x, table)
+    return FeatureRows(x, table)
 
 
 def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str) -> None:
@@ -183,7 +183,7 @@ def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str)
 
 def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
     """The first value of a headerless CSV that is not a finite number, by a slow scan; None if all are."""
-    rows, lines = csv_rows(read_text(path, "feature pack"), where)
+    rows, lines = csv_rows(read_text(path, "feature file"), where)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             return DataError(f"{where}, line {line}: {len(row)} columns, but line {lines[0]} has {len(rows[0])}")
@@ -197,23 +197,23 @@ def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
     return None
 
 
-def _index(pack: Pack, modality: Modality, where: str) -> pd.DataFrame:
-    """What the rows of a pack are: ``item`` and :data:`FIELDS`."""
-    if pack.index is None:
-        raise DataError(f"{where}: does not say which items its rows are; give the pack an index")
-    if Path(pack.index).suffix not in (".csv", ".tsv", ".parquet"):
-        return _challenge_list(pack.index, modality)
-    source = read_table(pack.index, "index")
+def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
+    """What the rows of a file are: ``item`` and :data:`FIELDS`."""
+    if file.index is None:
+        raise DataError(f"{where}: does not say which items its rows are; give the feature file an index")
+    if Path(file.index).suffix not in (".csv", ".tsv", ".parquet"):
+        return _challenge_list(file.index, modality)
+    source = read_table(file.index, "index")
     columns = {name: name for name in FIELDS if name in source.columns}
     columns["item"] = "item" if "item" in source.columns else modality
-    for name, theirs in (pack.columns or {}).items():
+    for name, theirs in (file.columns or {}).items():
         if name not in ("item", *FIELDS):
             raise DataError(f"{where}: columns has {name}{nearest(name, FIELDS)}; use item, {', '.join(FIELDS)}")
         columns[name] = theirs
     for name, theirs in columns.items():
         if theirs not in source.columns:
             hint = nearest(theirs, source.columns) or f" among {', '.join(source.columns)}"
-            raise DataError(f"index {pack.index}: no column {theirs} for {name}{hint}")
+            raise DataError(f"index {file.index}: no column {theirs} for {name}{hint}")
     table = pd.DataFrame({name: source[columns[name]] if name in columns else "" for name in ("item", *FIELDS)})
     table["item"] = [stem(item) for item in table["item"]]
     return table.astype(str)

@@ -1,4 +1,4 @@
-"""Small synthetic packs for tests: random vectors, made here."""
+"""Small synthetic files for tests: random vectors, made here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def columns(people: int = 6, languages: tuple[str, ...] = ("Alpha", "Beta"), cli
 
 
 def write_npz(path: Path, width: int = 5, seed: int = 0, **changes: NDArray) -> dict[str, NDArray]:
-    """An npz pack in the format of the share."""
+    """An npz file in the format of the share."""
     table = columns()
     x = np.random.default_rng(seed).normal(size=(len(table["item"]), width)).astype(np.float32)
     arrays = {"x": x, **table} | changes

@@ -1,4 +1,4 @@
-"""Partner sampling: who is whose partner, and that ranks share the batch of one."""
+"""Positives from other videos: which clip is drawn for which, and that ranks share the batch of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.sampling.samplers import PartnerPairSampler, draw_partners
+from datamodules.sampling.samplers import OtherVideoSampler, draw_other_video
 from datamodules.schema import DataError
 
 VIDEO = np.array([f"v{i}" for i in np.arange(60) // 3])
@@ -19,23 +19,23 @@ def test_a_partner_shares_the_group_and_not_the_video_where_there_is_one(
     clips: list[tuple[int, int]], seed: int
 ) -> None:
     group, video = np.array(clips).T
-    partners = draw_partners(group, video, np.random.default_rng(seed))
-    for clip, partner in enumerate(partners):
-        assert group[partner] == group[clip]
+    positives = draw_other_video(group, video, np.random.default_rng(seed))
+    for clip, positive in enumerate(positives):
+        assert group[positive] == group[clip]
         elsewhere = (group == group[clip]) & (video != video[clip])
-        assert (video[partner] != video[clip]) == elsewhere.any()
+        assert (video[positive] != video[clip]) == elsewhere.any()
 
 
 def test_every_possible_partner_is_drawn_alike() -> None:
     group, video = np.zeros(6, dtype=int), np.array([0, 1, 1, 2, 2, 2])
-    drawn = [draw_partners(group, video, np.random.default_rng(seed)) for seed in range(3000)]
+    drawn = [draw_other_video(group, video, np.random.default_rng(seed)) for seed in range(3000)]
     counts = np.stack([np.bincount(column, minlength=6) for column in np.array(drawn).T])
     assert np.array_equal(counts > 0, video[:, None] != video)
     np.testing.assert_allclose(counts[1][[0, 3, 4, 5]], 750, atol=120)
 
 
-def test_an_epoch_passes_over_all_clips_each_followed_by_a_partner() -> None:
-    sampler = PartnerPairSampler(VIDEO, 20, seed=3)
+def test_an_epoch_passes_over_all_clips_each_followed_by_a_positive() -> None:
+    sampler = OtherVideoSampler(VIDEO, 20, seed=3)
     sampler.set_groups(GROUP)
     pairs = [pair for batch in sampler for pair in batch]
     assert all(voice == face for voice, face in pairs)
@@ -45,7 +45,7 @@ def test_an_epoch_passes_over_all_clips_each_followed_by_a_partner() -> None:
 
 
 def test_two_ranks_share_the_batch_of_one() -> None:
-    samplers = [PartnerPairSampler(VIDEO, 20, 3), *(PartnerPairSampler(VIDEO, 20, 3, rank, 2) for rank in range(2))]
+    samplers = [OtherVideoSampler(VIDEO, 20, 3), *(OtherVideoSampler(VIDEO, 20, 3, rank, 2) for rank in range(2))]
     for sampler in samplers:
         sampler.set_groups(GROUP)
         sampler.set_epoch(2)
@@ -54,7 +54,7 @@ def test_two_ranks_share_the_batch_of_one() -> None:
 
 
 def test_new_groups_count_from_the_next_batch() -> None:
-    sampler = PartnerPairSampler(VIDEO, 20)
+    sampler = OtherVideoSampler(VIDEO, 20)
     with pytest.raises(DataError, match="groups the clips"):
         sampler.batch(0)
     sampler.set_groups(GROUP)
