@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -57,9 +56,6 @@ class VoiceFaceDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        if sampling == "partners":  # type: ignore[comparison-overlap]  # the name in configs of earlier versions
-            warnings.warn("data.sampling: partners is called other_video; write that", stacklevel=2)
-            sampling = "other_video"
         self.sampling, self.steps_per_epoch = sampling, steps_per_epoch
         self.num_workers, self.seed = num_workers, seed
 

@@ -19,10 +19,15 @@ import yaml
 CLASSES: dict[str, str] = {}
 """New class path by old one: ``{"postproc.OldStep": "postproc.NewStep"}``."""
 
-OPTIONS: dict[str, dict[str, str]] = {}
+OPTIONS: dict[str, dict[str, str]] = {
+    "datamodules.SyntheticDataModule": {"people": "identities"},
+    "datamodules.SyntheticMediaDataModule": {"people": "identities"},
+}
 """By class path, new option by old one: ``{"postproc.NewStep": {"old_option": "new_option"}}``; subclasses too."""
 
-VALUES: dict[str, dict[str, dict[str, str]]] = {}
+VALUES: dict[str, dict[str, dict[str, str]]] = {
+    "datamodules.VoiceFaceDataModule": {"sampling": {"partners": "other_video"}},
+}
 """By class path and option, new value by old one: ``{"datamodules.Base": {"option": {"old": "new"}}}``."""
 
 VARS: dict[str, str] = {}

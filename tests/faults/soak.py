@@ -28,7 +28,7 @@ TOLERANCE = 1e-6  # absolute, of every EER; same seed, same machine, same number
 SHRUNK = [
     *("fit", "--config", "demo.yaml", "--pictures=false", "--logger=null", "--resume=auto"),
     *("--trainer.max_epochs=6", "--trainer.enable_progress_bar=false", "--model.network.dropout=0.3"),
-    *("--data.people=24", "--data.clips=6", "--data.steps_per_epoch=10"),
+    *("--data.identities=24", "--data.clips=6", "--data.steps_per_epoch=10"),
     *("--data.val_identities=4", "--data.val_trials=200"),
 ]
 KILLS = 2  # of a run at most; then it is let through

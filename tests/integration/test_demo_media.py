@@ -14,7 +14,7 @@ from tests import CONFIGS
 
 
 def test_a_shrunken_demo_leaves_results_with_controls(tmp_path: Path) -> None:
-    smaller = ["--data.people=12", "--data.clips=2", "--data.val_identities=4", "--data.val_trials=40"]
+    smaller = ["--data.identities=12", "--data.clips=2", "--data.val_identities=4", "--data.val_trials=40"]
     smaller += ["--data.batch_size=8", "--data.steps_per_epoch=4", "--data.num_workers=0", "--trainer.max_epochs=2"]
     quiet = ["--logger=logger/csv.yaml", "--pictures=false", "--trainer.enable_progress_bar=false"]
     assert main(["fit", "--config=demo_media.yaml", *smaller, *quiet, f"--run_dir={tmp_path}"]) == 0

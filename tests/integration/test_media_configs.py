@@ -56,7 +56,7 @@ def test_linear_fusion_of_the_scc_network(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.timeout(900)
 def test_faa_on_the_scc_network(tmp_path: Path) -> None:
-    smaller = ["--data.people", "12", "--data.clips", "3", "--data.steps_per_epoch", "null"]
+    smaller = ["--data.identities", "12", "--data.clips", "3", "--data.steps_per_epoch", "null"]
     faa = ["--model", "model/faa_media.yaml", "--model.clusters", "[6]", "--model.scoring", "[matching, cosine]"]
     found = fit_and_test_again(["--config", "demo_media.yaml", *faa, *smaller], tmp_path)
     assert list(found) == ["heard", "unheard", "cosine/heard", "cosine/unheard"]

@@ -47,7 +47,7 @@ class SyntheticDataModule(FeatureDataModule):
     """Synthetic embeddings with the sizes and the protocol of MAV-Celeb V1: train one language, test both.
 
     Args:
-        people: to learn from and validate on, half of each gender; 6 more are tested.
+        identities: to train and validate on, half of each gender; 6 more are tested.
         clips: of each person in each language.
         shared: 0..1, part of the variance of the identity that voice and face have in common. 0 leaves only gender.
         mislabelled: 0..1, share of clips under another person's name.
@@ -57,7 +57,7 @@ class SyntheticDataModule(FeatureDataModule):
 
     def __init__(
         self,
-        people: int = 64,
+        identities: int = 64,
         clips: int = 20,
         shared: float = 0.8,
         mislabelled: float = 0.02,
@@ -67,11 +67,12 @@ class SyntheticDataModule(FeatureDataModule):
         for name, share in (("shared", shared), ("mislabelled", mislabelled)):
             if not 0 <= share <= 1:
                 raise DataError(f"data.{name}: {share} is not a share; give 0 to 1")
-        if people < 4 or clips < 2 or world < 0:
+        if identities < 4 or clips < 2 or world < 0:
             raise DataError(
-                f"data: people {people}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
+                f"data: identities {identities}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
             )
-        self.people, self.clips, self.shared, self.mislabelled, self.world = people, clips, shared, mislabelled, world
+        self.identities, self.clips, self.shared = identities, clips, shared
+        self.mislabelled, self.world = mislabelled, world
         root = self._made()
         super().__init__(
             voices=[FeatureFile("voice.npy", index="clips.csv")],
@@ -88,7 +89,7 @@ class SyntheticDataModule(FeatureDataModule):
 
     def _made(self) -> Path:
         """The folder of this world in the cache, or a temporary one where the cache cannot be written."""
-        parameters = (self.people, self.clips, self.shared, self.mislabelled, self.world)
+        parameters = (self.identities, self.clips, self.shared, self.mislabelled, self.world)
         folder = cached_folder("synthetic", cache_key(_FORMAT, _GEOMETRY, *parameters), self._make)
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="voiceface-")  # kept as long as the data module
@@ -98,7 +99,7 @@ class SyntheticDataModule(FeatureDataModule):
 
     def _make(self, folder: Path) -> None:
         rng = np.random.default_rng(self.world)
-        size = self.people + TEST_PEOPLE
+        size = self.identities + TEST_PEOPLE
         person = np.repeat(np.arange(size), len(LANGUAGES) * self.clips)
         language = np.tile(np.repeat(np.arange(len(LANGUAGES)), self.clips), size)
         video = np.tile(np.arange(self.clips) // VIDEO_CLIPS, size * len(LANGUAGES))

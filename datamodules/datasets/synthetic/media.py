@@ -37,7 +37,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
     """Synthetic wav and jpg under the protocol of MAV-Celeb: train one language, test both on people never met.
 
     Args:
-        people: to learn from and validate on, half of each gender; 12 more are tested.
+        identities: to train and validate on, half of each gender; 12 more are tested.
         clips: of each person to learn from; those who are tested have 8 in each language.
         shared: 0..1, part of the variance of the traits that voice and face have in common. 0 leaves only gender.
         world: seed of the corpus.
@@ -51,7 +51,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
 
     def __init__(
         self,
-        people: int = 400,
+        identities: int = 400,
         clips: int = 3,
         shared: float = 0.9,
         world: int = 0,
@@ -62,11 +62,11 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         check_known([train_language], np.array(LANGUAGES[VERSION]), "train_language")
         if not 0 <= shared <= 1:
             raise DataError(f"data.shared: {shared} is not a share; give 0 to 1")
-        if people < 4 or clips < 2 or world < 0:
+        if identities < 4 or clips < 2 or world < 0:
             raise DataError(
-                f"data: people {people}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
+                f"data: identities {identities}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
             )
-        self.people, self.clips, self.shared, self.world = people, clips, shared, world
+        self.identities, self.clips, self.shared, self.world = identities, clips, shared, world
         self.heard = train_language
         super().__init__(
             version=VERSION,
@@ -85,7 +85,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
 
     def _made(self) -> Path:
         """The folder of this world in the cache, or a temporary one where the cache cannot be written."""
-        key = cache_key(_FORMAT, self.people, self.clips, self.shared, self.world, self.heard)
+        key = cache_key(_FORMAT, self.identities, self.clips, self.shared, self.world, self.heard)
         folder = cached_folder("synthetic_media", key, self._make)
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="voiceface-")  # kept as long as the data module
@@ -94,7 +94,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         return folder
 
     def _make(self, folder: Path) -> None:
-        size = self.people + TEST_PEOPLE
+        size = self.identities + TEST_PEOPLE
         names = np.array([f"id{i + 1:04d}" for i in range(size)], dtype=np.str_)
         genders = np.array(["M", "F"])[np.arange(size) % 2]
         with (folder / "genders.csv").open("w", encoding="utf-8", newline="") as file:
@@ -103,7 +103,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         heard, seen = (np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * rest for rest in own)
         base = folder / VERSION
         for i, (name, gender) in enumerate(zip(names, genders, strict=True)):
-            tested = i >= self.people
+            tested = i >= self.identities
             speaker, looks = _speaker(gender, heard[i]), _looks(gender, seen[i], np.random.default_rng((self.world, i)))
             for number, language in enumerate(LANGUAGES[VERSION]):
                 count = TEST_CLIPS if tested else self.clips if language == self.heard else 0
@@ -113,10 +113,10 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
                     ids = [_id(name, language, clip) for clip in clips]
                     _record([base / "voices" / f"{clip}.wav" for clip in ids], speaker, SPOKEN[number], rng)
                     _photograph([base / "faces" / f"{clip}.jpg" for clip in ids], looks, rng)
-        learnt = [_id(name, self.heard, clip) for name in names[: self.people] for clip in range(self.clips)]
+        learnt = [_id(name, self.heard, clip) for name in names[: self.identities] for clip in range(self.clips)]
         _write(base / f"{self.heard}_train.txt", [f"{clip}.wav {clip}.jpg" for clip in learnt])
         for language in LANGUAGES[VERSION]:
-            _write_test(base, language, names[self.people :], self.world)
+            _write_test(base, language, names[self.identities :], self.world)
 
 
 def _id(person: str, language: str, clip: int) -> str:

@@ -59,7 +59,7 @@ def test_the_summary_holds_the_names_of_the_issue(offline: Path) -> None:
 def test_the_config_is_whole_and_knows_the_code(offline: Path) -> None:
     config = inspect(only_run(offline))["config"]
     assert config["model"]["class_path"].endswith("SCC")
-    assert config["data"]["init_args"]["people"] == 16
+    assert config["data"]["init_args"]["identities"] == 16
     saved = json.loads((offline / "environment.json").read_text())
     assert config["environment"]["git"] == saved["git"]
 

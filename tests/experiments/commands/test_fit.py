@@ -99,10 +99,10 @@ def test_predict_scores_without_results(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_command_line_overrides_reach_interpolated_values(tmp_path: Path) -> None:
-    command = ["fit", "--config", str(TINY), "--vars.people=12", "--no-test", f"--run_dir={tmp_path}"]
+    command = ["fit", "--config", str(TINY), "--vars.identities=12", "--no-test", f"--run_dir={tmp_path}"]
     assert main(command) == 0
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert saved["data"]["init_args"]["people"] == 12
+    assert saved["data"]["init_args"]["identities"] == 12
 
 
 def test_a_method_is_swapped_by_its_group(tmp_path: Path) -> None:
@@ -158,10 +158,10 @@ def test_wandb_is_offline_without_a_key_and_holds_the_metrics(
         (["--trainer.max_epoch=3"], r"unknown option --trainer\.max_epoch=3; did you mean --trainer\.max_epochs"),
         (["--trainer.max_epochs=many"], r"trainer\.max_epochs: expected int, got many"),
         (["--model=model/ccaa.yaml"], r"config model/ccaa\.yaml: no such file.*did you mean model/cca\.yaml\?"),
-        (["--vars.poeple=3"], r"--vars\.poeple: the config has no such value; it has people"),
+        (["--vars.identites=3"], r"--vars\.identites: the config has no such value; it has identities"),
         (["--data.clips=${vars.none}"], r"data\.init_args\.clips: Interpolation key 'vars\.none' not found"),
         (["--trainer.accelerator=gpu", "--trainer.devices=8"], r"This machine has \d+ CUDA GPUs"),
-        (["--data.people=1"], r"data: people 1.*at least 4"),
+        (["--data.identities=1"], r"data: identities 1.*at least 4"),
         (["--run_dir=/proc/nowhere"], r"run folder /proc/nowhere: .*--run_dir"),
     ],
 )

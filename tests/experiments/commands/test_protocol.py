@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("protocol")
     (root / "blocks.yaml").write_text(BLOCKS)
     (root / "gender.yaml").write_text(GENDER)
-    (root / "tiny.yaml").write_text(TINY.read_text().replace("people: 16", "people: 16, fold: 0"))
+    (root / "tiny.yaml").write_text(TINY.read_text().replace("identities: 16", "identities: 16, fold: 0"))
     content = {
         "configs": [str(root / "tiny.yaml")],
         "folds": [0],

@@ -126,7 +126,9 @@ def three(tmp_path: Path) -> Path:
     """Three seeds, of which the second fails."""
     parameters = {
         "config": {"value": str(TINY)},
-        "trial": {"values": [{"seed_everything": 0}, {"seed_everything": 1, "data.people": 1}, {"seed_everything": 2}]},
+        "trial": {
+            "values": [{"seed_everything": 0}, {"seed_everything": 1, "data.identities": 1}, {"seed_everything": 2}]
+        },
         "logger": {"value": None},
         "trainer.max_epochs": {"value": 1},
     }
@@ -147,11 +149,11 @@ def test_finished_trials_are_skipped_and_failed_ones_retried(
     captured = capsys.readouterr()
     assert "sweep: 3 trials, 3 new; 3 to run by local" in captured.out
     assert "1 of 3 trials failed, the first:" in captured.err
-    assert "data: people 1" in captured.err
+    assert "data: identities 1" in captured.err
     assert "trials 3/3" in captured.err
     index = json.loads((out / "index.json").read_text())["trials"]
     assert {run.name for run in out.iterdir() if run.is_dir()} == set(index)
-    (failed,) = (name for name, overrides in index.items() if "data.people" in overrides)
+    (failed,) = (name for name, overrides in index.items() if "data.identities" in overrides)
     before = started(out)
 
     assert main([*command, "--status"]) == 0
@@ -189,11 +191,11 @@ def test_a_trial_whose_process_is_gone_is_killed_and_one_that_lives_is_left_alon
 
 
 def test_debug_runs_here_and_stops_at_the_first_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parameters = {"config": {"value": str(TINY)}, "data.people": {"values": [1, 2]}}  # neither makes a world
+    parameters = {"config": {"value": str(TINY)}, "data.identities": {"values": [1, 2]}}  # neither makes a world
     out = tmp_path / "runs"
     path = write(tmp_path, "grid", parameters)
     assert main(["sweep", "--config", str(path), f"--out={out}", "--launcher=debug"]) == 2
-    assert "data: people 1" in capsys.readouterr().err
+    assert "data: identities 1" in capsys.readouterr().err
     assert len(started(out)) == 1
 
 

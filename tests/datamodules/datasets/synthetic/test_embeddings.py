@@ -59,13 +59,13 @@ def test_sizes_are_those_of_v1() -> None:
 
 
 def test_a_world_is_made_once_and_is_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    first = SyntheticDataModule(people=8, clips=4, val_identities=2)
+    first = SyntheticDataModule(identities=8, clips=4, val_identities=2)
     with monkeypatch.context() as patch:
         patch.setattr(SyntheticDataModule, "_make", lambda *_: pytest.fail("made again"))
-        SyntheticDataModule(people=8, clips=4, val_identities=0, batch_size=4)
+        SyntheticDataModule(identities=8, clips=4, val_identities=0, batch_size=4)
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path))
-    again = SyntheticDataModule(people=8, clips=4, val_identities=2)
-    other = SyntheticDataModule(people=8, clips=4, val_identities=2, world=1)
+    again = SyntheticDataModule(identities=8, clips=4, val_identities=2)
+    other = SyntheticDataModule(identities=8, clips=4, val_identities=2, world=1)
     rows = np.arange(20)
     np.testing.assert_array_equal(first.tables[0].array(rows), again.tables[0].array(rows))
     assert not np.allclose(first.tables[0].array(rows), other.tables[0].array(rows))
@@ -76,7 +76,7 @@ def test_without_a_cache_it_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.warns(UserWarning, match="cannot be written"):
-        data = SyntheticDataModule(people=8, clips=4, val_identities=2)
+        data = SyntheticDataModule(identities=8, clips=4, val_identities=2)
     data.setup("fit")
     assert data.num_identities == 6
 
@@ -136,7 +136,7 @@ def test_the_lists_are_scrambled() -> None:
     ("options", "said"),
     [
         ({"shared": 1.5}, r"data\.shared: 1\.5"),
-        ({"people": 2}, "people 2"),
+        ({"identities": 2}, "identities 2"),
         ({"mislabelled": -0.1}, "mislabelled: -0.1"),
     ],
 )

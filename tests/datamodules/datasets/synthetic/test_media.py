@@ -16,7 +16,7 @@ from datamodules.schema import DataError
 
 
 def world(**options: Any) -> SyntheticMediaDataModule:
-    small: dict[str, Any] = {"people": 8, "clips": 3, "val_identities": 2, "val_trials": 20, "batch_size": 4}
+    small: dict[str, Any] = {"identities": 8, "clips": 3, "val_identities": 2, "val_trials": 20, "batch_size": 4}
     media = MediaOptions(frames=128, image_size=64)
     return SyntheticMediaDataModule(**{**small, **options}, media=media)
 
@@ -57,7 +57,7 @@ def test_a_world_that_cannot_be_cached_is_made_all_the_same(tmp_path: Path, monk
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written"):
-        data = world(people=4)
+        data = world(identities=4)
     assert len(data.training_set().identities) == 2
 
 
@@ -101,7 +101,7 @@ def test_age_and_weight_are_seen() -> None:
     ("options", "said"),
     [
         ({"shared": 1.5}, r"data\.shared: 1\.5"),
-        ({"people": 2}, "people 2"),
+        ({"identities": 2}, "identities 2"),
         ({"train_language": "Hindy"}, r"train_language: Hindy is unknown.*Hindi"),
     ],
 )
