@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_gather
 
 
 def world_size() -> int:
@@ -19,35 +20,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-class _GatherRows(torch.autograd.Function):
-    """all-gather forward; backward sums the gradients of all ranks and keeps one's own rows.
-
-    Written with all_gather and all_reduce because gloo has no reduce-scatter; the extra traffic under NCCL is small.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rows = len(x)
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        return grad[rank() * ctx.rows : (rank() + 1) * ctx.rows]
-
-
 def gather_rows(x: Tensor) -> Tensor:
     """Rows of every rank in rank order: (B, ...) on each rank -> (world * B, ...); the identity on one rank.
 
-    The gradient of a row is the **sum** of what all ranks' losses say about it. DDP then takes the mean over ranks, so:
-    if every rank's loss is the mean over its own rows (or all compute the same global loss), the parameters receive
-    exactly the gradient of one process with the whole batch.
+    The gradient of a row is the **sum** of its gradients from the losses of all ranks. DDP then averages over ranks. If
+    the loss of each rank is the mean over the rank's own rows (or all ranks compute the same global loss), the
+    parameters get exactly the gradient that one process with the whole batch would compute.
 
     Raises:
-        ValueError: the ranks hold different numbers of rows (the global mean would weigh them unevenly).
+        ValueError: the ranks hold different numbers of rows, which a mean over ranks would weight unevenly.
     """
     if world_size() == 1:
         return x
@@ -56,13 +37,10 @@ def gather_rows(x: Tensor) -> Tensor:
     counts = [int(s) for s in sizes]
     if len(set(counts)) > 1:
         raise ValueError(
-            f"batch rows per rank are {counts}, but global negatives need as many on every rank; "
-            "take a data.batch_size divisible by the number of ranks, or drop the last batch"
+            f"batch rows per rank are {counts}, but global negatives need the same number on every rank; "
+            "choose a data.batch_size that the number of ranks divides, or drop the last batch"
         )
-    x = x.contiguous()
-    if x.requires_grad:
-        gathered: Tensor = _GatherRows.apply(x)  # type: ignore[no-untyped-call]
-        return gathered
-    parts = [torch.empty_like(x) for _ in counts]
-    dist.all_gather(parts, x)
+    with warnings.catch_warnings():  # newer versions of torch recommend a private function that torch 2.9 lacks
+        warnings.filterwarnings("ignore", r"torch\.distributed\.nn\.functional\.all_gather is deprecated", FutureWarning)
+        parts: tuple[Tensor, ...] = all_gather(x)  # type: ignore[no-untyped-call]
     return torch.cat(parts)
