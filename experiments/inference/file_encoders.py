@@ -80,8 +80,7 @@ class TrainedFiles(FileEncoder):
         return self._source(path).load(0, None)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        embed = self.model.embed_voice if self.modality == "voice" else self.model.embed_face
-        return embed(self._source().stack(inputs)).float()
+        return self.model.embed(self.modality, self._source().stack(inputs)).float()
 
     def _source(self, *paths: str) -> MediaSource:
         if self.modality == "face":
@@ -119,8 +118,7 @@ class HeadFiles(FileEncoder):
             raise DataError(
                 f"the {self.modality} encoders give {x.shape[1]} numbers, the model was trained on {wanted}"
             )
-        embed = self.model.embed_voice if self.modality == "voice" else self.model.embed_face
-        return embed(x).float()
+        return self.model.embed(self.modality, x).float()
 
 
 class Files(Dataset):
