@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.schema import DataError, EvaluationSet, PairBatch, Stage
 from lightning_modules.base import AssociationModule
-from lightning_modules.training.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import PairMoments, add_clips, fit_cca, no_moments
+from postproc.cca import Moments
 
 
 class RegularisedCCA(AssociationModule):
@@ -50,7 +53,7 @@ class RegularisedCCA(AssociationModule):
         self.face_mean = nn.Parameter(torch.zeros(face))
         self.voice_projection = nn.Parameter(torch.zeros(voice, most))
         self.face_projection = nn.Parameter(torch.zeros(face, most))
-        self._statistics: PairStatistics | None = None
+        self._moments: PairMoments | None = None
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return _embed(x, self.voice_mean, self.voice_projection, self.widths)
@@ -63,24 +66,25 @@ class RegularisedCCA(AssociationModule):
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
     def on_train_epoch_start(self) -> None:
-        self._statistics = PairStatistics(self._data.num_identities, self.dims)
+        self._moments = no_moments(self._data.num_identities, self.dims)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> None:  # type: ignore[override]
-        statistics = cast(PairStatistics, self._statistics)
-        statistics.update(*(cast(Tensor, batch[key]) for key in ("voice", "face", "identity")))
-        if self.trainer.is_last_batch:  # here and not at the end of the epoch, which comes after its validation
-            self._statistics = None
-            self._solve(statistics)
+        moments = cast(PairMoments, self._moments)
+        add_clips(moments, *(cast(Tensor, batch[key]) for key in ("voice", "face", "identity")))
+        if self.trainer.is_last_batch:  # not at the end of the epoch, which comes after its validation
+            self._moments = None
+            self._solve(moments)
 
-    def _solve(self, statistics: PairStatistics) -> None:
-        statistics.reduce(self._sum_over_ranks)
-        self._check_every_clip_seen(int(statistics.count.sum()))
-        solution = regularised_cca(statistics, self.shrinkage, max(self.widths))
+    def _solve(self, moments: PairMoments) -> None:
+        voices, faces = (Moments(*map(self._sum_over_ranks, (of.count, of.total, of.moment))) for of in moments)
+        self._check_every_clip_seen(int(voices.count.sum()))
+        solution = fit_cca((voices, faces), self.shrinkage, max(self.widths))
+        parameters = self.voice_mean, self.face_mean, self.voice_projection, self.face_projection
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(getattr(solution, name))
+            for parameter, value in zip(parameters, (*solution.means, *solution.projections), strict=True):
+                parameter.copy_(torch.from_numpy(value))
         cast(torch.optim.Optimizer, self.optimizers()).step()
-        self.log("train/correlation", solution.correlations[0].float(), prog_bar=True)
+        self.log("train/correlation", float(solution.correlations[0]), prog_bar=True)
         self.trainer.should_stop = True
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
@@ -92,8 +96,9 @@ class RegularisedCCA(AssociationModule):
     def _data(self) -> Any:
         return cast(Any, self.trainer).datamodule
 
-    def _sum_over_ranks(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.trainer.strategy.reduce(x.to(self.device), reduce_op="sum")).cpu()
+    def _sum_over_ranks(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = self.trainer.strategy.reduce(torch.from_numpy(x).to(self.device), reduce_op="sum")
+        return cast(Tensor, total).cpu().numpy()
 
     def _check_every_clip_seen(self, seen: int) -> None:
         """Statistics of a part, or with repeats, would give a model that looks right and is not."""

@@ -16,11 +16,11 @@ WIDTHS = (2, 4, 8, 16, 32)  # of a scorer that generalises: see :func:`nested`
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What the closed form needs to know of the unit-length clips of one modality; moments of parts add up.
+    """Sums over the unit-length clips of one modality, from which CCA is solved; sums of parts of the data add up.
 
     Attributes:
-        count: (C,) clips of each person, 1 or more.
-        total: (C, d) sums of the clips of each person.
+        count: (C,) clips of each identity; identities without clips are ignored.
+        total: (C, d) sums of the clips of each identity.
         moment: (d, d) sum of x x' over all clips.
     """
 
@@ -29,12 +29,23 @@ class Moments:
     moment: Array
 
     @classmethod
+    def zeros(cls, identities: int, width: int) -> Moments:
+        """Sums over no clips, for C identities and d features."""
+        return cls(np.zeros(identities), np.zeros((identities, width)), np.zeros((width, width)))
+
+    @classmethod
     def of(cls, x: Array, identity: NDArray[np.str_]) -> Moments:
         """Those of unit-length clips x (n, d), identity (n,)."""
-        people, person, count = np.unique(identity, return_inverse=True, return_counts=True)
-        total = np.zeros((len(people), x.shape[1]))
-        np.add.at(total, person, x)
-        return cls(count.astype(np.float64), total, x.T @ x)
+        identities, index = np.unique(identity, return_inverse=True)
+        moments = cls.zeros(len(identities), x.shape[1])
+        moments.add(x, index)
+        return moments
+
+    def add(self, x: Array, identity: NDArray[np.int64]) -> None:
+        """Adds unit-length clips x (n, d) of the identities with these indices (n,)."""
+        np.add.at(self.count, identity, 1)
+        np.add.at(self.total, identity, x)
+        np.add(self.moment, x.T @ x, out=self.moment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +83,8 @@ def regularised_cca(
     """
     means, centred, spectra = [], [], []
     for of in (voices, faces):
-        people = of.total / of.count[:, None]
+        seen = of.count > 0
+        people = of.total[seen] / of.count[seen, None]
         mean, clip_mean = people.mean(axis=0), of.total.sum(axis=0) / of.count.sum()
         cross = np.outer(clip_mean, mean)
         covariance = of.moment / of.count.sum() - cross - cross.T + np.outer(mean, mean)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from datamodules.schema import DataError
 from lightning_modules.cca import RegularisedCCA
-from lightning_modules.training.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import add_clips, fit_cca, no_moments
 from postproc.metrics.evaluate import eer
 from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
@@ -21,6 +23,22 @@ from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 
 def cca() -> RegularisedCCA:
     return RegularisedCCA(DIMS, directions=4)
+
+
+def parameters(
+    voice: NDArray[np.floating],
+    face: NDArray[np.floating],
+    identity: NDArray[np.int64],
+    dims: tuple[int, int],
+    directions: int = 16,
+) -> dict[str, Tensor]:
+    """Those of a model fitted on clips."""
+    moments = no_moments(int(identity.max()) + 1, dims)
+    add_clips(moments, *(torch.from_numpy(x) for x in (voice, face, identity)))
+    solution = fit_cca(moments, directions=directions)
+    names = "voice_mean", "face_mean", "voice_projection", "face_projection"
+    values = (*solution.means, *solution.projections)
+    return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
 
 def run_on_rank(folder: Path) -> dict[str, Any]:
@@ -31,11 +49,10 @@ def test_fits_in_one_epoch_validates_and_comes_back_from_its_checkpoint(tmp_path
     result = fit_and_test(cca, tmp_path, max_epochs=50)
     assert result["epochs"] == 1
     data = TinyData()
-    statistics = PairStatistics(data.num_identities, DIMS)
-    statistics.update(*(torch.from_numpy(x) for x in (*data.train, data.identity)))
-    expected = regularised_cca(statistics, directions=4)
+    expected = parameters(*data.train, data.identity, DIMS, directions=4)
+    assert set(result["weights"]) == set(expected)
     for name, weight in result["weights"].items():
-        np.testing.assert_allclose(weight, getattr(expected, name).numpy(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(weight, expected[name].numpy(), rtol=1e-5, atol=1e-7)
     cell = data.evaluation_set("test").cells["heard"]
     # the validation EER is that of the fitted model, not of what was there before the fit
     assert result["val/eer"] == pytest.approx(
@@ -110,11 +127,8 @@ def test_real_data_give_the_known_figure(shared_data: Path) -> None:
     train = (voices["language"] == "English") & ~np.isin(voices["identity"], list(held_out))
     identity = np.unique(voices["identity"][train], return_inverse=True)[1]
     assert identity.max() + 1 == 58
-    statistics = PairStatistics(58, (192, 512))
-    statistics.update(*(torch.from_numpy(a) for a in (voices["x"][train], faces["x"][train], identity)))
-    solution = regularised_cca(statistics)
     model = RegularisedCCA((192, 512))
-    model.load_state_dict({name: getattr(solution, name) for name, _ in model.named_parameters()})
+    model.load_state_dict(parameters(voices["x"][train], faces["x"][train], identity, (192, 512)))
     keys = ["/".join(k) for k in zip(*(voices[n] for n in ("identity", "language", "video", "item")), strict=True)]
     face_keys = ["/".join(k) for k in zip(*(faces[n] for n in ("identity", "language", "video", "item")), strict=True)]
     row_of_voice, row_of_face = ({k: i for i, k in enumerate(ks)} for ks in (keys, face_keys))

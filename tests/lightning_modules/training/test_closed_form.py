@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.schema import DataError
-from lightning_modules.training.closed_form import PairStatistics, regularised_cca
+from lightning_modules.training.closed_form import PairMoments, add_clips, fit_cca, no_moments
+from postproc.cells import unit
 
 
 def clips(seed: int = 0, people: int = 8) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,9 +24,9 @@ def clips(seed: int = 0, people: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(voice), torch.from_numpy(face), torch.from_numpy(identity)
 
 
-def statistics(voice: Tensor, face: Tensor, identity: Tensor, people: int = 8) -> PairStatistics:
-    out = PairStatistics(people, (voice.shape[1], face.shape[1]))
-    out.update(voice, face, identity)
+def moments(voice: Tensor, face: Tensor, identity: Tensor, people: int = 8) -> PairMoments:
+    out = no_moments(people, (voice.shape[1], face.shape[1]))
+    add_clips(out, voice, face, identity)
     return out
 
 
@@ -52,53 +53,54 @@ def written_out(
 @pytest.mark.parametrize(("r", "k"), [(100.0, 3), (0.1, 2), (3.0, 5)])
 def test_equals_the_formula(r: float, k: int) -> None:
     voice, face, identity = clips()
-    model = regularised_cca(statistics(voice, face, identity), r, k)
+    model = fit_cca(moments(voice, face, identity), r, k)
     cosine, voice_mean, face_mean = written_out(voice.numpy(), face.numpy(), identity.numpy(), r, k)
-    unit = torch.nn.functional.normalize
-    a = unit((unit(voice, dim=1) - model.voice_mean) @ model.voice_projection, dim=1)
-    b = unit((unit(face, dim=1) - model.face_mean) @ model.face_projection, dim=1)
-    np.testing.assert_allclose((a @ b.T).numpy(), cosine, atol=1e-9)
-    np.testing.assert_allclose(model.voice_mean.numpy(), voice_mean, atol=1e-12)
-    np.testing.assert_allclose(model.face_mean.numpy(), face_mean, atol=1e-12)
+    a, b = (
+        unit((unit(x.numpy()) - mean) @ w)
+        for x, mean, w in zip((voice, face), model.means, model.projections, strict=True)
+    )
+    np.testing.assert_allclose(a @ b.T, cosine, atol=1e-9)
+    np.testing.assert_allclose(model.means[0], voice_mean, atol=1e-12)
+    np.testing.assert_allclose(model.means[1], face_mean, atol=1e-12)
 
 
-def test_statistics_of_parts_add_up() -> None:
+def test_moments_of_parts_add_up() -> None:
     voice, face, identity = clips()
-    whole, parts = statistics(voice, face, identity), statistics(voice[:20], face[:20], identity[:20])
-    parts.update(voice[20:], face[20:], identity[20:])
-    for name, value in vars(whole).items():
-        torch.testing.assert_close(getattr(parts, name), value)
-    doubled = statistics(voice, face, identity)
-    doubled.reduce(lambda x: 2 * x)
-    assert torch.equal(doubled.voice_moment, 2 * whole.voice_moment)
-    assert torch.equal(doubled.count, 2 * whole.count)
+    whole, parts = moments(voice, face, identity), moments(voice[:20], face[:20], identity[:20])
+    add_clips(parts, voice[20:], face[20:], identity[20:])
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one.count, other.count)
+        np.testing.assert_allclose(one.total, other.total, atol=1e-12)
+        np.testing.assert_allclose(one.moment, other.moment, atol=1e-12)
+    np.testing.assert_array_equal(whole[0].count, np.arange(1, 9))
+    np.testing.assert_allclose(np.trace(whole[0].moment), len(identity))  # clips are scaled to unit length
 
 
 def test_equal_data_give_equal_embeddings_whatever_their_order() -> None:
     voice, face, identity = clips()
     order = torch.from_numpy(np.random.default_rng(1).permutation(len(identity)))
-    one = regularised_cca(statistics(voice, face, identity), directions=3)
-    other = regularised_cca(statistics(voice[order], face[order], identity[order]), directions=3)
-    torch.testing.assert_close(one.voice_projection, other.voice_projection, rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(one.face_projection, other.face_projection, rtol=1e-8, atol=1e-10)
+    one = fit_cca(moments(voice, face, identity), directions=3)
+    other = fit_cca(moments(voice[order], face[order], identity[order]), directions=3)
+    np.testing.assert_allclose(one.projections[0], other.projections[0], rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(one.projections[1], other.projections[1], rtol=1e-8, atol=1e-10)
 
 
 def test_without_shrinkage_constant_inputs_are_left_out() -> None:
     voice, face, identity = clips()
     voice = torch.nn.functional.normalize(voice, dim=1)
     padded = torch.cat([voice, torch.zeros(len(voice), 2)], dim=1)  # two dimensions in which nothing varies
-    plain = regularised_cca(statistics(voice, face, identity), shrinkage=0.0, directions=2)
-    more = regularised_cca(statistics(padded, face, identity), shrinkage=0.0, directions=2)
-    assert torch.isfinite(more.voice_projection).all()
-    torch.testing.assert_close(more.voice_projection[:5], plain.voice_projection, rtol=1e-6, atol=1e-8)
-    assert (more.voice_projection[5:] == 0).all()
+    plain = fit_cca(moments(voice, face, identity), shrinkage=0.0, directions=2).projections[0]
+    more = fit_cca(moments(padded, face, identity), shrinkage=0.0, directions=2).projections[0]
+    assert np.isfinite(more).all()
+    np.testing.assert_allclose(more[:5], plain, rtol=1e-6, atol=1e-8)
+    assert (more[5:] == 0).all()
 
 
 def test_identities_without_clips_do_not_count() -> None:
     voice, face, identity = clips()
-    model = regularised_cca(statistics(voice, face, identity, people=20), directions=2)
-    expected = regularised_cca(statistics(voice, face, identity), directions=2)
-    torch.testing.assert_close(model.voice_projection, expected.voice_projection)
+    model = fit_cca(moments(voice, face, identity, people=20), directions=2)
+    expected = fit_cca(moments(voice, face, identity), directions=2)
+    np.testing.assert_array_equal(model.projections[0], expected.projections[0])
 
 
 @pytest.mark.parametrize(
@@ -112,4 +114,4 @@ def test_identities_without_clips_do_not_count() -> None:
 )
 def test_bad_data_are_named(spoil: object, word: str) -> None:
     with pytest.raises(DataError, match=word):
-        regularised_cca(statistics(*spoil(*clips())))  # type: ignore[operator]
+        fit_cca(moments(*spoil(*clips())))  # type: ignore[operator]
