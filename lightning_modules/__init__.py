@@ -1,4 +1,7 @@
-"""What learns. Names load on first use, so that importing the package is quick."""
+"""Face-voice association methods, their networks, losses and frozen encoders.
+
+Names load on first use, so that importing the package is quick.
+"""
 
 import lazy_loader
 

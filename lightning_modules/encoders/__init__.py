@@ -1,0 +1,1 @@
+"""Frozen pre-trained encoders of voices and faces, one file each; a new one goes here."""

@@ -41,8 +41,6 @@ def gather_rows(x: Tensor) -> Tensor:
             "choose a data.batch_size that the number of ranks divides, or drop the last batch"
         )
     with warnings.catch_warnings():  # newer versions of torch recommend a private function that torch 2.9 lacks
-        warnings.filterwarnings(
-            "ignore", r".*functional\.all_gather is deprecated", FutureWarning
-        )
+        warnings.filterwarnings("ignore", r".*functional\.all_gather is deprecated", FutureWarning)
         parts: tuple[Tensor, ...] = all_gather(x)  # type: ignore[no-untyped-call]
     return torch.cat(parts)

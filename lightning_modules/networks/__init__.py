@@ -1,0 +1,1 @@
+"""Networks that the methods train, and the reading of weights files."""
