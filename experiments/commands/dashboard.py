@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError
+from experiments.runs.credentials import has_key
 from experiments.runs.files import write_json
-from experiments.runs.wandb import has_key
 
 TRAIN, MODEL = "data.init_args.train_languages", "model.class_path"
 

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
 from experiments.callbacks.checkpoint import RunCheckpoint
+from experiments.callbacks.progress import LineProgress
 from experiments.callbacks.record import RunRecord
 from experiments.callbacks.results import ResultsWriter
 from experiments.callbacks.resume import Resumable, trained
@@ -31,7 +32,6 @@ from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warnin
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explain, root_cause
 from experiments.config.files import expand_arguments, read_config
-from experiments.console.progress import LineProgress
 from experiments.console.warnings import plain_warnings
 from experiments.report.tasks import print_tasks
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished

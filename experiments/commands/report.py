@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.report.build import build_report
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 
@@ -26,6 +25,8 @@ def main(command: str, argv: list[str]) -> int:
     style = options.format or (by_ending.get(options.out.suffix) if options.out else None) or "html"
     out: Path = options.out or Path(f"report{FORMATS[style]}")
     start = time.perf_counter()
+    from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
+
     try:
         text, said = build_report(options.runs, style)
         beside = out.with_name(f".{out.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""Tables on the terminal."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ WIDTH = 220  # of what is no terminal: in a log, names are searched for and must
 def table_console() -> Console:
     """As wide as the terminal; in a file, wide enough that no table is folded."""
     return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+def percent(rate: float | None) -> str:
+    """A rate (0..1) in percent with one decimal; ``-`` for None and NaN."""
+    return "-" if rate is None or rate != rate else f"{100 * rate:.1f}"

@@ -1,4 +1,4 @@
-"""What a protocol makes of saved scores: refined by a strategy, fused, and judged person by person."""
+"""Refines and fuses the saved scores of fits, and writes the results of each identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from datamodules.schema import DataError
 from experiments.config.build import options_of, read_steps
-from experiments.protocol.file import Protocol, Trial, trials_of
+from experiments.protocol.file import PlannedFit, Protocol, planned_fits
 from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
@@ -27,15 +27,15 @@ from postproc.steps.fusion import Fusion
 
 @dataclass(frozen=True)
 class Derived:
-    """Scores made of saved scores, and what they say about each person.
+    """Scores that are computed from saved scores, and the results of each identity.
 
-    ``made_of.json`` is written last: it tells that all is there, of which strategy and of which scores.
+    ``made_of.json`` is written last. It names the refinement and the scores, and shows that all files are complete.
 
     Attributes:
-        folder: for results.json, scores.parquet, refinement.json, people.csv, people.npz, log.txt.
-        sources: folders of the scores it is made of; several are fused.
-        home: the run with the items and embeddings of the first.
-        strategy: its file; None where the scores are refined as they should be.
+        folder: holds results.json, scores.parquet, refinement.json, people.csv, people.npz and log.txt.
+        sources: folders of the saved scores; several are fused.
+        home: run folder with the items and embeddings of the first source.
+        strategy: refinement file; None if the saved scores need no further refinement.
     """
 
     folder: Path
@@ -44,23 +44,23 @@ class Derived:
     strategy: Path | None = None
 
     def made_of(self) -> dict[str, Any]:
-        """The strategy's steps with all their options, defaults too, and the hashes of the scores."""
-        said = None if self.strategy is None else options_of(self.strategy, self.strategy.stat().st_mtime_ns)
+        """The steps of the refinement with all options (defaults included), and the hashes of the scores."""
+        steps = None if self.strategy is None else options_of(self.strategy, self.strategy.stat().st_mtime_ns)
         scores = [hashlib.sha256((source / "scores.parquet").read_bytes()).hexdigest() for source in self.sources]
-        return {"strategy": said, "scores": scores}
+        return {"strategy": steps, "scores": scores}
 
     def done(self) -> bool:
-        """Whether it is there, made by the same strategy of the same scores."""
+        """Whether all files exist, and come from the same refinement and the same scores."""
         path = self.folder / "made_of.json"
         return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == self.made_of()
 
     def results(self) -> dict[str, Any]:
         """Its results.json."""
-        found: dict[str, Any] = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
-        return found
+        results: dict[str, Any] = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+        return results
 
     def run(self) -> str | None:
-        """Makes it, warnings in log.txt; the error line if it failed."""
+        """Writes all files, with warnings in log.txt; returns an error line if that failed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         made_of = self.made_of()
         with (
@@ -74,54 +74,54 @@ class Derived:
                 elif self.strategy is not None:
                     write_refined(self.folder, read_run(self.home), read_steps(self.strategy))
                 write_people(self.folder, read_run(self.folder, self.home))
-            except Exception as error:  # a bug in one must not stop the others; the log says what it was
+            except Exception as error:  # a bug in one must not stop the others; the log has the traceback
                 traceback.print_exc()
                 return f"{self.folder}: {error}"
         write_json(self.folder / "made_of.json", made_of)
         return None
 
 
-def derived_of(protocol: Protocol, trial: Trial, out: Path) -> dict[str, Derived]:
-    """What is made of a fit, or the fusion of several, by the name of the strategy."""
-    parts = protocol.fusions.get(trial.method, [])
-    found = {}
+def derived_of(protocol: Protocol, planned: PlannedFit, out: Path) -> dict[str, Derived]:
+    """The refinements of a fit, or of the fusion of several fits, by name."""
+    parts = protocol.fusions.get(planned.method, [])
+    derived = {}
     for name in protocol.refinements or [OWN]:
         if parts:
-            runs = [_part(protocol, part, trial).folder(out) for part in parts]
+            runs = [_part(protocol, part, planned).folder(out) for part in parts]
             sources = tuple(_folder(protocol, run, name) for run in runs)
-            found[name] = Derived(_folder(protocol, trial.folder(out), name), sources, runs[0])
+            derived[name] = Derived(_folder(protocol, planned.folder(out), name), sources, runs[0])
         else:
-            run = trial.folder(out)
+            run = planned.folder(out)
             file = protocol.refinements.get(name)
-            found[name] = Derived(_folder(protocol, run, name), (run,), run, Path(file) if file else None)
-    return found
+            derived[name] = Derived(_folder(protocol, run, name), (run,), run, Path(file) if file else None)
+    return derived
 
 
 def _folder(protocol: Protocol, run: Path, strategy: str) -> Path:
-    """Where ``refine`` writes by default; a fit's own refinement is in its run folder."""
+    """The folder that ``refine`` writes into by default; refinement by a fit itself is in its run folder."""
     return run / REFINED / strategy if protocol.refinements else run
 
 
-def _part(protocol: Protocol, method: str, fusion: Trial) -> Trial:
-    """The run of a method that takes part in a fusion: of the same seed, or of its first where it has not that one."""
+def _part(protocol: Protocol, method: str, fusion: PlannedFit) -> PlannedFit:
+    """The fit of a method that is part of a fusion: with the same seed, or with its first seed if it lacks that one."""
     seeds = protocol.seeds_of(method)
     seed = fusion.seed if fusion.seed in seeds else seeds[0]
-    return Trial(method, fusion.config, fusion.fold, seed)
+    return PlannedFit(method, fusion.config, fusion.fold, seed)
 
 
 def write_fused(folder: Path, sources: tuple[Path, ...], home: Path) -> None:
     """Writes the fusion of scores on the same lists: results.json, scores.parquet, refinement.json.
 
-    Raw distances are fused with raw ones, refined with refined: the strategies work in the learnt space of a method,
-    and a fusion has none, so that fused raw scores could not be refined.
+    Raw distances are fused with raw ones, refined with refined ones. Fused raw scores are not refined, because the
+    refinements work in the embedding space of one method.
 
     Args:
-        folder: to write into.
+        folder: receives the files.
         sources: folders with scores.parquet.
-        home: the run folder of the first.
+        home: run folder of the first source.
 
     Raises:
-        DataError: lists that differ, named by :class:`postproc.Fusion`.
+        DataError: the trial lists differ.
     """
     run, others = read_run(sources[0], home), [str(source / "scores.parquet") for source in sources[1:]]
     raw, raw_traces = _fuse(run, run.scores, Fusion(others, "distance"))
@@ -130,38 +130,39 @@ def write_fused(folder: Path, sources: tuple[Path, ...], home: Path) -> None:
     write_scores(folder / "scores.parquet", evaluation, raw, refined)
     write_json(folder / "refinement.json", {name: [trace] for name, trace in (traces or raw_traces).items()})
     labelled = {name: cell for name, cell in evaluation.cells.items() if cell.trials.labels is not None}
-    judged = {
+    records = {
         name: evaluate_cell(cell, evaluation.voices, evaluation.faces, raw[name], refined.get(name))
         for name, cell in labelled.items()
     }
-    write_json(folder / "results.json", summarise(judged, {name: cell.language for name, cell in labelled.items()}))
+    write_json(folder / "results.json", summarise(records, {name: cell.language for name, cell in labelled.items()}))
 
 
 def _fuse(run: SavedRun, scores: Scores, fusion: Fusion) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """Fused distances and traces by cell."""
+    """Fused distances and traces by test condition."""
     distances, traces = {}, {}
-    for name, mine in scores.items():
-        cell = scored_cell(run.evaluation, name, mine, run.embeddings)
+    for name, raw in scores.items():
+        cell = scored_cell(run.evaluation, name, raw, run.embeddings)
         fused = fusion.for_cell(name, run.evaluation.cells[name].trials.keys)(cell)
         if "unchanged" in fused.trace:
-            raise DataError(f"run {run.folder}: cell {name} cannot be fused: {fused.trace['unchanged']}")
+            raise DataError(f"run {run.folder}: test condition {name} cannot be fused: {fused.trace['unchanged']}")
         distances[name], traces[name] = fused.distances, {"step": "Fusion", **fused.trace}
     return distances, traces
 
 
 def derived_in_order(protocol: Protocol, methods: list[str], out: Path) -> list[list[Derived]]:
-    """What is to be made: first of the fits, then the fusions of those methods.
+    """First the refinements of the fits, then those of the fusions of the methods.
 
-    Runs of the same people come one after the other: what strategies find out about their encoder embeddings
-    (:class:`postproc.clustering.partitions.Clustering`) serves all of them.
+    Fits of one fold follow each other: they share test identities and encoder embeddings, so that clusterings of the
+    embeddings (:class:`postproc.clustering.partitions.Clustering`) are computed once and reused.
     """
-    by_people = sorted(trials_of(protocol, methods), key=lambda trial: trial.fold)
-    fused = trials_of(protocol, fusions_of(protocol, methods))
+    by_fold = sorted(planned_fits(protocol, methods), key=lambda planned: planned.fold)
+    fused = planned_fits(protocol, fusions_of(protocol, methods))
     return [
-        [job for trial in trials for job in derived_of(protocol, trial, out).values()] for trials in (by_people, fused)
+        [derived for planned in group for derived in derived_of(protocol, planned, out).values()]
+        for group in (by_fold, fused)
     ]
 
 
 def fusions_of(protocol: Protocol, methods: list[str]) -> list[str]:
-    """The fusions all of whose methods are there."""
+    """Names of the fusions whose methods are all in ``methods``."""
     return [name for name, parts in protocol.fusions.items() if set(parts) <= set(methods)]

@@ -1,4 +1,4 @@
-"""What a protocol file says, and the fits it stands for."""
+"""A protocol file, and the fits that it plans."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from datamodules.schema import DataError
 from experiments.config.files import find_config
 from experiments.runs.fits import Fit
 
-"""The strategy of a fit that refines as its config says."""
-"""Folder of a run in which each strategy that refined its scores afterwards has one."""
-
 
 @dataclass(frozen=True)
 class Method:
-    """One method: extra arguments of ``fit``, and the seeds it is run with (None = the protocol's)."""
+    """One method of a protocol.
+
+    Attributes:
+        arguments: extra arguments of ``fit``.
+        seeds: seeds of its fits; None = the seeds of the protocol.
+    """
 
     arguments: list[str] = field(default_factory=list)
     seeds: list[int] | None = None
@@ -28,16 +30,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is run: every method on every config (train language), fold and seed.
+    """Fits every method on every config (train language), fold and seed.
 
     Attributes:
         configs: one config per train language.
         folds: values of ``vars.fold``.
         seeds: values of ``seed_everything``.
         methods: by name.
-        first: commands that make what the fits read, run before them: ``[[embed, --out=...]]``.
-        refinements: files of the strategies that every fit's scores are refined with, by name. Without any, a fit
-            refines as its config says, and its strategy is called ``own``.
+        first: commands that make the input of the fits and run before them: ``[[embed, --out=...]]``.
+        refinements: refinement files by name; each refines the scores of every fit. If there are none, a fit refines
+            as its config says, and its strategy is called ``own``.
         fusions: names of the methods whose scores are fused, by the name of the fusion.
     """
 
@@ -53,16 +55,15 @@ class Protocol:
         for name, parts in self.fusions.items():
             unknown = [part for part in parts if part not in self.methods]
             if unknown or len(parts) < 2 or name in self.methods:
-                raise ValueError(
-                    f"fusions.{name}: {parts} must be two or more of {', '.join(self.methods)}, under a name of its own"
-                )
+                known = ", ".join(self.methods)
+                raise ValueError(f"fusions.{name}: {parts} must be two or more of {known}, and {name} no method")
 
     @classmethod
     def read(cls, path: Path) -> Protocol:
         """Reads a protocol file.
 
         Raises:
-            DataError: a missing or unknown key, a fusion of unknown methods, or a strategy without a file; named.
+            DataError: a missing or unknown key, a fusion of unknown methods, or a refinement file that does not exist.
         """
         content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         try:
@@ -76,22 +77,22 @@ class Protocol:
             raise DataError(f"protocol {path}: {error}; it takes {takes}") from error
 
     def seeds_of(self, method: str) -> list[int]:
-        """Those a method is run with; those of all its methods for a fusion."""
+        """Seeds of a method; for a fusion, the seeds of all its methods."""
         if method in self.fusions:
             return sorted({seed for part in self.fusions[method] for seed in self.seeds_of(part)})
-        own = self.methods[method].seeds
-        return self.seeds if own is None else own
+        seeds = self.methods[method].seeds
+        return self.seeds if seeds is None else seeds
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One ``fit`` of the protocol, or one fusion of several.
+class PlannedFit:
+    """One ``fit`` of the protocol, or one fusion of several fits.
 
     Attributes:
         method: name of the method or fusion.
-        config: the train language.
-        fold: of held-out people.
-        seed: of the fit.
+        config: the config of the train language.
+        fold: number of the fold of held-out identities.
+        seed: seed of the fit.
     """
 
     method: str
@@ -100,24 +101,24 @@ class Trial:
     seed: int
 
     def folder(self, out: Path) -> Path:
-        """The run folder, named by what it is."""
+        """The run folder: ``METHOD/CONFIG/foldF-seedS`` in ``out``."""
         return out / self.method / Path(self.config).stem / f"fold{self.fold}-seed{self.seed}"
 
 
-def trials_of(protocol: Protocol, methods: Sequence[str]) -> list[Trial]:
-    """The runs of some methods or fusions."""
-    trials = []
+def planned_fits(protocol: Protocol, methods: Sequence[str]) -> list[PlannedFit]:
+    """The planned fits of some methods or fusions."""
+    planned = []
     for name in methods:
         places = itertools.product(protocol.configs, protocol.folds, protocol.seeds_of(name))
-        trials += [Trial(name, config, fold, seed) for config, fold, seed in places]
-    return trials
+        planned += [PlannedFit(name, config, fold, seed) for config, fold, seed in places]
+    return planned
 
 
 def chosen_methods(protocol: Protocol, only: Sequence[str] | None) -> list[str]:
-    """All methods, or some.
+    """The methods named by ``--methods``, or all of them.
 
     Raises:
-        DataError: the protocol lacks one.
+        DataError: the protocol has no method of that name.
     """
     unknown = set(only or []) - set(protocol.methods)
     if unknown:
@@ -125,19 +126,19 @@ def chosen_methods(protocol: Protocol, only: Sequence[str] | None) -> list[str]:
     return [name for name in protocol.methods if not only or name in only]
 
 
-def fit_of(protocol: Protocol, trial: Trial, out: Path, more: Sequence[str] = ()) -> Fit:
-    """The ``fit`` of a trial.
+def fit_of(protocol: Protocol, planned: PlannedFit, out: Path, more: Sequence[str] = ()) -> Fit:
+    """The ``fit`` command of a planned fit.
 
     Args:
-        protocol: says what the method is, and whether the scores are refined afterwards. The fit then leaves them raw
-            and keeps its training people, whom some strategies learn from.
-        trial: of a method.
+        protocol: the protocol. If it has refinements, the fit leaves its scores raw and keeps its training embeddings,
+            because some refinements learn from them.
+        planned: a fit of a method.
         out: folder of the protocol's runs.
-        more: arguments for all fits.
+        more: arguments of all fits.
     """
-    folder = trial.folder(out)
-    fixed = [f"--config={trial.config}", f"--vars.fold={trial.fold}", f"--seed_everything={trial.seed}"]
+    folder = planned.folder(out)
+    fixed = [f"--config={planned.config}", f"--vars.fold={planned.fold}", f"--seed_everything={planned.seed}"]
     tail = ["--logger=null", "--pictures=false", "--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
     if protocol.refinements:
         tail += ["--postproc=postproc/none.yaml", "--postproc.keep_reference=true"]
-    return Fit(folder, ("fit", *fixed, *tail, *protocol.methods[trial.method].arguments, *more))
+    return Fit(folder, ("fit", *fixed, *tail, *protocol.methods[planned.method].arguments, *more))

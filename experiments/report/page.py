@@ -30,8 +30,7 @@ from experiments.report.tables import (
 )
 
 SECTIONS = {
-    "table2": "Table 2",
-    "table4": "Table 4",
+    "table2": "Languages",
     "bars": "Bars",
     "controls": "Controls",
     "refinements": "Refinements",

@@ -30,10 +30,6 @@ WIDEST = 60  # per cent at the right end of the first screen's axis
 HEIGHTS = {"heard": 12, "unheard": 30}
 TONES = {BETTER: "good", WORSE: "bad", OPEN: "open", ALONE: "open"}
 MARKS = {BETTER: "✓", WORSE: "✗", OPEN: "≈", ALONE: "·"}
-TABLE4 = (
-    "What the paper's Table 4 states is not in the sources this project has: nothing stands here rather than something "
-    "invented. Of its Table 3 one row is known: V2, linear fusion, no refinement, 20.4 overall."
-)
 Row = dict[str, Any]
 
 
@@ -76,7 +72,6 @@ def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame, everything: pd.DataF
         + (f" over {unit}s" if units > 1 else "")
         + ". Click a heading to sort. "
         + (theirs if version else "No published figures are known for these languages."),
-        "table4_words": TABLE4,
         "ticks": list(range(0, WIDEST + 1, 10)),
         "scale": 100 / WIDEST,
         "footer": f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import netrc
 import os
 import sys
 import urllib.error
@@ -14,15 +13,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
-
-def has_key() -> bool:
-    """Whether W&B can log in: WANDB_API_KEY, or a netrc entry written by ``wandb login``."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return any("wandb" in host for host in netrc.netrc().hosts)
-    except (OSError, netrc.NetrcParseError):
-        return False
+from experiments.runs.credentials import has_key
 
 
 def has_room(run_dir: Path) -> bool:

@@ -1,9 +1,10 @@
-"""Runs a sweep's trials: in processes here, as a SLURM array, or by W&B agents."""
+"""Runs a sweep's points: in processes here, as a SLURM array, or by W&B agents."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,12 +19,12 @@ from submitit.helpers import DelayedSubmission
 
 from datamodules.io.text import nearest
 from datamodules.schema import DataError
+from experiments.runs.credentials import has_key
 from experiments.runs.fits import Fit
-from experiments.runs.wandb import has_key
-from experiments.sweep.trials import Sweep, choices
+from experiments.sweep.points import Sweep, choices
 
 JOB = "job.json"
-"""In a trial's folder: the SLURM job it was submitted as."""
+"""In a point's folder: the SLURM job it was submitted as."""
 
 PREEMPTION = "USR1"
 """SLURM sends its warning to all processes of a job: submitit's and ``fit``'s must be the same signal."""
@@ -31,11 +32,11 @@ PREEMPTION = "USR1"
 
 @dataclass
 class Job:
-    """What submitit runs for one trial: a process of its own, whose checkpoint the next start of the job goes on from.
+    """What submitit runs for one point: a process of its own, whose checkpoint the next start of the job goes on from.
 
     Attributes:
         command: of the process.
-        fit: the trial; None for a W&B agent, whose trial only W&B knows.
+        fit: the point; None for a W&B agent, whose point only W&B knows.
     """
 
     command: tuple[str, ...]
@@ -77,10 +78,10 @@ class Job:
 
 
 def submit(fits: Sequence[Fit], folder: Path, settings: Path) -> list[str]:
-    """Submits trials as one SLURM array; ``job.json`` of each trial's folder names its job.
+    """Submits points as one SLURM array; ``job.json`` of each point's folder names its job.
 
     Args:
-        fits: the trials.
+        fits: the points.
         folder: for submitit's scripts and logs; seen from the nodes.
         settings: YAML of submitit's parameters for SLURM.
 
@@ -106,14 +107,14 @@ def queue() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except subprocess.TimeoutExpired as error:
-        raise DataError("squeue: no answer within a minute; which trials run is unknown, try again later") from error
+        raise DataError("squeue: no answer within a minute; which points run is unknown, try again later") from error
     if said.returncode != 0:
-        raise DataError(f"squeue: {' '.join(said.stderr.split())}; which trials run is unknown, try again later")
+        raise DataError(f"squeue: {' '.join(said.stderr.split())}; which points run is unknown, try again later")
     return dict(line.split("|") for line in said.stdout.split())
 
 
 def agent_sweep(sweep: Sweep) -> dict[str, Any]:
-    """What W&B is given: the file, with the command that an agent runs for each trial.
+    """What W&B is given: the file, with the command that an agent runs for each point.
 
     Raises:
         DataError: a mapping as a value, which is ours alone.
@@ -126,7 +127,7 @@ def agent_sweep(sweep: Sweep) -> dict[str, Any]:
 
 
 def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int) -> None:
-    """Hands a sweep to W&B, which chooses the trials; each agent runs one and ends.
+    """Hands a sweep to W&B, which chooses the points; each agent runs one and ends.
 
     Args:
         sweep: any method.
@@ -148,7 +149,7 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
         except (wandb.Error, OSError, ValueError) as error:
             raise DataError(f"W&B refuses the sweep {sweep.name}: {' '.join(str(error).split())}") from error
     command = agent_command(sweep, known.read_text(encoding="utf-8"))
-    count = sweep.run_cap or len(sweep.trials())
+    count = sweep.run_cap or len(sweep.points())
     if settings is not None:
         _submit([Job(command) for _ in range(count)], folder, settings)
         return
@@ -159,10 +160,17 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
 
 
 def agent_command(sweep: Sweep, sweep_id: str) -> tuple[str, ...]:
-    """One agent, one trial."""
+    """One agent, one point."""
     content = agent_sweep(sweep)
     where = [f"--{key}={content[key]}" for key in ("entity", "project") if key in content]
     return sys.executable, "-m", "wandb", "agent", "--count", "1", *where, sweep_id
+
+
+def show_agents(sweep: Sweep) -> str:
+    """What :func:`run_agents` would do: the sweep file of W&B, and the command of an agent."""
+    count = sweep.run_cap or len(sweep.points())
+    command = shlex.join(agent_command(sweep, "SWEEP_ID"))
+    return f"{yaml.safe_dump(agent_sweep(sweep), sort_keys=False)}# {count} times: {command}"
 
 
 def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:

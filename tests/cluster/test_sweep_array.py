@@ -1,4 +1,4 @@
-"""A sweep as a SLURM array: three trials, one of them cancelled and launched again, one preempted."""
+"""A sweep as a SLURM array: three points, one of them cancelled and launched again, one preempted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.sweep.trials import Sweep
+from experiments.sweep.points import Sweep
 from tests.cluster.conftest import Slurm, until
 from tests.faults.processes import TINY, step
 
@@ -29,12 +29,12 @@ class Launch:
         parameters = {name: {"value": value} for name, value in fixed.items()} | PACE
         content = {"method": "grid", "parameters": parameters | {"seed_everything": {"values": [0, 1, 2]}}}
         (folder / "three.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        (folder / "trial.yaml").write_text("{time: 10, cpus_per_task: 1, signal_delay_s: 20}\n")
-        self.runs = [self.out / trial.id for trial in Sweep.read(folder / "three.yaml").trials()]
+        (folder / "point.yaml").write_text("{time: 10, cpus_per_task: 1, signal_delay_s: 20}\n")
+        self.runs = [self.out / point.id for point in Sweep.read(folder / "three.yaml").points()]
 
     def __call__(self, *options: str) -> str:
         command = [sys.executable, "-m", "experiments.run", "sweep", f"--config={self.folder / 'three.yaml'}"]
-        return self.slurm(*command, f"--out={self.out}", f"--slurm={self.folder / 'trial.yaml'}", *options)
+        return self.slurm(*command, f"--out={self.out}", f"--slurm={self.folder / 'point.yaml'}", *options)
 
     def job(self, run: Path) -> str:
         return json.loads((run / "job.json").read_text())["job"]
@@ -47,11 +47,11 @@ class Launch:
 
 
 @pytest.mark.timeout(1200)
-def test_cancelled_and_preempted_trials_of_an_array_end_after_all(slurm: Slurm, tmp_path: Path) -> None:
+def test_cancelled_and_preempted_points_of_an_array_end_after_all(slurm: Slurm, tmp_path: Path) -> None:
     sweep = Launch(slurm, tmp_path)
     said = sweep("--launcher=slurm")
     assert "3 to run by slurm" in said
-    assert "3 trials" in said
+    assert "3 points" in said
     preempted, cancelled, undisturbed = sweep.runs
     until(lambda: step(preempted)[0] >= 3, f"step 3 of {preempted}")
     slurm("scancel", "--signal=USR1", sweep.job(preempted))
@@ -70,6 +70,6 @@ def test_cancelled_and_preempted_trials_of_an_array_end_after_all(slurm: Slurm, 
     until(sweep.idle, f"the end of the second launch, see {sweep.out}", 400)
     after = sweep.starts()
     assert [before[i] == after[i] for i in range(3)] == [True, False, True]
-    assert "3 trials, 3 finished" in sweep("--status")
+    assert "3 points, 3 finished" in sweep("--status")
     assert "0 to run" in sweep("--launcher=slurm")
     assert sweep.idle()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.commands.protocol import run_protocol
+from experiments.commands.sweep import run_fit
 from experiments.protocol.derived import Derived
 from experiments.protocol.file import Protocol
 from experiments.protocol.numbers import Outcome, per_identity
+from experiments.protocol.run import run_protocol
 from experiments.run import main
 from experiments.runs.fits import Fit
 from experiments.runs.people import read_people
@@ -52,7 +54,7 @@ def command(root: Path) -> list[str]:
 
 
 def again(root: Path) -> list[Outcome]:
-    return run_protocol(Protocol.read(root / "protocol.yaml"), root / "out", jobs=1)
+    return run_protocol(Protocol.read(root / "protocol.yaml"), run_fit, root / "out", jobs=1)
 
 
 def run_of(root: Path, method: str, seed: int) -> Path:
@@ -95,11 +97,11 @@ def test_a_changed_strategy_is_made_again_with_what_is_made_of_it(
 ) -> None:
     made: list[str] = []
 
-    def here(jobs: list[Derived], parallel: int, what: str) -> None:
-        made.extend(job.folder.relative_to(folder / "out").as_posix() for job in jobs)
-        assert [job.run() for job in jobs] == [None] * len(jobs)
+    def here(jobs: list[Callable[[], str | None]], parallel: int, what: str) -> None:
+        made.extend(job.__self__.folder.relative_to(folder / "out").as_posix() for job in jobs)  # bound Derived.run
+        assert [job() for job in jobs] == [None] * len(jobs)
 
-    monkeypatch.setattr("experiments.commands.protocol.run_fits", here)
+    monkeypatch.setattr("experiments.protocol.run.run_jobs", here)
     before = {(o.method, o.strategy, o.seed): o.results for o in again(folder)}
     assert made == []
     (folder / "blocks.yaml").write_text(BLOCKS.replace("[3, 4]", "[5, 6]"))

@@ -1,4 +1,4 @@
-"""A sweep file becomes trials; trials are run, skipped, retried and shown."""
+"""A sweep file becomes points; points are run, skipped, retried and shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datamodules.schema import DataError
 from experiments.config.files import expand_arguments, packaged
 from experiments.run import main
 from experiments.sweep.launch import slurm_settings
-from experiments.sweep.trials import Sweep, Trial
+from experiments.sweep.points import Point, Sweep
 from tests.experiments.conftest import TINY
 
 
@@ -27,13 +27,13 @@ def write(folder: Path, method: str = "grid", parameters: Any = None, **other: A
     return path
 
 
-def trials(folder: Path, *given: Any, **options: Any) -> list[dict[str, Any]]:
-    return [trial.overrides for trial in Sweep.read(write(folder, *given, **options)).trials()]
+def points(folder: Path, *given: Any, **options: Any) -> list[dict[str, Any]]:
+    return [point.overrides for point in Sweep.read(write(folder, *given, **options)).points()]
 
 
 def test_a_grid_is_every_combination_and_a_mapping_sets_several_keys(tmp_path: Path) -> None:
     method = {"values": [{"model": "model/fop.yaml", "data.batch_size": 32}, {"model": "model/cca.yaml"}]}
-    found = trials(
+    found = points(
         tmp_path, "grid", {"seed_everything": {"values": [0, 1]}, "method": method, "logger": {"value": None}}
     )
     assert found == [
@@ -44,13 +44,13 @@ def test_a_grid_is_every_combination_and_a_mapping_sets_several_keys(tmp_path: P
 
 
 def test_an_id_follows_from_the_overrides_alone() -> None:
-    assert Trial({"a": 1, "b": [2, "x"]}).id == Trial({"b": [2, "x"], "a": 1}).id
-    assert len({Trial(o).id for o in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, {"a": 1.5})}) == 5
+    assert Point({"a": 1, "b": [2, "x"]}).id == Point({"b": [2, "x"], "a": 1}).id
+    assert len({Point(o).id for o in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, {"a": 1.5})}) == 5
 
 
 def test_arguments_put_what_is_overridden_before_what_overrides() -> None:
     overrides = {"data.batch_size": 8, "model": "model/cca.yaml", "vars.fold": 0, "config": "a.yaml", "logger": None}
-    arguments = Trial(overrides | {"data.train_languages": ["A", "B"]}).arguments
+    arguments = Point(overrides | {"data.train_languages": ["A", "B"]}).arguments
     assert arguments[:3] == ["--config=a.yaml", "--model=model/cca.yaml", "--logger=null"]
     assert arguments[-1] == '--data.train_languages=["A", "B"]'
 
@@ -58,7 +58,7 @@ def test_arguments_put_what_is_overridden_before_what_overrides() -> None:
 def test_more_random_draws_keep_the_earlier_ones(tmp_path: Path) -> None:
     parameters = {"model.tau": {"min": 0.1, "max": 1.0}, "data.batch_size": {"values": [8, 16, 32]}}
     few, many, other = (
-        trials(tmp_path, "random", parameters, run_cap=cap, seed=seed) for cap, seed in ((5, 0), (9, 0), (5, 1))
+        points(tmp_path, "random", parameters, run_cap=cap, seed=seed) for cap, seed in ((5, 0), (9, 0), (5, 1))
     )
     assert len(many) == 9
     assert many[:5] == few
@@ -73,12 +73,12 @@ def test_distributions_have_the_means_they_should(tmp_path: Path) -> None:
         "normal": {"distribution": "normal", "mu": 3.0, "sigma": 0.5},
         "chosen": {"values": ["rare", "usual"], "probabilities": [0.1, 0.9]},
     }
-    drawn = trials(tmp_path, "random", parameters, run_cap=2000)
-    assert {trial["whole"] for trial in drawn} == {1, 2, 3, 4}
-    assert np.mean([np.log10(trial["log"]) for trial in drawn]) == pytest.approx(-3, abs=0.05)
-    assert np.mean([np.log(trial["exponent"]) for trial in drawn]) == pytest.approx(-1, abs=0.05)
-    assert np.mean([trial["normal"] for trial in drawn]) == pytest.approx(3, abs=0.05)
-    assert np.mean([trial["chosen"] == "usual" for trial in drawn]) == pytest.approx(0.9, abs=0.03)
+    drawn = points(tmp_path, "random", parameters, run_cap=2000)
+    assert {point["whole"] for point in drawn} == {1, 2, 3, 4}
+    assert np.mean([np.log10(point["log"]) for point in drawn]) == pytest.approx(-3, abs=0.05)
+    assert np.mean([np.log(point["exponent"]) for point in drawn]) == pytest.approx(-1, abs=0.05)
+    assert np.mean([point["normal"] for point in drawn]) == pytest.approx(3, abs=0.05)
+    assert np.mean([point["chosen"] == "usual" for point in drawn]) == pytest.approx(0.9, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_a_bad_sweep_file_is_one_line(content: dict[str, Any], said: str, tmp_pa
 
 @pytest.mark.parametrize(("name", "count"), [("v1_table", 72), ("languages", 54)])
 def test_shipped_sweeps_name_configs_that_exist(name: str, count: int) -> None:
-    found = Sweep.read(packaged() / "sweeps" / f"{name}.yaml").trials()
-    assert len({trial.id for trial in found}) == count
-    for trial in found:
-        expand_arguments(trial.arguments)  # an unknown file raises
+    found = Sweep.read(packaged() / "sweeps" / f"{name}.yaml").points()
+    assert len({point.id for point in found}) == count
+    for point in found:
+        expand_arguments(point.arguments)  # an unknown file raises
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def three(tmp_path: Path) -> Path:
     """Three seeds, of which the second fails."""
     parameters = {
         "config": {"value": str(TINY)},
-        "trial": {
+        "point": {
             "values": [{"seed_everything": 0}, {"seed_everything": 1, "data.identities": 1}, {"seed_everything": 2}]
         },
         "logger": {"value": None},
@@ -140,24 +140,24 @@ def started(out: Path) -> dict[str, float]:
 
 
 @pytest.mark.timeout(900)
-def test_finished_trials_are_skipped_and_failed_ones_retried(
+def test_finished_points_are_skipped_and_failed_ones_retried(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "runs"
     command = ["sweep", "--config", str(three), f"--out={out}"]
     assert main([*command, "--parallel=2"]) == 2
     captured = capsys.readouterr()
-    assert "sweep: 3 trials, 3 new; 3 to run by local" in captured.out
-    assert "1 of 3 trials failed, the first:" in captured.err
+    assert "sweep: 3 points, 3 new; 3 to run by local" in captured.out
+    assert "1 of 3 points failed, the first:" in captured.err
     assert "data: identities 1" in captured.err
-    assert "trials 3/3" in captured.err
-    index = json.loads((out / "index.json").read_text())["trials"]
+    assert "points 3/3" in captured.err
+    index = json.loads((out / "index.json").read_text())["points"]
     assert {run.name for run in out.iterdir() if run.is_dir()} == set(index)
     (failed,) = (name for name, overrides in index.items() if "data.identities" in overrides)
     before = started(out)
 
     assert main([*command, "--status"]) == 0
-    assert "3 trials, 1 failed, 2 finished" in capsys.readouterr().out
+    assert "3 points, 1 failed, 2 finished" in capsys.readouterr().out
     assert started(out) == before
 
     assert main([*command, "--parallel=1"]) == 2
@@ -166,11 +166,11 @@ def test_finished_trials_are_skipped_and_failed_ones_retried(
     assert {name for name in after if after[name] != before[name]} == {failed}
 
 
-def test_a_trial_whose_process_is_gone_is_killed_and_one_that_lives_is_left_alone(
+def test_a_point_whose_process_is_gone_is_killed_and_one_that_lives_is_left_alone(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "runs"
-    first, second, third = (trial.id for trial in Sweep.read(three).trials())
+    first, second, third = (point.id for point in Sweep.read(three).points())
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
     says = "print('here', flush=True); input()"  # a fit notes itself, so it is there before its note is
@@ -186,7 +186,7 @@ def test_a_trial_whose_process_is_gone_is_killed_and_one_that_lives_is_left_alon
     finally:
         alive.communicate()
     said = capsys.readouterr().out
-    assert "3 trials, 1 killed, 1 new, 1 running" in said
+    assert "3 points, 1 killed, 1 new, 1 running" in said
     assert third in said
 
 
@@ -235,11 +235,11 @@ def test_bayes_goes_through_agents_and_needs_a_key(
 def test_wandb_takes_no_mapping_as_a_value(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sweep", "--config", str(three), f"--out={tmp_path}", "--launcher=wandb", "--dry_run"]
     assert main(command) == 2
-    assert "parameters.trial: W&B takes plain values" in capsys.readouterr().err
+    assert "parameters.point: W&B takes plain values" in capsys.readouterr().err
 
 
 def test_unknown_slurm_settings_are_named(tmp_path: Path) -> None:
-    settings = tmp_path / "trial.yaml"
+    settings = tmp_path / "point.yaml"
     settings.write_text("partion: gpu\n")
     with pytest.raises(DataError, match=r"partion: submitit has no such parameter; did you mean partition\?"):
         slurm_settings(settings)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from datamodules.schema import DataError
-from experiments.commands.protocol import run_protocol
+from experiments.commands.sweep import run_fit
 from experiments.config.files import find_config
-from experiments.protocol.file import Protocol, trials_of
+from experiments.protocol.file import Protocol, planned_fits
 from experiments.protocol.numbers import Outcome, summarise_protocol
+from experiments.protocol.run import run_protocol
 from experiments.runs.rates import RATES
 
 
@@ -28,13 +29,13 @@ def test_the_seed_is_the_unit_of_one_fold() -> None:
 def test_nothing_is_fitted_where_a_first_command_fails(tmp_path: Path) -> None:
     protocol = Protocol(["tiny.yaml"], [0], [0], {}, first=[["embed", "--manifest=none.csv", f"--out={tmp_path}"]])
     with pytest.raises(DataError, match="embed failed"):
-        run_protocol(protocol, tmp_path, jobs=1)
+        run_protocol(protocol, run_fit, tmp_path, jobs=1)
 
 
 def test_the_protocol_of_s2f_is_readable() -> None:
     protocol = Protocol.read(find_config("protocols/s2f.yaml"))
     assert protocol.first[0][0] == "embed"
-    assert {trial.method for trial in trials_of(protocol, list(protocol.methods))} >= {
+    assert {fit.method for fit in planned_fits(protocol, list(protocol.methods))} >= {
         "cca",
         "scc_heads",
         "scc_heads_permuted",

@@ -139,7 +139,7 @@ def test_the_file_holds_all_it_needs(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", text)
     assert not re.search(r"url\((?!#)|@import", text)
-    for section in ("table2", "table4", "bars", "det", "clusters", "people", "curves", "configs", "runs"):
+    for section in ("table2", "bars", "det", "clusters", "people", "curves", "configs", "runs"):
         assert f'<section id="{section}">' in text
     assert text.count("<svg") > 10
     assert "12 of 12 runs have curves" in text

@@ -1,4 +1,4 @@
-"""A sweep file in W&B's format becomes trials: every combination of a grid, or seeded random draws."""
+"""A sweep file in W&B's format becomes points: every combination of a grid, or seeded random draws."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], Draw]] = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class Point:
     """One combination of values.
 
     Attributes:
@@ -67,7 +67,7 @@ class Sweep:
         name: of the file.
         method: grid, random or bayes.
         parameters: by name, as W&B writes them.
-        run_cap: how many trials random draws and bayes make.
+        run_cap: how many points random draws and bayes make.
         seed: of random draws (not W&B's; it ignores what we do not hand on).
         content: the file, without ``seed``: what W&B is given.
     """
@@ -99,16 +99,16 @@ class Sweep:
         if method not in METHODS:
             raise DataError(f"sweep {path}: method {method!r} is unknown; use one of {', '.join(METHODS)}")
         if method != "grid" and not isinstance(content.get("run_cap"), int):
-            raise DataError(f"sweep {path}: method {method} needs run_cap: how many trials")
+            raise DataError(f"sweep {path}: method {method} needs run_cap: how many points")
         for name, parameter in content["parameters"].items():
             _check(f"sweep {path}: parameters.{name}", method, parameter)
         seed = content.pop("seed", 0)
         return cls(path.stem, method, content["parameters"], content.get("run_cap"), seed, content)
 
-    def trials(self) -> list[Trial]:
-        """The trials of a grid or of random draws, each once.
+    def points(self) -> list[Point]:
+        """The points of a grid or of random draws, each once.
 
-        Random draw i depends on (seed, i) alone: a larger ``run_cap`` adds trials to those there are.
+        Random draw i depends on (seed, i) alone: a larger ``run_cap`` adds points to those there are.
         """
         drawn: list[dict[str, Any]]
         if self.method == "grid":
@@ -119,8 +119,8 @@ class Sweep:
             for i in range(self.run_cap or 0):
                 rng = np.random.default_rng([self.seed, i])
                 drawn.append({name: _draw(rng, parameter) for name, parameter in self.parameters.items()})
-        trials = [Trial(_flat(values)) for values in drawn]
-        return list({trial.id: trial for trial in trials}.values())
+        points = [Point(_flat(values)) for values in drawn]
+        return list({point.id: point for point in points}.values())
 
 
 def as_text(value: Any) -> str:

@@ -1,0 +1,72 @@
+"""Runs the fits, refinements and fusions of a protocol that are not done yet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from datamodules.schema import DataError
+from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
+from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
+from experiments.protocol.numbers import Outcome
+from experiments.runs.fits import Main, run_fits, run_jobs
+from experiments.runs.people import read_people
+
+
+def run_protocol(
+    protocol: Protocol, main: Main, out: Path, jobs: int, only: Sequence[str] | None = None, more: Sequence[str] = ()
+) -> list[Outcome]:
+    """Runs what is not done yet in several processes, and returns every outcome.
+
+    Args:
+        protocol: the protocol.
+        main: runs a ``fit``: takes the command and its arguments, returns an exit status.
+        out: folder of all runs.
+        jobs: number of processes.
+        only: run these methods and their fusions; None = all.
+        more: arguments of every fit.
+
+    Raises:
+        DataError: some fits or refinements failed. Finished ones are kept, and the same command runs the rest.
+    """
+    methods = chosen_methods(protocol, only)
+    planned = planned_fits(protocol, methods)
+    for command in protocol.first:
+        if subprocess.run([sys.executable, "-m", "experiments.run", *command]).returncode != 0:
+            raise DataError(f"{command[0]} failed, see above; no fit was started")
+    fits = [fit_of(protocol, each, out, more) for each in planned]
+    todo = [fit for fit in fits if fit.results() is None]
+    print(f"protocol: {len(fits)} fits, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
+    run_fits(todo, main, jobs)
+    for what, derived in zip(("refinements", "fusions"), derived_in_order(protocol, methods, out), strict=True):
+        due = [job for job in derived if not job.done()]
+        if derived:
+            print(f"protocol: {len(derived)} {what}, {len(derived) - len(due)} done before", flush=True)
+        run_jobs([job.run for job in due], jobs, what)
+    fused = planned_fits(protocol, fusions_of(protocol, methods))
+    return [outcome for each in [*planned, *fused] for outcome in outcomes_of(protocol, each, out)]
+
+
+def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outcome]:
+    """The outcomes of a finished fit or fusion, one per refinement."""
+    outcomes = []
+    for name, derived in derived_of(protocol, planned, out).items():
+        people, replicates = read_people(derived.folder)
+        results, languages = derived.results(), languages_of(derived.home)
+        axes = planned.method, planned.config, planned.fold, planned.seed
+        outcomes.append(Outcome(*axes, results, name, languages, people, replicates))
+    return outcomes
+
+
+def languages_of(run: Path) -> dict[str, str]:
+    """``train→test`` language of a run by test condition."""
+    config: dict[str, Any] = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    train = (config["data"].get("init_args") or {}).get("train_languages") or ["all"]
+    tests = pd.read_parquet(run / "scores.parquet", columns=["cell", "language"]).drop_duplicates()
+    return {cell: f"{'+'.join(train)}→{language or 'all'}" for cell, language in zip(*tests.to_numpy().T, strict=True)}

@@ -1,0 +1,126 @@
+"""Launches the points of a sweep that are not done yet, and shows their states and results."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from datamodules.schema import DataError
+from experiments.console.tables import percent
+from experiments.runs.fits import Fit, Main, run_fits
+from experiments.sweep.launch import JOB, queue, submit
+from experiments.sweep.points import Point, as_text
+
+
+def fit_of(point: Point, out: Path) -> Fit:
+    """The fit of a point, in a folder named by the point's id. It resumes from the checkpoint of an earlier start."""
+    folder = out / point.id
+    fixed = ["--trainer.enable_progress_bar=false", "--resume=auto", f"--run_dir={folder}"]
+    return Fit(folder, ("fit", *point.arguments, *fixed))
+
+
+def states_of(points: list[Point], out: Path) -> dict[str, str]:
+    """State by point id: finished, running, queued (in SLURM), failed, killed (its process is gone), or new."""
+    fits = {point.id: fit_of(point, out) for point in points}
+    jobs = queue() if any((fit.folder / JOB).exists() for fit in fits.values()) else {}
+    return {name: _state(fit, jobs) for name, fit in fits.items()}
+
+
+def _state(fit: Fit, jobs: dict[str, str]) -> str:
+    if fit.results() is not None:
+        return "finished"
+    submitted = fit.folder / JOB
+    job = jobs.get(json.loads(submitted.read_text())["job"]) if submitted.exists() else None
+    if job is not None:
+        return "queued" if job == "PENDING" else "running"
+    noted = fit.state()
+    if not noted:
+        return "killed" if submitted.exists() else "new"
+    state: str = noted["state"]
+    if state != "running":
+        return "failed" if state == "finished" else state  # it ended with status 0 but left no results
+    return "running" if is_here(noted) else "killed"
+
+
+def is_here(noted: dict[str, Any]) -> bool:
+    """Whether the process that wrote this state is alive on this machine."""
+    try:
+        command = Path(f"/proc/{noted['pid']}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return noted["host"] == os.uname().nodename and b"python" in command
+
+
+def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> Table:
+    """A row per point: its state, the settings in which points differ, its EERs in percent."""
+    columns = list(dict.fromkeys(key for point in points for key in point.overrides))
+    shown = [key for key in columns if len({as_text(point.overrides.get(key, "")) for point in points}) > 1]
+    table = Table(caption="Overall EER in % on the main trial lists. A sweep does not choose by test results.")
+    for column in ("point", "state", *shown, "raw", "refined"):
+        table.add_column(column, no_wrap=column == "point")
+    for point in points:
+        overall = (fit_of(point, out).results() or {}).get("overall", {})
+        values = [as_text(point.overrides.get(key, "")) for key in shown]
+        table.add_row(
+            point.id, states[point.id], *values, *(percent(overall.get(key)) for key in ("eer", "eer_refined"))
+        )
+    return table
+
+
+def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, parallel: int, settings: Path) -> None:
+    """Launches the points that are not finished, running or queued.
+
+    Args:
+        points: the points of the sweep.
+        main: runs a ``fit``: takes the command and its arguments, returns an exit status.
+        out: folder of all runs.
+        launcher: ``local``, ``slurm`` or ``debug``.
+        parallel: number of processes of ``local``.
+        settings: YAML of submitit's parameters for ``slurm``.
+
+    Raises:
+        DataError: some failed. Finished ones are kept, and the same command runs the rest.
+    """
+    states = states_of(points, out)
+    todo = [fit_of(point, out) for point in points if states[point.id] not in ("finished", "running", "queued")]
+    print(f"sweep: {counts_of(states)}; {len(todo)} to run by {launcher}, in {out}", flush=True)
+    if launcher == "slurm" and todo:
+        ids = submit(todo, out, settings)
+        print(f"submitted: SLURM job {ids[0].partition('_')[0]}, {len(ids)} points; sweep --status shows them")
+    elif launcher == "debug":
+        for fit in todo:
+            fit.start()
+            status = main(fit.command[0], list(fit.command[1:]))
+            if fit.end(status) is not None:
+                raise DataError(f"{fit.folder}: exit status {status}")
+    elif launcher == "local":
+        run_fits(todo, main, parallel, "points")
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Holds the lock of a sweep's folder, so that two launches do not start the same points twice.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{out}: another sweep command is launching its points; --status shows them") from None
+        yield
+
+
+def counts_of(states: dict[str, str]) -> str:
+    """``3 points, 1 failed, 2 finished``."""
+    counts = sorted(Counter(states.values()).items())
+    return f"{len(states)} points, " + ", ".join(f"{count} {state}" for state, count in counts)
