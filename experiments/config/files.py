@@ -17,14 +17,22 @@ from experiments.config.renamed import Renamer
 GROUPS = ("data", "model", "trainer", "logger", "postproc", "checkpoint")
 """Keys whose value may be a file of their group: ``model: model/scc_heads.yaml``."""
 
+LOCAL = "local.yaml"
+"""Values of this machine, in the working directory: read after the configs of ``fit``, before its other arguments."""
+
 
 def packaged() -> Path:
     """The folder of the configs that ship with the package."""
     return Path(str(resources.files("configs")))
 
 
-def find_config(name: str, near: Path | None = None) -> Path:
+def find_config(name: str, near: Path | None = None, renamer: Renamer | None = None) -> Path:
     """Path of a config: as given, beside ``near``, or packaged.
+
+    Args:
+        name: of the file.
+        near: the folder of the config that names it.
+        renamer: takes the name of a packaged config that was renamed.
 
     Raises:
         DataError: no such file; names the nearest one.
@@ -34,6 +42,8 @@ def find_config(name: str, near: Path | None = None) -> Path:
         with contextlib.suppress(OSError):  # a name too long
             if path.is_file():
                 return path.resolve()
+    if renamer and (new := renamer.file(name, str(near or "command line"))) != name:
+        return find_config(new)
     known = sorted(p.relative_to(packaged()).as_posix() for p in packaged().rglob("*.yaml"))
     group = [k for k in known if Path(k).parent == Path(name).parent]
     known = group or known
@@ -61,13 +71,16 @@ def read_config(path: Path, renamer: Renamer | None = None) -> dict[str, Any]:
     for group in GROUPS:
         value = content.get(group)
         if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-            content[group] = _group_file(find_config(value, near=path.parent), group, renamer)
+            content[group] = _group_file(find_config(value, path.parent, renamer), group, renamer)
+    if renamer.vars:
+        content["vars"] = renamer.vars | (content.get("vars") or {})
     return content
 
 
 def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     """Arguments under the names of today, with every config and group file found; the config files, in order.
 
+    ``local.yaml`` in the working directory counts as one more ``--config``, the last one.
     A ``--config`` becomes its content, so that the parser sees group files by absolute path wherever the config lies.
     A group file on the command line replaces the config's group as a whole. Merged with it, options of the one would
     stay in the other.
@@ -76,7 +89,7 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     paths: list[Path] = []
     contents: list[tuple[int, dict[str, Any]]] = []
     renamer, configured = Renamer(), dict[str, Any]()
-    rest = deque(argv)
+    rest = deque(_with_local(argv))
     while rest:
         argument = rest.popleft()
         flag, equals, value = argument.partition("=")
@@ -92,7 +105,7 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
             if value.endswith((".yaml", ".yml")):
                 for _, content in contents:
                     content.pop(key, None)
-                out.append(f"{flag}={_as_argument(_group_file(find_config(value), key, renamer))}")
+                out.append(f"{flag}={_as_argument(_group_file(find_config(value, renamer=renamer), key, renamer))}")
             else:
                 out.append(renamer.argument(f"{flag}={value}", configured))
         elif flag.startswith("--") and "." in flag and not equals and rest and not rest[0].startswith("--"):
@@ -101,9 +114,20 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
             out += [flag, value] if renamed == f"{flag}={value}" else [renamed]
         else:
             out.append(renamer.argument(argument, configured))
+    if contents and renamer.vars:
+        contents[-1][1]["vars"] = (contents[-1][1].get("vars") or {}) | renamer.vars
     for position, content in contents:
         out[position] += yaml.safe_dump(content, sort_keys=False, width=10_000)
     return out, paths
+
+
+def _with_local(argv: list[str]) -> list[str]:
+    """Arguments with ``local.yaml`` as the last config, if there is one in the working directory."""
+    last = max((i for i, a in enumerate(argv) if a.partition("=")[0] in ("-c", "--config")), default=None)
+    if last is None or not Path(LOCAL).is_file():
+        return argv
+    after = last + (1 if "=" in argv[last] else 2)
+    return [*argv[:after], f"--config={LOCAL}", *argv[after:]]
 
 
 def _next(arguments: deque[str]) -> str:

@@ -33,6 +33,25 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {
 VARS: dict[str, str] = {}
 """New name by old one of values that packaged configs take as ``--vars.NAME``."""
 
+FILES: dict[str, tuple[str, dict[str, str]]] = {
+    f"data/{version}_{short}_{kind}.yaml": (
+        f"data/mavceleb_{'challenge' if kind == 'features' and version != 'v1' else kind}.yaml",
+        {"version": version, "language": language, "unheard": unheard},
+    )
+    for version, short, language, unheard in [
+        ("v1", "eng", "English", "Urdu"),
+        ("v1", "urdu", "Urdu", "English"),
+        ("v2", "eng", "English", "Hindi"),
+        ("v2", "hindi", "Hindi", "English"),
+        ("v3", "eng", "English", "German"),
+        ("v3", "german", "German", "English"),
+        ("v4", "eng", "English", "Bangla"),
+    ]
+    for kind in ("media", "features")
+    if (version, kind) != ("v4", "features")
+}
+"""New name of a packaged config by old one, with the ``vars`` that it takes."""
+
 PUBLIC = ("lightning_modules", "datamodules", "postproc")
 """Packages whose classes YAML may name."""
 
@@ -46,10 +65,12 @@ class Renamer:
     Attributes:
         classes: class path by dotted key, as configs and arguments named them so far. An argument like
             ``--data.people=16`` does not say the class that it is an option of.
+        vars: what the old names of files stood for.
     """
 
     def __init__(self) -> None:
         self.classes: dict[str, str] = {}
+        self.vars: dict[str, str] = {}
 
     def config(self, content: Any, where: str, key: str = "") -> Any:
         """A config's content under the new names; the same object where it holds no old one.
@@ -106,6 +127,16 @@ class Renamer:
             return f"{flag}{equals}{text}"
         dumped = new if isinstance(new, str) else yaml.safe_dump(new, default_flow_style=True, width=10_000).strip()
         return f"{flag}={dumped}"
+
+    def file(self, name: str, where: str) -> str:
+        """The packaged config that took the place of one; its ``vars`` are kept in :attr:`vars`."""
+        if name not in FILES:
+            return name
+        new, values = FILES[name]
+        text = ", ".join(f"vars.{key} {value}" for key, value in values.items())
+        _say(where, name, f"{new} with {text}")
+        self.vars |= values
+        return new
 
     def _options(self, options: dict[str, Any], where: str, key: str) -> dict[str, Any]:
         """Init args of the class at ``key`` under their new names; a value under the new name wins."""

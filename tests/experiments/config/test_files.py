@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from datamodules.schema import DataError
 from experiments.config.files import GROUPS, expand_arguments, find_config, packaged, read_config
+from experiments.config.renamed import FILES
 
 
 def test_packaged_config_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +77,43 @@ def test_every_packaged_config_starts_with_its_command_and_finds_its_groups(path
     for group in set(GROUPS) & set(content):
         inline = isinstance(content[group], dict)
         assert inline or isinstance(yaml.safe_load(Path(str(content[group])).read_text(encoding="utf-8")), dict)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_a_name_that_people_type_is_filled_in(version: str) -> None:
+    """One data file serves every version and language: the names at top level say which."""
+    for path in packaged().glob(f"{version}_*.yaml"):
+        content = read_config(path)
+        merged = OmegaConf.create({"vars": content["vars"], "data": yaml.safe_load(Path(content["data"]).read_text())})
+        text = yaml.safe_dump(OmegaConf.to_container(merged.data, resolve=True))
+        english = path.stem.split("_")[1] == "eng"
+        assert ("English" if english else content["vars"]["language"]) in text
+        assert content["vars"].get("version", version) == version
+        assert "${" not in text
+
+
+@pytest.mark.parametrize("old", sorted(FILES))
+def test_old_names_of_data_files_give_the_new_file_and_its_values(
+    old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, values = FILES[old]
+    config = tmp_path / "run.yaml"
+    config.write_text("vars: {fold: 1, language: Klingon}\n")
+    arguments, _ = expand_arguments(["--config", str(config), "--data", old])
+    assert yaml.safe_load(arguments[0].removeprefix("--config="))["vars"] == {"fold": 1} | values
+    assert arguments[1] == f"--data={packaged() / new}"
+    config.write_text(f"data: {old}\n")
+    assert read_config(config) == {"data": str(packaged() / new), "vars": values}
+    assert f"{old} is called {new} with vars.version" in capsys.readouterr().err
+
+
+def test_values_of_this_machine_come_after_the_configs_and_before_the_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local.yaml").write_text("trainer: {accelerator: cpu}\nvars: {fold: 4}\n")
+    arguments, configs = expand_arguments(["--config=demo.yaml", "--config", "debug/overfit.yaml", "--vars.fold=2"])
+    assert [path.name for path in configs] == ["demo.yaml", "overfit.yaml", "local.yaml"]
+    assert yaml.safe_load(arguments[2].removeprefix("--config="))["trainer"] == {"accelerator": "cpu"}
+    assert arguments[3] == "--vars.fold=2"
+    assert expand_arguments(["--help"]) == (["--help"], [])
