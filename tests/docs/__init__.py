@@ -1,0 +1,1 @@
+"""Tests of README files, configs, API pages and the notebook."""
