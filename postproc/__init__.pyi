@@ -12,7 +12,7 @@ from .steps.chaining import ChainingCluster as ChainingCluster
 from .steps.chaining import Threshold as Threshold
 from .steps.fusion import Fusion as Fusion
 from .steps.gender import GenderProbe as GenderProbe
-from .steps.joint.step import JointPeople as JointPeople
+from .steps.joint.step import JointIdentities as JointIdentities
 from .steps.normalisation import ASNorm as ASNorm
 from .steps.normalisation import Centring as Centring
 from .steps.transport import Transport as Transport

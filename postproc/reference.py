@@ -20,7 +20,7 @@ class Reference:
         identity: (n,) person.
         language: (n,) language spoken, "" where unknown.
         gender: (n,) "M"/"F", "" where unknown.
-        met: (n,) whether the model learnt from the person; it has not met those it was validated on.
+        seen: (n,) whether the model learnt from the person; it has not seen those it was validated on.
     """
 
     voices: dict[str, NDArray[np.floating]]
@@ -28,7 +28,7 @@ class Reference:
     identity: NDArray[np.str_]
     language: NDArray[np.str_]
     gender: NDArray[np.str_]
-    met: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -36,7 +36,7 @@ class Reference:
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Reference:
         """Some of the clips."""
         voices, faces = ({s: x[keep] for s, x in spaces.items()} for spaces in (self.voices, self.faces))
-        return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep], self.met[keep])
+        return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep], self.seen[keep])
 
     def finite(self) -> Reference:
         """The clips without NaN or infinity, with a warning where some are left out."""
@@ -61,5 +61,5 @@ def join(parts: Sequence[Reference]) -> Reference:
     """Clips of several, one after the other."""
     sides = [[getattr(part, side) for part in parts] for side in ("voices", "faces")]
     voices, faces = ({space: np.concatenate([x[space] for x in side]) for space in side[0]} for side in sides)
-    names = ("identity", "language", "gender", "met")
+    names = ("identity", "language", "gender", "seen")
     return Reference(voices, faces, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))

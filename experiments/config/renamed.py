@@ -16,12 +16,19 @@ from typing import Any
 
 import yaml
 
-CLASSES: dict[str, str] = {}
+CLASSES: dict[str, str] = {"postproc.JointPeople": "postproc.JointIdentities"}
 """New class path by old one: ``{"postproc.OldStep": "postproc.NewStep"}``."""
 
 OPTIONS: dict[str, dict[str, str]] = {
     "datamodules.SyntheticDataModule": {"people": "identities"},
     "datamodules.SyntheticMediaDataModule": {"people": "identities"},
+    "postproc.JointIdentities": {
+        "atoms": "sub_clusters",
+        "person": "identity_cost",
+        "lone": "unpaired_cost",
+        "initial": "initial_weight",
+        "burn": "burn_in",
+    },
 }
 """By class path, new option by old one: ``{"postproc.NewStep": {"old_option": "new_option"}}``; subclasses too."""
 

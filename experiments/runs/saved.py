@@ -17,7 +17,7 @@ from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
-REFERENCE = ("identity", "language", "gender", "met")
+REFERENCE = ("identity", "language", "gender", "seen")
 COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
 
 
@@ -111,6 +111,8 @@ def read_reference(folder: Path) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as saved:
             arrays = dict(saved)
+        if "met" in arrays:  # what runs of earlier versions call ``seen``
+            arrays["seen"] = arrays.pop("met")
         known = [arrays.pop(name) for name in REFERENCE]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = "no such file" if not path.is_file() else " ".join(str(error).split())

@@ -35,7 +35,7 @@ def _embed(
     module: TrialScorer,
     data: VoiceFaceDataModule,
     clips: TrainingSet,
-    met: bool,
+    seen: bool,
     per_identity: int,
     seed: int,
 ) -> Reference:
@@ -58,5 +58,5 @@ def _embed(
             if given:
                 inputs.append(x.numpy())
         spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))
-    known = np.full(len(chosen), met)
+    known = np.full(len(chosen), seen)
     return Reference(spaces[0], spaces[1], identity, clips.language[chosen], gender, known)

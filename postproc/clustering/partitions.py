@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings
-from postproc.clustering.counting import count_people
 from postproc.clustering.kmeans import Backend, kmeans, resolve_backend
+from postproc.clustering.number import estimate_identities
 
 LARGEST_TREE = 20_000  # items Ward's tree takes: it needs all n^2 / 2 distances, 1.6 GB here
 _SETS, _ITEMS = 128, 5_000  # partitions of so many sets of embeddings of at most so many items are remembered: 250 MB
@@ -32,7 +32,7 @@ class Clustering:
             without input embeddings are clustered in ``model``, and the trace says so.
         algorithm: ``kmeans``, or ``ward``: one tree, cut for every k, up to 20,000 items.
         ks: numbers of clusters; results are averaged over them. ``silhouette`` counts the people of the cell
-            (:func:`postproc.clustering.counting.count_people`) and takes numbers around theirs, rather too many than too few:
+            (:func:`postproc.clustering.number.estimate_identities`) and takes numbers around theirs, rather too many than too few:
             5, 6, 7, 8, 10 and 12 for six people. Of given ones, one above the number of distinct items is left out.
         repeats: k-means partitions for each k, from different seeds; results are averaged over them, too. One k-means
             of several starts moves an EER by 1.6 points with its seed; as many partitions averaged cost the same.
@@ -84,8 +84,8 @@ class Clustering:
         trace: dict[str, Any] = {"space": space}
         wanted = self.ks
         if wanted == "silhouette":
-            trace["counted"] = count_people(points, self.seed)
-            wanted = tuple(sorted({max(2, round(trace["counted"] * share)) for share in _SHARES}))
+            trace["estimated_identities"] = estimate_identities(points, self.seed)
+            wanted = tuple(sorted({max(2, round(trace["estimated_identities"] * share)) for share in _SHARES}))
         ks = [k for k in wanted if k < smallest]
         if not ks:
             raise DegenerateInput(f"{smallest} voices or faces for {min(wanted)} clusters and more")

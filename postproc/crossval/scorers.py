@@ -1,4 +1,4 @@
-"""Training people as a model would see them that never met them. Not from the papers."""
+"""Scorers that have not seen the training identities they score. Not from the papers."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from postproc.cells import unit
 from postproc.reference import Reference
 
 
-def strangers(
+def held_out_scorers(
     reference: Reference, groups: Sequence[NDArray[np.str_]], shrinkages: Sequence[float]
 ) -> Iterator[list[Reference]]:
-    """The reference as it looks to scorers that have met everybody but a group of people.
+    """The reference as embedded by scorers that were fitted without a group of identities.
 
-    The model knows the reference's people: its own embeddings of them match too well to practise on. So ``model``
-    embeddings are made anew from ``input`` ones, whose encoders do not know them, by regularised CCA of the others,
-    as ``configs/model/cca.yaml`` has it. With little shrinkage it overfits, and scores strangers as badly as a poorly
-    trained model.
+    The model has seen the reference's identities, so its own embeddings match them better than those of test
+    identities. Here the ``model`` embeddings are computed again from the ``input`` ones, by regularised CCA fitted on
+    the other identities (the closed form of ``configs/model/cca.yaml``). A small shrinkage overfits and scores the
+    held-out identities as badly as a poorly trained model.
 
     Args:
-        reference: with ``input`` embeddings.
-        groups: of people; others must be left.
+        reference: with ``input`` embeddings, of encoders that have not seen the identities either.
+        groups: identities to hold out, one scorer per group and shrinkage; some identities must remain.
         shrinkages: one scorer each.
 
     Yields:
-        For each group the reference with the ``model`` embeddings of each scorer, and ``met`` as it is for them.
+        For each group, one reference per shrinkage, with the scorer's ``model`` embeddings and ``seen`` False for the
+        group.
 
     Raises:
-        DegenerateInput: nothing can be learnt from the others.
+        DegenerateInput: the remaining identities are too few, or all alike.
     """
     voices, faces = (unit(np.asarray(x["input"], dtype=np.float64)) for x in (reference.voices, reference.faces))
     narrowest = min(voices.shape[1], faces.shape[1])
     widths = sorted({min(k, narrowest) for k in WIDTHS})
-    for people in groups:
-        met = ~np.isin(reference.identity, people)
-        voice, face = (Moments.of(x[met], reference.identity[met]) for x in (voices, faces))
-        seen = []
-        for found in regularised_cca(voice, face, shrinkages, widths[-1]):
+    for identities in groups:
+        seen = ~np.isin(reference.identity, identities)
+        voice, face = (Moments.of(x[seen], reference.identity[seen]) for x in (voices, faces))
+        embedded = []
+        for solution in regularised_cca(voice, face, shrinkages, widths[-1]):
             v, f = (
-                nested((x - mean) @ w, widths)
-                for x, mean, w in zip((voices, faces), found.means, found.projections, strict=True)
+                nested((x - mean) @ projection, widths)
+                for x, mean, projection in zip((voices, faces), solution.means, solution.projections, strict=True)
             )
-            voices_of, faces_of = reference.voices | {"model": v}, reference.faces | {"model": f}
-            seen.append(replace(reference, voices=voices_of, faces=faces_of, met=met))
-        yield seen
+            embedded.append(
+                replace(
+                    reference, voices=reference.voices | {"model": v}, faces=reference.faces | {"model": f}, seen=seen
+                )
+            )
+        yield embedded

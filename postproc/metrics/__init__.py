@@ -1,0 +1,1 @@
+"""Metrics of trial lists, rankings and clusters, with controls and confidence intervals."""

@@ -13,7 +13,7 @@ from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, initial_distances
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
-from postproc.selection.evidence import STATISTICS, gather_evidence, learn_judge
+from postproc.selection.reliability import STATISTICS, gather_evidence, learn_judge
 from postproc.selection.thresholds import STRENGTHS, Choice, choose, partly, practise
 from postproc.steps.gender import Genders
 
@@ -24,14 +24,14 @@ class Guarded(Refinement):
     ``calibrate`` applies the step to practice test sets of training people and finds there how much of it does no harm,
     and on which evidence (:func:`postproc.selection.thresholds.choose`). The model's scores of people it knows are too good to
     practise on. So the sets of a group of people are scored by closed-form scorers, bad and good ones, learnt on the
-    input embeddings of all others (:func:`postproc.crossval.scorers.strangers`), and what the step learns from people, it
+    input embeddings of all others (:func:`postproc.crossval.scorers.held_out_scorers`), and what the step learns from people, it
     learns from those. People held out for validation are strangers to the model and are scored by it: half a dozen, one
     draw of people, so they prove no gain alone, but they have a veto: a model that does not gain on them is left alone,
     however much other scorers gain. Where nobody is held out, the best scorer of practice stands in for the model, and
     must gain surely. Where the data give no embeddings from before the model, too few groups of people are left: the
     step is applied only with a strength and thresholds that are given.
 
-    A cell's scores are left alone where a statistic (:func:`postproc.selection.evidence.gather_evidence`) is below its threshold;
+    A cell's scores are left alone where a statistic (:func:`.gather_evidence`) is below its threshold;
     else they move by ``strength`` of the way to the refined ones. The decision is the same whichever pairs are listed.
     Numbers that are given are kept; where all are, nobody practises.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput
-from postproc.crossval.sets import GOOD, rehearsals
+from postproc.crossval.sets import GOOD, cross_validation_folds
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, calibrate, follow, refine, unchanged
@@ -23,7 +23,7 @@ class Selected(Refinement):
     """One of several alternatives, or none: a choice from training people alone, made anew in every run.
 
     ``calibrate`` applies each alternative to practice test sets of people the scorer has not met
-    (:func:`postproc.crossval.sets.rehearsals`, by a scorer that generalises and, where people were held out, by the model)
+    (:func:`postproc.crossval.sets.cross_validation_folds`, by a scorer that generalises and, where people were held out, by the model)
     and takes the one of the lowest mean EER over groups of people. What its steps learn from people, they learn from
     those outside the set during practice, and from everybody once they are taken. Leaving the scores as they are is
     always an alternative. No confidence is asked of the choice: where a harm must be excluded, use
@@ -96,13 +96,13 @@ class Selected(Refinement):
         """Mean EER (groups,) by name."""
         names = [RAW, *self.alternatives]
         errors: dict[int, list[list[float]]] = {}
-        for rehearsal in rehearsals(reference, [GOOD], self.sets, self.seed):
-            earlier = rehearsal.learnt(before)
+        for fold in cross_validation_folds(reference, [GOOD], self.sets, self.seed):
+            earlier = fold.calibrated(before)
             ways: list[list[Refinement]] = [[]]
-            ways += [rehearsal.learnt([*before, *steps])[len(before) :] for steps in self.alternatives.values()]
-            for cell, labels in rehearsal.cells():
+            ways += [fold.calibrated([*before, *steps])[len(before) :] for steps in self.alternatives.values()]
+            for cell, labels in fold.sets():
                 cell = follow(cell, refine(cell, earlier))
                 found = [eer(refine(cell, steps).distances, labels, direction="distance").eer for steps in ways]
-                errors.setdefault(rehearsal.group, []).append(found)
+                errors.setdefault(fold.group, []).append(found)
         by_group = np.array([np.mean(of_group, axis=0) for of_group in errors.values()])
         return dict(zip(names, by_group.T, strict=True))

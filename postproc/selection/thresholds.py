@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from postproc.cells import DegenerateInput
-from postproc.crossval.sets import GOOD, MODEL, rehearsals
+from postproc.crossval.sets import GOOD, MODEL, cross_validation_folds
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refinement, follow, refine
-from postproc.selection.evidence import gather_evidence, learn_judge
+from postproc.selection.reliability import gather_evidence, learn_judge
 
 SHRINKAGES = (1.0, 3.0, 10.0, GOOD)  # of the scorers: from a bad one, which overfits, to the best one
 # few, for the more is tried, the more looks safe by chance. None is the whole step: half of it leaves the order of the
@@ -73,7 +73,7 @@ def practise(
     resamples: int = 2,
     seed: int = 0,
 ) -> Practice:
-    """Applies a step to test sets of people the scorer has not met (:func:`postproc.crossval.sets.rehearsals`).
+    """Applies a step to test sets of people the scorer has not met (:func:`postproc.crossval.sets.cross_validation_folds`).
 
     People the model knows are scored by good and by bad scorers, those held out by the model. What the steps learn from
     people, they learn from people outside the set.
@@ -90,10 +90,10 @@ def practise(
         DegenerateInput: too few people, or a reference that gives too few practice sets the step can refine.
     """
     rows: list[tuple[int, str, float, list[float], dict[str, float]]] = []
-    for rehearsal in rehearsals(reference, SHRINKAGES, _SETS, seed, _LEAST):
-        *earlier, guarded = rehearsal.learnt([*before, step])
-        genders = learn_judge(step, rehearsal.others)
-        for cell, labels in rehearsal.cells():
+    for fold in cross_validation_folds(reference, SHRINKAGES, _SETS, seed, _LEAST):
+        *earlier, guarded = fold.calibrated([*before, step])
+        genders = learn_judge(step, fold.training)
+        for cell, labels in fold.sets():
             cell = follow(cell, refine(cell, earlier))
             try:
                 evidence = gather_evidence(guarded, cell, genders, resamples, seed)
@@ -102,7 +102,7 @@ def practise(
             refined = guarded(cell).distances
             tried = [cell.distances, *(partly(cell.distances, refined, s) for s in strengths)]
             raw, *after = (eer(distances, labels, direction="distance").eer for distances in tried)
-            rows.append((rehearsal.group, rehearsal.scorer, raw, after, evidence))
+            rows.append((fold.group, fold.scorer, raw, after, evidence))
     if len({group for group, *_ in rows}) < _LEAST:
         raise DegenerateInput(f"{len(rows)} practice sets of training people could be refined, too few to calibrate on")
     groups, scorers, initial, changed, found = zip(*rows, strict=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, comparable, embeddings, initial_distances, shared_space, unit
-from postproc.clustering.counting import silhouette
 from postproc.clustering.kmeans import Backend, Clusters, elbow, kmeans, resolve_backend
+from postproc.clustering.number import silhouette
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
 from postproc.steps.gender import Genders, learn_genders

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings, initial_distances, unit
-from postproc.crossval.sets import GOOD, MODEL, practice_cells, rehearsals
+from postproc.crossval.sets import GOOD, MODEL, cross_validation_folds, cross_validation_sets
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, follow, refine, unchanged
@@ -30,7 +30,7 @@ class GenderProbe(Refinement):
     ``d - weight * log(2 P(same))``. Inductive: a pair's shift depends on the pair alone.
 
     The weight is in units of the distances it is added to. ``calibrate`` tries several on practice test sets of people
-    the scorer has not met (:func:`postproc.crossval.sets.rehearsals`): a model's scores of people it knows leave nothing to
+    the scorer has not met (:func:`postproc.crossval.sets.cross_validation_folds`): a model's scores of people it knows leave nothing to
     gain. The steps before this one and the probes learn from other people. Scorers differ in scale, so what is tried is
     in standard deviations of a set's distances; the best, by mean EER over groups of people, times the mean standard
     deviation of the model's own distances over its practice sets is the weight, the same for all cells. Where nobody
@@ -115,24 +115,24 @@ class GenderProbe(Refinement):
     def _choose(self, known: Reference, before: Sequence[Refinement]) -> float:
         errors: dict[int, list[list[float]]] = {}
         spreads: list[float] = []
-        for rehearsal in rehearsals(known, [GOOD], _SETS, self.seed):
-            if too_few(rehearsal.others):
+        for fold in cross_validation_folds(known, [GOOD], _SETS, self.seed):
+            if too_few(fold.training):
                 continue
-            earlier, probes = rehearsal.learnt(before), self._fit(rehearsal.others)
-            for cell, labels in rehearsal.cells():
+            earlier, probes = fold.calibrated(before), self._fit(fold.training)
+            for cell, labels in fold.sets():
                 cell = follow(cell, refine(cell, earlier))
                 distances, spread = cell.distances, float(cell.distances.std())
-                spreads += [spread] * (rehearsal.scorer == MODEL)
+                spreads += [spread] * (fold.scorer == MODEL)
                 p = probabilities(probes, embeddings(cell, self._space))
                 shift = spread * same_gender_evidence(
                     p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor
                 )
                 tried = [eer(distances - w * shift, labels, direction="distance").eer for w in WEIGHTS]
-                errors.setdefault(rehearsal.group, []).append(tried)
+                errors.setdefault(fold.group, []).append(tried)
         if not errors:
             raise DegenerateInput("without the people of a practice set too few are left to learn a probe from")
         if not spreads:
-            cells = practice_cells(known, _SETS, self.seed)
+            cells = cross_validation_sets(known, _SETS, self.seed)
             spreads = [float(refine(cell, before).distances.std()) for cell, *_ in cells]
         mean = np.mean([np.mean(of_group, axis=0) for of_group in errors.values()], axis=0)
         best, spread = WEIGHTS[int(np.argmin(mean))], float(np.mean(spreads))

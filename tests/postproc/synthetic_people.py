@@ -55,5 +55,5 @@ class World:
             model = traits[person] + self.noise * self.rng.normal(size=(len(person), SHARED + 1))
             given = traits[person] @ self.own[modality] + self.blur * self.rng.normal(size=(len(person), INPUT))
             spaces.append({"model": model / np.linalg.norm(model, axis=1, keepdims=True), "input": given})
-        names, met = np.array([f"id{p:02d}" for p in person]), np.ones(len(person), dtype=bool)
-        return Reference(spaces[0], spaces[1], names, np.full(len(person), "English"), letters[person], met)
+        names, seen = np.array([f"id{p:02d}" for p in person]), np.ones(len(person), dtype=bool)
+        return Reference(spaces[0], spaces[1], names, np.full(len(person), "English"), letters[person], seen)

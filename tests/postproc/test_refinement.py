@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from subprocess import run
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.schema import ScoredCell
+from experiments.config.build import read_steps
 from postproc import (
     BlockAverage,
     Centring,
@@ -24,14 +26,16 @@ from postproc import (
     ChainingClusterCallback,
     GenderProbe,
     Guarded,
-    JointPeople,
+    JointIdentities,
     Refined,
     Refinement,
+    Selected,
     Threshold,
     Transport,
     refine,
 )
 from postproc.refinement import unchanged
+from postproc.steps.joint.gibbs import Prior
 from tests.postproc.conftest import Ranks, make_cell
 
 
@@ -240,7 +244,7 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     default = ChainingCluster()
     assert vars(step) == vars(default), "the config states the defaults"
     default_of = {"blocks": BlockAverage(), "transport": Transport(), "gender": GenderProbe(), "centring": Centring()}
-    default_of |= {"joint": JointPeople()}
+    default_of |= {"joint": JointIdentities()}
     for name, default_step in default_of.items():
         (step,) = parse("--postproc", str(configs / f"{name}.yaml")).steps
         assert type(step) is type(default_step)
@@ -249,7 +253,7 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     assert isinstance(step, Guarded)
     assert isinstance(step.step, ChainingCluster)
     best = parse("--postproc", str(configs / "best.yaml")).steps
-    assert [type(step) for step in best] == [Transport, JointPeople]
+    assert [type(step) for step in best] == [Transport, JointIdentities]
     built = [parse("--postproc", str(path)).steps for path in sorted(configs.glob("*.yaml"))]
     assert len(built) >= 9
 
@@ -263,8 +267,10 @@ def test_a_config_may_give_either_kind_of_threshold() -> None:
 
 
 def test_importing_postproc_and_its_metrics_is_light() -> None:
-    heavy = {"torch", "faiss", "lightning"}
-    code = f"import sys, postproc, postproc.metrics.evaluate; print(sorted({heavy} & set(sys.modules)))"
+    code = (
+        "import sys, postproc, postproc.metrics.evaluate;"
+        "print(sorted({'torch', 'faiss', 'lightning'} & set(sys.modules)))"
+    )
     assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
@@ -276,3 +282,16 @@ def test_public_names_load_and_unknown_ones_are_named() -> None:
         assert getattr(postproc, name).__name__ == name
     with pytest.raises(AttributeError, match="No postproc attribute ChainCluster"):
         _ = postproc.ChainCluster
+
+
+def test_configs_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    config = tmp_path / "old.yaml"
+    config.write_text(
+        "steps: [{class_path: postproc.Selected, init_args: {alternatives: {a: [{class_path: postproc.JointPeople, "
+        "init_args: {atoms: 9, person: 1.0, lone: 2.0, initial: 0.5, burn: 3}}]}}}]"
+    )
+    (step,) = read_steps(config)
+    assert isinstance(step, Selected)
+    (joint,) = step.alternatives["a"]
+    assert isinstance(joint, JointIdentities)
+    assert (joint.sub_clusters, joint.prior, joint.initial_weight, joint.burn_in) == (9, Prior(0.15, 1.0, 2.0), 0.5, 3)

@@ -1,10 +1,8 @@
-"""How much clips of one person resemble each other: spherical probabilistic LDA. Not from the papers of this project.
+"""Spherical probabilistic LDA: how clips of one identity resemble each other. Not from the papers.
 
-At unit length after centring, a clip is ``person + noise``, both normal and alike in all directions (Prince and Elder,
-ICCV 2007, with two variances only). A few dozen training people tell no more than two variances: to tell small
-clusters of V1 training people whom the model had not seen apart, the best model of whole covariances (in the 20 to 57
-directions in which training people differ) had an EER of 12.8 % (voices) and 3.0 % (faces), the cosine of centred
-embeddings, which is what two variances amount to, 9.4 % and 2.8 %.
+After centring and scaling to unit length, a clip is ``identity + noise``. Both are normal and have the same variance in
+all directions (Prince and Elder, ICCV 2007, with two variances only). A few dozen training identities are too few to
+estimate whole covariance matrices: those separated unseen identities worse.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Plda:
-    """Spread of one modality's clips.
+    """Variances of the clips of one modality.
 
     Attributes:
-        mean: (d,) of people, each counting the same.
-        within: variance of a clip about its person, all d directions together.
-        ratio: variance between people over that within.
+        mean: (d,) mean of the identities' means.
+        within: variance of a clip about its identity, summed over all directions.
+        ratio: variance between identities, divided by ``within``.
     """
 
     mean: Array
@@ -34,56 +32,58 @@ class Plda:
     ratio: float
 
     def __call__(self, x: Array, what: str) -> Array:
-        """Unit embeddings (n, d), centred and at unit length again.
+        """Centres unit embeddings (n, d) and scales them to unit length again.
 
         Raises:
-            DegenerateInput: an embedding is the mean itself.
+            DegenerateInput: an embedding equals the mean.
         """
         return checked(x - self.mean, what, "centred")
 
 
 def fit_plda(x: Array, identity: NDArray[np.str_], what: str) -> Plda:
-    """Fits the two variances by moments; every person counts the same.
+    """Estimates the two variances by the method of moments; every identity has the same weight.
 
     Args:
         x: (n, d) unit embeddings.
-        identity: (n,) person.
+        identity: (n,) identity of each.
         what: the modality, for messages.
 
     Raises:
-        DegenerateInput: fewer than three people, nobody with two clips that differ, or people that do not differ.
+        DegenerateInput: fewer than three identities, no identity with two different clips, or identities that do not
+            differ.
     """
-    names, person, count = np.unique(identity, return_inverse=True, return_counts=True)
+    names, code, count = np.unique(identity, return_inverse=True, return_counts=True)
     if len(names) < 3 or count.max() < 2:
         raise DegenerateInput(
-            f"{len(names)} training people of {len(x)} clips do not tell how people differ; give more"
+            f"{len(names)} training identities with {len(x)} clips are too few to estimate variances; "
+            "PLDA needs 3 identities, and one of them with 2 clips"
         )
-    mean = _means(x, person, count).mean(axis=0)
+    mean = _means(x, code, count).mean(axis=0)
     points = checked(x - mean, what, "centred")
-    means = _means(points, person, count)
-    repeated = count > 1  # people of a single clip show no spread within
-    squares = np.bincount(person, ((points - means[person]) ** 2).sum(axis=1))
+    means = _means(points, code, count)
+    repeated = count > 1  # an identity with a single clip has no variance within
+    squares = np.bincount(code, ((points - means[code]) ** 2).sum(axis=1))
     within = float((squares[repeated] / (count[repeated] - 1)).mean())
     between = float((means**2).sum(axis=1).mean()) - within * float((1 / count).mean())
     if not (within > 1e-9 and between > 1e-9):
-        raise DegenerateInput(f"the {what}s of training people are all alike, or differ within people alone")
+        raise DegenerateInput(f"the {what}s of training identities are all alike, or vary only within identities")
     return Plda(mean, within, between / within)
 
 
-def evidence(square: Array, count: Array, ratio: float, width: int) -> Array:
-    """Log p(clips | one person) - log p(clips | the average person), the person integrated out.
+def log_evidence(square: Array, count: Array, ratio: float, width: int) -> Array:
+    """Log p(clips | one identity) - log p(clips | the mean identity), integrated over the identity's position.
 
     Args:
-        square: squared length of the clips' sum, in units of the variance within of one direction.
-        count: of clips; it and the clips of the sum may be scaled down alike where clips are not independent.
-        ratio: variance between people over that within.
+        square: squared length of the sum of the clips, in units of the variance within per direction.
+        count: number of clips. Scale it and the sum of clips by the same factor where clips are not independent.
+        ratio: variance between identities, divided by that within.
         width: number of directions.
     """
     precision = 1 + count * ratio
     return 0.5 * (ratio * square / precision - width * np.log(precision))
 
 
-def _means(x: Array, person: NDArray[np.int64], count: NDArray[np.int64]) -> Array:
+def _means(x: Array, code: NDArray[np.int64], count: NDArray[np.int64]) -> Array:
     sums = np.zeros((len(count), x.shape[1]))
-    np.add.at(sums, person, x)
+    np.add.at(sums, code, x)
     return sums / count[:, None]

@@ -99,7 +99,7 @@ def test_steps_that_learn_take_the_saved_reference(tmp_path: Path, capsys: pytes
     for space, x in spaces[1].items():
         np.testing.assert_array_equal(again.faces[space], x)
     np.testing.assert_array_equal(again.gender, items.gender)
-    np.testing.assert_array_equal(again.met, reference.met)
+    np.testing.assert_array_equal(again.seen, reference.seen)
     assert main(arguments) == 0
     table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert (table["refined"] != table["distance"]).any()

@@ -40,8 +40,8 @@ def test_clips_of_people_met_and_not_met_are_embedded_by_the_model(tmp_path: Pat
     run = trainer(tmp_path)
     run.test(model, data, verbose=False)
     found = embed_reference(model)
-    assert set(found.identity[found.met]) == {"id0", "id1", "id2"}
-    assert set(found.identity[~found.met]) == {f"id{i}" for i in range(3, 12)}
+    assert set(found.identity[found.seen]) == {"id0", "id1", "id2"}
+    assert set(found.identity[~found.seen]) == {f"id{i}" for i in range(3, 12)}
     assert set(found.gender[found.identity == "id4"]) == {"F"}
     assert set(found.gender[found.identity == "id5"]) == {""}
     place = {x.tobytes(): i for i, x in enumerate(data.train[0])}
@@ -57,7 +57,7 @@ def test_no_person_has_more_clips_than_asked_for(tmp_path: Path) -> None:
     data, model = TinyData(), Linear()
     trainer(tmp_path).test(model, data, verbose=False)
     found, again = embed_reference(model, per_identity=4), embed_reference(model, per_identity=4)
-    assert found.met.all()
+    assert found.seen.all()
     assert np.unique(found.identity, return_counts=True)[1].tolist() == [4] * 12
     assert set(np.unique(embed_reference(model).identity, return_counts=True)[1]) == {7}
     np.testing.assert_array_equal(found.voices["input"], again.voices["input"])

@@ -7,7 +7,7 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from postproc.clustering.counting import silhouette
+from postproc.clustering.number import silhouette
 
 
 def blobs(count: int, size: int, spread: float = 0.1, seed: int = 0) -> np.ndarray:

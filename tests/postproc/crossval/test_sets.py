@@ -9,63 +9,63 @@ import pytest
 
 from postproc import ASNorm, Reference, refine
 from postproc.cells import DegenerateInput
-from postproc.crossval.sets import MODEL, Rehearsal, rehearsals
+from postproc.crossval.sets import MODEL, Fold, cross_validation_folds
 from tests.postproc.synthetic_people import World
 
 
-def half_met(seed: int = 2, held_out: tuple[str, ...] = ("id00", "id01", "id02", "id12", "id13", "id14")) -> Reference:
+def half_seen(seed: int = 2, held_out: tuple[str, ...] = ("id00", "id01", "id02", "id12", "id13", "id14")) -> Reference:
     reference = World(seed).reference(clips=6)
-    return replace(reference, met=~np.isin(reference.identity, held_out))
+    return replace(reference, seen=~np.isin(reference.identity, held_out))
 
 
 def test_everybody_is_scored_by_scorers_that_have_not_met_them() -> None:
-    reference = half_met()
-    found = list(rehearsals(reference, [1.0, 100.0], sets=4, seed=0))
+    reference = half_seen()
+    found = list(cross_validation_folds(reference, [1.0, 100.0], sets=4, seed=0))
     assert [r.scorer for r in found] == ["1", "100"] * 3 + [MODEL]
-    people = [set(r.people.identity) for r in found[::2]]
+    people = [set(r.held_out.identity) for r in found[::2]]
     assert sorted(p for group in people for p in group) == sorted(set(reference.identity))
     assert [r.group for r in found] == [0, 0, 1, 1, 2, 2, 3]
-    assert [len(list(r.cells())) for r in found] == [2, 2] * 3 + [4]
+    assert [len(list(r.sets())) for r in found] == [2, 2] * 3 + [4]
     for r in found:
-        assert not set(r.people.identity) & set(r.others.identity)
-        assert r.others.met.all()
-        assert not r.people.met.any()
-    np.testing.assert_array_equal(found[-1].people.voices["model"], reference.voices["model"][~reference.met])
-    assert set(found[-1].others.identity) == set(reference.identity[reference.met])
+        assert not set(r.held_out.identity) & set(r.training.identity)
+        assert r.training.seen.all()
+        assert not r.held_out.seen.any()
+    np.testing.assert_array_equal(found[-1].held_out.voices["model"], reference.voices["model"][~reference.seen])
+    assert set(found[-1].training.identity) == set(reference.identity[reference.seen])
 
 
 def test_scorers_do_not_know_the_people_they_score() -> None:
-    reference = half_met()
-    first = next(rehearsals(reference, [100.0], sets=1, seed=0))
-    inside = np.isin(reference.identity, first.people.identity)
+    reference = half_seen()
+    first = next(cross_validation_folds(reference, [100.0], sets=1, seed=0))
+    inside = np.isin(reference.identity, first.held_out.identity)
     spoilt = {s: x.copy() for s, x in reference.faces.items()}
     spoilt["input"][inside] = np.random.default_rng(0).permutation(spoilt["input"][inside])  # of others of the group
-    again = next(rehearsals(replace(reference, faces=spoilt), [100.0], sets=1, seed=0))
-    np.testing.assert_array_equal(again.people.voices["model"], first.people.voices["model"])
+    again = next(cross_validation_folds(replace(reference, faces=spoilt), [100.0], sets=1, seed=0))
+    np.testing.assert_array_equal(again.held_out.voices["model"], first.held_out.voices["model"])
 
 
 def test_steps_see_the_others_as_the_scorer_does() -> None:
     """A cohort of embeddings of another model would have another width."""
-    for rehearsal in rehearsals(half_met(), [100.0], sets=1, seed=0):
-        (step,) = rehearsal.learnt([ASNorm(top=5)])
-        for cell, _ in rehearsal.cells():
+    for fold in cross_validation_folds(half_seen(), [100.0], sets=1, seed=0):
+        (step,) = fold.calibrated([ASNorm(top=5)])
+        for cell, _ in fold.sets():
             assert "unchanged" not in refine(cell, [step]).trace["steps"][0]
 
 
 def test_without_embeddings_from_before_the_model_only_those_held_out_are_strangers() -> None:
-    reference = half_met()
+    reference = half_seen()
     bare = replace(reference, voices={"model": reference.voices["model"]}, faces={"model": reference.faces["model"]})
-    found: list[Rehearsal] = list(rehearsals(bare, [100.0], sets=3, seed=0))
+    found: list[Fold] = list(cross_validation_folds(bare, [100.0], sets=3, seed=0))
     assert [r.scorer for r in found] == [MODEL]
     with pytest.raises(
-        DegenerateInput, match=r"18 training people, who have no embeddings but .* and 6 held out make 1 "
+        DegenerateInput, match=r"18 training identities without input embeddings and 6 validation identities make 1 "
     ):
-        next(rehearsals(bare, [100.0], sets=3, seed=0, least=3))
-    everybody = replace(bare, met=np.ones(len(bare), dtype=bool))
-    with pytest.raises(DegenerateInput, match="and 0 held out make 0 practice groups"):
-        next(rehearsals(everybody, [100.0], sets=3, seed=0))
+        next(cross_validation_folds(bare, [100.0], sets=3, seed=0, least=3))
+    everybody = replace(bare, seen=np.ones(len(bare), dtype=bool))
+    with pytest.raises(DegenerateInput, match="and 0 validation identities make 0 groups"):
+        next(cross_validation_folds(everybody, [100.0], sets=3, seed=0))
 
 
 def test_a_few_people_held_out_are_no_group() -> None:
-    reference = half_met(held_out=("id00", "id01", "id12"))
-    assert MODEL not in [r.scorer for r in rehearsals(reference, [100.0], sets=1, seed=0)]
+    reference = half_seen(held_out=("id00", "id01", "id12"))
+    assert MODEL not in [r.scorer for r in cross_validation_folds(reference, [100.0], sets=1, seed=0)]

@@ -119,7 +119,7 @@ def test_nothing_is_applied_that_was_not_calibrated() -> None:
     transport = Guarded(Transport(CLUSTERS))
     assert "not calibrated: no reference people" in declined(transport, cell)
     transport.calibrate(reference.rows(np.isin(reference.identity, ["id00", "id12"])))
-    assert "2 training people and 0 held out make 0 practice groups" in declined(transport, cell)
+    assert "2 training identities and 0 validation identities make 0 groups" in declined(transport, cell)
     some = Guarded(Transport(CLUSTERS), agreement=0.1, strength=1.0)
     assert "no threshold of" in declined(some, cell)
 

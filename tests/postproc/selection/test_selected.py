@@ -72,12 +72,12 @@ def test_scores_are_left_alone_where_nothing_gains() -> None:
     assert refined.trace["selection"]["taken"] == "raw"
     np.testing.assert_array_equal(refined.distances, cell.distances)
     step.calibrate(reference.rows(np.isin(reference.identity, ["id00", "id12"])))
-    assert "make 0 practice groups" in step(cell).trace["unchanged"]
+    assert "make 0 groups" in step(cell).trace["unchanged"]
 
 
 def test_people_held_out_are_scored_by_the_model_itself() -> None:
     _, reference = world_of()
-    met = ~np.isin(reference.identity, ["id00", "id01", "id02", "id12", "id13", "id14"])
+    seen = ~np.isin(reference.identity, ["id00", "id01", "id02", "id12", "id13", "id14"])
     seen = []
 
     class Width(Shuffled):
@@ -86,7 +86,7 @@ def test_people_held_out_are_scored_by_the_model_itself() -> None:
             return super().__call__(cell)
 
     step = Selected({"width": [Width()]}, sets=2)
-    step.calibrate(replace(reference, met=met))
+    step.calibrate(replace(reference, seen=seen))
     of_practice = 2 + 4 + 8 + 16 + 24  # directions of the cosines of a scorer of practice; there are 24
     assert seen == [of_practice] * 6 + [reference.voices["model"].shape[1]] * 2
 
@@ -165,4 +165,4 @@ def test_the_shipped_config_names_its_alternatives(request: pytest.FixtureReques
     assert isinstance(step, Selected)
     assert (step.sets, step.seed) == (default.sets, default.seed)
     assert list(step.alternatives) == ["blocks", "transport", "joint", "best"]
-    assert [type(s).__name__ for s in step.alternatives["best"]] == ["Transport", "JointPeople"]
+    assert [type(s).__name__ for s in step.alternatives["best"]] == ["Transport", "JointIdentities"]

@@ -107,14 +107,14 @@ def test_a_gain_that_may_be_chance_is_no_gain() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda r: r.rows(r.gender == "M"), "12 training people and 0 held out make 0 practice groups"),
+        (lambda r: r.rows(r.gender == "M"), "12 training identities and 0 validation identities make 0 groups"),
         (
             lambda r: r.rows(np.isin(r.identity, ["id00", "id12"])),
-            "2 training people and 0 held out make 0 practice groups",
+            "2 training identities and 0 validation identities make 0 groups",
         ),
         (
             lambda r: replace(r, voices={"model": r.voices["model"]}, faces={"model": r.faces["model"]}),
-            "no embeddings but those of the model",
+            "training identities without input embeddings",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_where_nobody_is_held_out_the_best_scorer_of_practice_must_gain_surely()
 
 
 def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() -> None:
-    """The model scores those it has not met perfectly; scorers of practice match at random."""
+    """The model scores those it has not seen perfectly; scorers of practice match at random."""
 
     class Solve(Refinement):
         """Right about everybody but the people held out."""
@@ -162,19 +162,19 @@ def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() ->
     world = World(6)
     whole = world.reference("M" * 12 + "F" * 12)
     person = np.unique(whole.identity, return_inverse=True)[1]
-    met = ~np.isin(person, [0, 1, 2, 12, 13, 14])
+    seen = ~np.isin(person, [0, 1, 2, 12, 13, 14])
     faces = world.rng.normal(size=(len(person), 24)) * 0.05
     faces[:, 0] = person
     voices = faces.copy()
-    voices[:, 1] = met
+    voices[:, 1] = seen
     exact = np.eye(24)[person]
     reference = replace(
-        whole, met=met, voices={"model": exact, "input": voices}, faces={"model": exact, "input": faces}
+        whole, seen=seen, voices={"model": exact, "input": voices}, faces={"model": exact, "input": faces}
     )
     practice = practise(Solve(), reference, strengths=[1.0], resamples=1)
     own = practice.scorer == "model"
     assert practice.before[own].max() < 0.01
     assert (practice.after[~own] < practice.before[~own][:, None]).all()
     assert choose(practice, [1.0], {}).strength == 0
-    alone = practise(Solve(), reference.rows(met), strengths=[1.0], resamples=1)
+    alone = practise(Solve(), reference.rows(seen), strengths=[1.0], resamples=1)
     assert choose(alone, [1.0], {}).strength == 1

@@ -33,7 +33,7 @@ def test_the_probe_gains_where_scores_know_little_of_gender() -> None:
     step, reference = GenderProbe(), world.reference()
     step.calibrate(reference)
     assert step(cell).trace["weight"] == 0
-    step.calibrate(replace(reference, met=~np.isin(reference.identity, HELD_OUT)))
+    step.calibrate(replace(reference, seen=~np.isin(reference.identity, HELD_OUT)))
     refined = step(cell)
     assert refined.trace["weight"] > 0
     assert error(refined.distances, labels) < error(cell.distances, labels) - 0.03
@@ -56,9 +56,9 @@ def test_the_weight_found_suits_the_scale_of_the_model() -> None:
         reference, voices=reference.voices | {"model": voices}, faces=reference.faces | {"model": faces}
     )
     found = []
-    for met in (np.ones(len(reference), dtype=bool), ~held_out):
+    for seen in (np.ones(len(reference), dtype=bool), ~held_out):
         step = GenderProbe()
-        step.calibrate(replace(reference, met=met))
+        step.calibrate(replace(reference, seen=seen))
         found.append(step(world.cell()[0]).trace)
     assert found[1]["spread"] == pytest.approx(0.38 / 3, rel=0.15)
     assert found[0]["spread"] > 2 * found[1]["spread"]

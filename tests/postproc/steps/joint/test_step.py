@@ -13,24 +13,24 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from datamodules.schema import ScoredCell
-from postproc import JointPeople, Transport
+from postproc import JointIdentities, Transport
 from postproc.clustering.partitions import cluster_means
 from postproc.metrics.evaluate import eer
 from postproc.steps.joint import step as joint
-from postproc.steps.joint.gibbs import Atoms, Prior, sample_people
-from postproc.steps.joint.plda import evidence, fit_plda
+from postproc.steps.joint.gibbs import Prior, SubClusters, sample_identities
+from postproc.steps.joint.plda import fit_plda, log_evidence
 from postproc.steps.joint.step import LARGEST_TREE, centred_similarity, cut, link
 from tests.postproc.synthetic_people import World
 
-QUICK: dict[str, Any] = {"chains": 4, "sweeps": 30, "burn": 20}
+QUICK: dict[str, Any] = {"chains": 4, "sweeps": 30, "burn_in": 20}
 
 
 def error(distances: np.ndarray, labels: np.ndarray) -> float:
     return eer(distances, labels, direction="distance").eer
 
 
-def calibrated(world: World, **options: Any) -> JointPeople:
-    step = JointPeople(**QUICK | options)
+def calibrated(world: World, **options: Any) -> JointIdentities:
+    step = JointIdentities(**QUICK | options)
     step.calibrate(world.reference())
     return step
 
@@ -48,9 +48,9 @@ def test_evidence_is_the_ratio_of_normal_densities() -> None:
     one = sum(multivariate_normal(np.zeros(4), np.eye(4) + ratio).logpdf(clips[:, d]) for d in range(3))
     average = sum(multivariate_normal(np.zeros(4), np.eye(4)).logpdf(clips[:, d]) for d in range(3))
     square = np.sum(clips.sum(axis=0) ** 2)
-    found = evidence(square, np.array(4.0), ratio, 3)
+    found = log_evidence(square, np.array(4.0), ratio, 3)
     np.testing.assert_allclose(found, one - average)
-    assert evidence(np.array(0.0), np.array(0.0), ratio, 3) == 0
+    assert log_evidence(np.array(0.0), np.array(0.0), ratio, 3) == 0
 
 
 def test_plda_finds_the_variances_that_made_the_clips() -> None:
@@ -79,7 +79,7 @@ def test_the_sampler_draws_from_the_weights_of_all_partitions(heat: float) -> No
     sums = [rng.normal(size=(3, 4)) * 1.5 for _ in range(2)]
     count = [rng.uniform(0.5, 3, size=3) for _ in sums]
     ratio, width = (0.8, 1.3), (4, 6)
-    similarity, prior = rng.normal(size=(3, 3)) * 0.2, Prior(temperature=0.2, person=0.5, lone=0.7)
+    similarity, prior = rng.normal(size=(3, 3)) * 0.2, Prior(temperature=0.2, identity_cost=0.5, unpaired_cost=0.7)
     together, people, total = np.zeros((3, 3)), 0.0, 0.0
     for blocks in partitions(list(range(6))):
         log = 0.0
@@ -87,8 +87,8 @@ def test_the_sampler_draws_from_the_weights_of_all_partitions(heat: float) -> No
             sides = [a for a in block if a < 3], [a - 3 for a in block if a >= 3]
             for s, (of, n) in enumerate(zip(sums, count, strict=True)):
                 square, own = np.sum(of[sides[s]].sum(axis=0) ** 2), n[sides[s]].sum()
-                log += float(evidence(square, own, ratio[s], width[s]))
-            log -= prior.person + prior.lone * (not (sides[0] and sides[1]))
+                log += float(log_evidence(square, own, ratio[s], width[s]))
+            log -= prior.identity_cost + prior.unpaired_cost * (not (sides[0] and sides[1]))
             if sides[0] and sides[1]:
                 a, b = count[0][sides[0]], count[1][sides[1]]
                 log += a @ similarity[np.ix_(*sides)] @ b / (a.sum() * b.sum()) / prior.temperature
@@ -97,9 +97,9 @@ def test_the_sampler_draws_from_the_weights_of_all_partitions(heat: float) -> No
         people += weight * len(blocks)
         for block in blocks:
             together[np.ix_([a for a in block if a < 3], [a - 3 for a in block if a >= 3])] += weight
-    atoms = [Atoms(x @ x.T, n, r, w) for x, n, r, w in zip(sums, count, ratio, width, strict=True)]
-    posterior, drawn = sample_people(
-        (atoms[0], atoms[1]), similarity, prior, chains=64, sweeps=400, burn=40, heat=heat, seed=0
+    sub_clusters = [SubClusters(x @ x.T, n, r, w) for x, n, r, w in zip(sums, count, ratio, width, strict=True)]
+    posterior, drawn = sample_identities(
+        (sub_clusters[0], sub_clusters[1]), similarity, prior, chains=64, sweeps=400, burn_in=40, heat=heat, seed=0
     )
     np.testing.assert_allclose(posterior, together / total, atol=0.02)
     assert drawn.mean() == pytest.approx(people / total, abs=0.04)
@@ -146,7 +146,7 @@ def test_people_without_faces_are_left_without() -> None:
     cell = ScoredCell(1 - (mv @ mf.T).ravel(), voice, face, {"model": mv, "input": iv}, {"model": mf, "input": jf})
     refined = calibrated(world)(cell)
     assert error(refined.distances, (pv[voice] == pf[face]).astype(np.int8)) < 0.05
-    assert refined.trace["people"] == pytest.approx(6, abs=0.5)
+    assert refined.trace["identities"] == pytest.approx(6, abs=0.5)
 
 
 def test_clusters_are_linked_as_all_their_items_would_be() -> None:
@@ -171,7 +171,7 @@ def test_more_items_than_a_tree_takes_make_the_same_people(monkeypatch: pytest.M
     monkeypatch.setattr(joint, "LARGEST_TREE", 50)
     monkeypatch.setattr(joint, "_MICRO", 30)
     linked = step(cell)
-    assert linked.trace["people"] == pytest.approx(exact.trace["people"], abs=0.5)
+    assert linked.trace["identities"] == pytest.approx(exact.trace["identities"], abs=0.5)
     assert error(linked.distances, labels) == pytest.approx(error(exact.distances, labels), abs=0.03)
 
 
@@ -208,7 +208,7 @@ def test_similarity_is_free_of_what_an_atom_has_with_all_others() -> None:
 def test_without_usable_training_people_scores_are_left_alone() -> None:
     world = World(4)
     cell, _ = world.cell()
-    step, reference = JointPeople(**QUICK), world.reference("MMFF", clips=3)
+    step, reference = JointIdentities(**QUICK), world.reference("MMFF", clips=3)
     assert step.needs_reference
     _, first = np.unique(reference.identity, return_index=True)
     for people, why in (
@@ -229,7 +229,7 @@ def test_without_input_embeddings_the_learnt_ones_are_clustered() -> None:
     cell, labels = world.cell()
     reference = world.reference()
     bare = replace(reference, voices={"model": reference.voices["model"]}, faces={"model": reference.faces["model"]})
-    step = JointPeople(**QUICK)
+    step = JointIdentities(**QUICK)
     step.calibrate(bare)
     refined = step(cell)
     assert refined.trace["space"] == "model"
@@ -239,15 +239,15 @@ def test_without_input_embeddings_the_learnt_ones_are_clustered() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"atoms": 1}, "atoms"),
+        ({"sub_clusters": 1}, "sub_clusters"),
         ({"space": "raw"}, "space"),
         ({"clip_weight": 0.0}, "clip_weight"),
         ({"session": -1.0}, "session"),
         ({"temperature": 0.0}, "temperature"),
-        ({"lone": float("nan")}, "lone"),
+        ({"unpaired_cost": float("nan")}, "unpaired_cost"),
         ({"chains": 0}, "chains"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        JointPeople(**options)
+        JointIdentities(**options)

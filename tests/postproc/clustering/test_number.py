@@ -10,10 +10,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import silhouette_score
 
 from postproc.cells import DegenerateInput
-from postproc.clustering import counting
-from postproc.clustering.counting import count_people
+from postproc.clustering import number
+from postproc.clustering.number import estimate_identities
 from postproc.clustering.partitions import Clustering
-from postproc.steps.joint.step import JointPeople
+from postproc.steps.joint.step import JointIdentities
 from tests.postproc.synthetic_people import World
 
 
@@ -26,7 +26,7 @@ def clips(people: int, each: int, spread: float, seed: int, width: int = 64) -> 
 @pytest.mark.parametrize("people", [2, 3, 6, 15, 40])
 def test_it_finds_the_number_of_people(people: int) -> None:
     points = {"voice": clips(people, 9, 0.7, 0), "face": clips(people, 14, 0.5, 1, width=96)}
-    found = count_people(points)
+    found = estimate_identities(points)
     assert found == people if people <= 20 else abs(found - people) <= people // 10
 
 
@@ -35,8 +35,8 @@ def test_one_side_that_falls_into_sessions_is_outvoted() -> None:
     sessions = np.repeat(clips(6, 8, 0.75, 4), 2, axis=0)
     faces = sessions + 0.05 * rng.normal(size=sessions.shape) / 8
     voices = clips(6, 12, 0.5, 5)
-    assert count_people({"voice": faces, "face": faces}) > 20
-    assert count_people({"voice": voices, "face": faces}) == 6
+    assert estimate_identities({"voice": faces, "face": faces}) > 20
+    assert estimate_identities({"voice": voices, "face": faces}) == 6
 
 
 def test_each_cut_is_judged_as_scikit_learn_does() -> None:
@@ -44,46 +44,46 @@ def test_each_cut_is_judged_as_scikit_learn_does() -> None:
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     tree = linkage(unit, "ward")
     expected = [silhouette_score(unit, fcluster(tree, k, "maxclust"), metric="cosine") for k in (2, 5, 9)]
-    np.testing.assert_allclose(counting._silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
+    np.testing.assert_allclose(number._silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
 
 
 def test_neither_the_order_of_the_clips_nor_their_length_matters() -> None:
     points = {"voice": clips(7, 9, 0.9, 7), "face": clips(7, 9, 0.9, 8)}
     rng = np.random.default_rng(0)
     shuffled = {m: 3.0 * x[rng.permutation(len(x))] for m, x in points.items()}
-    assert count_people(points) == count_people(shuffled)
+    assert estimate_identities(points) == estimate_identities(shuffled)
 
 
 def test_of_many_clips_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "_SAMPLE", 120)
+    monkeypatch.setattr(number, "_SAMPLE", 120)
     points = {"voice": clips(6, 50, 0.6, 9), "face": clips(6, 60, 0.6, 10)}
-    assert count_people(points, seed=1) == 6
+    assert estimate_identities(points, seed=1) == 6
 
 
 def test_the_same_clips_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     points = {"voice": clips(6, 9, 0.6, 11), "face": clips(6, 9, 0.6, 12)}
-    first = count_people(points)
+    first = estimate_identities(points)
     with monkeypatch.context() as patch:
-        patch.setattr(counting, "_silhouettes", lambda *args: pytest.fail("counted again"))
-        assert count_people({m: x.copy() for m, x in points.items()}) == first
-    monkeypatch.setattr(counting, "_SETS", 3)
+        patch.setattr(number, "_silhouettes", lambda *args: pytest.fail("counted again"))
+        assert estimate_identities({m: x.copy() for m, x in points.items()}) == first
+    monkeypatch.setattr(number, "_SETS", 3)
     for seed in range(5):
-        count_people({"voice": clips(2, 4, 0.6, seed), "face": clips(2, 4, 0.6, seed)})
-        assert len(counting._remembered) <= 3
+        estimate_identities({"voice": clips(2, 4, 0.6, seed), "face": clips(2, 4, 0.6, seed)})
+        assert len(number._remembered) <= 3
 
 
 def test_repeated_clips_and_few_of_them() -> None:
     same = np.repeat(np.eye(3), 4, axis=0)
-    assert count_people({"voice": same, "face": same}) == 3
+    assert estimate_identities({"voice": same, "face": same}) == 3
     with pytest.raises(DegenerateInput, match="5 voices or faces do not tell"):
-        count_people({"voice": np.eye(5), "face": np.eye(9)})
-    assert count_people({"voice": np.eye(6), "face": np.eye(9)}) == 2
+        estimate_identities({"voice": np.eye(5), "face": np.eye(9)})
+    assert estimate_identities({"voice": np.eye(6), "face": np.eye(9)}) == 2
 
 
 def test_every_number_is_tried_up_to_20_and_none_that_cannot_be() -> None:
-    assert counting._counts(12) == list(range(2, 12))
-    assert counting._counts(6) == [2, 3, 4, 5]
-    grid = counting._counts(10**6)
+    assert number._counts(12) == list(range(2, 12))
+    assert number._counts(6) == [2, 3, 4, 5]
+    grid = number._counts(10**6)
     assert grid[:19] == list(range(2, 21))
     assert grid[-1] <= 512
     assert max(b / a for a, b in pairwise(grid[18:])) <= 1.1
@@ -93,28 +93,28 @@ def test_the_steps_take_their_clusters_from_it() -> None:
     people = World()
     cell, _ = people.cell()
     partitions, trace = Clustering(repeats=1)(cell)
-    counted = trace["counted"]
+    counted = trace["estimated_identities"]
     assert trace["ks"] == sorted({max(2, round(counted * s)) for s in (5 / 6, 1, 7 / 6, 4 / 3, 5 / 3, 2)})
     assert len(partitions) == len(trace["ks"])
-    joint = JointPeople(chains=4, sweeps=2, burn=2)
+    joint = JointIdentities(chains=4, sweeps=2, burn_in=2)
     joint.calibrate(people.reference())
     found = joint(cell).trace
-    assert found["counted"] == counted
-    assert max(found["atoms"].values()) <= round(8 / 3 * counted)
+    assert found["estimated_identities"] == counted
+    assert max(found["sub_clusters"].values()) <= round(8 / 3 * counted)
 
 
 def test_more_people_than_can_be_sampled_are_left_alone() -> None:
     people = World()
     cell, _ = people.cell("MF" * 60)
-    joint = JointPeople(chains=2, sweeps=1, burn=1)
+    joint = JointIdentities(chains=2, sweeps=1, burn_in=1)
     joint.calibrate(people.reference())
-    assert "people are too many to sample (96); set atoms" in joint(cell).trace["unchanged"]
-    given = JointPeople(atoms=30, chains=2, sweeps=1, burn=1)
+    assert "identities are too many to sample (96); set sub_clusters" in joint(cell).trace["unchanged"]
+    given = JointIdentities(sub_clusters=30, chains=2, sweeps=1, burn_in=1)
     given.calibrate(people.reference())
     assert "unchanged" not in given(cell).trace
 
 
-@pytest.mark.parametrize("atoms", [1, "elbow"])
-def test_atoms_are_a_number_or_counted(atoms: object) -> None:
+@pytest.mark.parametrize("sub_clusters", [1, "elbow"])
+def test_atoms_are_a_number_or_counted(sub_clusters: object) -> None:
     with pytest.raises(ValueError, match="take 2 or more, or silhouette"):
-        JointPeople(atoms=atoms)  # type: ignore[arg-type]
+        JointIdentities(sub_clusters=sub_clusters)  # type: ignore[arg-type]

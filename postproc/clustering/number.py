@@ -22,7 +22,7 @@ _SETS = 4096  # of embeddings whose count is remembered
 _remembered: dict[str, int] = {}
 
 
-def count_people(points: Embeddings, seed: int = 0) -> int:
+def estimate_identities(points: Embeddings, seed: int = 0) -> int:
     """The number of clusters that suits the voices and the faces of a cell best, both being of the same people.
 
     Each modality is linked to Ward's tree, the tree cut into 2, 3, ... clusters, and each cut judged by the mean
