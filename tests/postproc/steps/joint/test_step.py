@@ -212,9 +212,9 @@ def test_without_usable_training_people_scores_are_left_alone() -> None:
     assert step.needs_reference
     _, first = np.unique(reference.identity, return_index=True)
     for people, why in (
-        (None, "not calibrated"),
-        (reference.rows(reference.identity < "id02"), "2 training people"),
-        (reference.rows(first), "4 training people of 4 clips"),
+        (None, "not fitted"),
+        (reference.rows(reference.identity < "id02"), "2 training identities"),
+        (reference.rows(first), "4 training identities with 4 clips"),
         (replace(reference, faces={s: np.ones_like(x) for s, x in reference.faces.items()}), "zero"),
     ):
         if people is not None:
