@@ -77,7 +77,7 @@ def test_scores_are_left_alone_where_nothing_gains() -> None:
 
 def test_people_held_out_are_scored_by_the_model_itself() -> None:
     _, reference = world_of()
-    seen = ~np.isin(reference.identity, ["id00", "id01", "id02", "id12", "id13", "id14"])
+    kept = ~np.isin(reference.identity, ["id00", "id01", "id02", "id12", "id13", "id14"])
     seen = []
 
     class Width(Shuffled):
@@ -86,7 +86,7 @@ def test_people_held_out_are_scored_by_the_model_itself() -> None:
             return super().__call__(cell)
 
     step = Selected({"width": [Width()]}, sets=2)
-    step.calibrate(replace(reference, seen=seen))
+    step.calibrate(replace(reference, seen=kept))
     of_practice = 2 + 4 + 8 + 16 + 24  # directions of the cosines of a scorer of practice; there are 24
     assert seen == [of_practice] * 6 + [reference.voices["model"].shape[1]] * 2
 

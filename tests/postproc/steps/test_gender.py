@@ -72,7 +72,7 @@ def test_no_weight_is_found_among_people_the_model_knows() -> None:
     cell, _ = world.cell()
     for probe in (step, given):
         probe.calibrate(bare)
-    assert "no weight was found: 24 training people, who have no embeddings but" in step(cell).trace["unchanged"]
+    assert "no weight was found: 24 training identities without input" in step(cell).trace["unchanged"]
     assert given(cell).trace["weight"] == 0.3
     assert "spread" not in given(cell).trace
 
