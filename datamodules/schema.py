@@ -23,6 +23,17 @@ class DataError(ValueError):
     """Bad input. The message is one line that names the file, row or key, what is wrong and the way out."""
 
 
+def one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """What an error says as one line, for a message that quotes it; its class where it says nothing.
+
+    Args:
+        error: the error, or its text.
+        limit: the most characters; what is cut off is marked by ``...``.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if limit is None or len(text) <= limit else f"{text[:limit]}..."
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """Unique items of one modality, in the order of their embeddings.

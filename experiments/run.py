@@ -6,6 +6,8 @@ import difflib
 import sys
 from importlib import import_module
 
+from experiments.console.errors import exit_status
+
 COMMANDS = {
     "fit": (
         "experiments.commands.fit",
@@ -39,6 +41,8 @@ COMMANDS = {
     "dashboard": ("experiments.commands.dashboard", "a W&B workspace as code: heard against unheard, DET, elbow"),
 }
 
+RESUMABLE = ("embed", "prepare", "protocol", "sweep")
+
 USAGE = "usage: python -m experiments.run COMMAND --config NAME.yaml [--key value ...]"
 
 
@@ -67,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments; None takes ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, or 2 after a one-line error.
+        The exit status: 0; 2 after a one-line error; 130 after Ctrl-C; what the command says of itself.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
@@ -79,9 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
         print(f"error: unknown command {command!r}: {hint}", file=sys.stderr)
         return 2
-    module = import_module(COMMANDS[command][0])
-    status: int = module.main(command, rest)
-    return status
+    return exit_status(lambda: import_module(COMMANDS[command][0]).main(command, rest), command in RESUMABLE)
 
 
 if __name__ == "__main__":

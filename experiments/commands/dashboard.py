@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
 from experiments.runs.files import write_json
 
@@ -100,15 +99,8 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--project", required=True, help="W&B project, e.g. voiceface")
     parser.add_argument("--out", type=Path, default=Path("dashboard.json"), help="default: dashboard.json")
     options = parser.parse_args(argv)
-    try:
-        workspace = build_workspace(options.entity, options.project)
-        write_json(options.out, spec_of(workspace))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    workspace = build_workspace(options.entity, options.project)
+    write_json(options.out, spec_of(workspace))
     print(f"written: {options.out}")
     if not has_key():
         print("W&B: no key found, the workspace is not saved there; `wandb login` and run this again")
@@ -118,7 +110,6 @@ def main(command: str, argv: list[str]) -> int:
     try:
         workspace.save()
     except (wandb.Error, OSError, ValueError) as error:
-        print(f"error: W&B refused the workspace: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        raise DataError(f"W&B refused the workspace: {one_line(error)}") from error
     print(f"saved: {workspace.url}")
     return 0

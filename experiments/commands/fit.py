@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import ActionYesNo, Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -40,10 +38,7 @@ from experiments.runs.lock import locked
 from experiments.runs.results import print_results
 from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
-from lightning_modules.training.safety import NonFiniteError
 from postproc.callback import ChainingClusterCallback
-
-DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -258,14 +253,11 @@ def _say(text: str) -> None:
 
 @plain_warnings()
 def main(command: str, argv: list[str]) -> int:
-    """Runs ``fit``, ``validate``, ``test`` or ``predict``; bad input ends in one line and status 2."""
+    """Runs ``fit``, ``validate``, ``test`` or ``predict``; a signal that stops it in good order is its status."""
     try:
         leave_on_warning()
         with ExitStack() as held:
             ExperimentCLI(command, argv, held).run_command()
-    except (DataError, MisconfigurationException, NonFiniteError) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return 2
     except Stopped as stop:
         _say(stop.reason)
         if stop.number == signal.SIGUSR1:
@@ -274,15 +266,6 @@ def main(command: str, argv: list[str]) -> int:
         return int(stop.code) if rank_zero_only.rank == 0 else 0  # type: ignore[attr-defined, arg-type]
     except SIGTERMException:  # before training had begun, when signals were Lightning's
         return 128 + signal.SIGTERM
-    except (KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        return 128 + signal.SIGINT  # outside of training there is nothing to save
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        print(f"error: {error.filename or 'a file of the run'}: {error.strerror}; free space there", file=sys.stderr)
-        return 2
     finally:
         os.environ.pop(ENV_RUN_DIR, None)
     return 0

@@ -6,23 +6,20 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from datamodules.schema import DataError, Modality
+from experiments.console.arguments import CommandParser
+from experiments.console.progress import progress
 
 SHOWN = 5
-NOTES = 10  # progress lines where the output is no terminal
 
 
 def main(command: str, argv: list[str]) -> int:
     """``prepare ROOT [--out FILE] ...``; status 1 when files are broken, 2 after a one-line error."""
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of voices and faces")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the manifest; default ROOT/manifest.parquet")
     text = (
@@ -36,17 +33,11 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--allow-broken", action="store_true", help="status 0 although files are broken")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     options = parser.parse_args(argv)
-    try:
-        return _prepare(options)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return _prepare(options)
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.prepare.manifest import look_at, manifest_of, remove_parts, write_parquet
     from datamodules.prepare.paths import COMPRESSED, compile_patterns, describe, list_files
@@ -71,7 +62,7 @@ def _prepare(options: argparse.Namespace) -> int:
             problems[path] = str(error).removeprefix(f"{path}: ")
     parts = out.with_name(f".{out.name}.parts")
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
-    with _progress("looking at files", len(files)) as report:
+    with progress("looking at files", len(files)) as report:
         probes = look_at(root, listed, parts, options.workers, options.decode, report)
     problems |= {row.path: row.problem for row in probes.itertuples() if row.problem}
     sound = (probes["problem"] == "").to_numpy()
@@ -107,7 +98,7 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
         raise DataError(
             f"{root}: {len(paths)} files such as {paths[0]} must be made wav, and ffmpeg is not on the PATH"
         )
-    with _progress("converting", len(paths)) as report, ThreadPoolExecutor(options.workers) as pool:
+    with progress("converting", len(paths)) as report, ThreadPoolExecutor(options.workers) as pool:
         for path, problem in zip(paths, pool.map(lambda p: convert(root / p, ffmpeg), paths), strict=True):
             report(1)
             if problem:
@@ -128,23 +119,3 @@ def _report_broken(out: Path, problems: dict[str, str]) -> None:
 def _first(problems: dict[str, str]) -> str:
     path = min(problems, default=None)
     return f"; first: {path}: {problems[path]}" if path is not None else ""
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what to tell how many more are done: a bar on a terminal, else a line at each tenth."""
-    if sys.stderr.isatty():
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(task, count)
-        return
-    done = 0
-
-    def note(count: int) -> None:
-        nonlocal done
-        before, done = done, done + count
-        if total and done * NOTES // total > before * NOTES // total:
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-
-    yield note

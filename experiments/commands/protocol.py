@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from datamodules.schema import DataError
@@ -26,11 +25,7 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of processes, default: all cores")
     parser.add_argument("--methods", help="run only these methods and their fusions, separated by commas")
     options, more = parser.parse_known_args(argv)
-    try:
-        return _run(options, more)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return _run(options, more)
 
 
 def _run(options: argparse.Namespace, more: list[str]) -> int:

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.config.build import read_steps
 from experiments.config.files import find_config
-from experiments.runs.refine import write_refined
-from experiments.runs.results import print_results
-from experiments.runs.saved import read_run
+from experiments.console.arguments import CommandParser
 
 
 def main(command: str, argv: list[str]) -> int:
     """``refine RUN [--postproc postproc/NAME.yaml]... [--out DIR]``."""
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of a test")
-    text = "strategy, e.g. postproc/chaining.yaml, or a run's config.yaml; may be given again; default: the run's own"
+    text = (
+        "strategy, e.g. postproc/chaining.yaml, or a run's config.yaml; may be given several times; "
+        "default: that of the run"
+    )
     parser.add_argument("--postproc", action="append", metavar="FILE", help=text)
     text = (
-        "folder for results.json and scores.parquet, one below it for each of several strategies; default RUN/refined"
+        "folder for results.json and scores.parquet, with a folder for each of several strategies; default RUN/refined"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=text)
     options = parser.parse_args(argv)
-    try:
-        files = [find_config(name) for name in options.postproc or [str(options.run / "config.yaml")]]
-        names = ["own" if path.name == "config.yaml" else path.stem for path in files]
-        if len(set(names)) < len(names):
-            raise DataError(f"--postproc: {', '.join(names)}; names of strategies must differ")
-        strategies = dict(zip(names, map(read_steps, files), strict=True))
-        run = read_run(options.run)
-        out = options.out or options.run / "refined"
-        for name, steps in strategies.items():
-            folder = out / name if options.out is None or len(strategies) > 1 else out
-            results = write_refined(folder, run, steps)
-            print(f"{name}:")
-            if results:
-                print_results(results)
-            print(f"written: {folder}")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    files = [find_config(name) for name in options.postproc or [str(options.run / "config.yaml")]]
+    names = ["own" if path.name == "config.yaml" else path.stem for path in files]
+    if len(set(names)) < len(names):
+        raise DataError(f"--postproc: {', '.join(names)}; names of strategies must differ")
+    # these import torch and pandas, which --help and a wrong option need not wait for
+    from experiments.config.build import read_steps
+    from experiments.runs.refine import write_refined
+    from experiments.runs.results import print_results
+    from experiments.runs.saved import read_run
+
+    strategies = dict(zip(names, map(read_steps, files), strict=True))
+    run = read_run(options.run)
+    out = options.out or options.run / "refined"
+    for name, steps in strategies.items():
+        folder = out / name if options.out is None or len(strategies) > 1 else out
+        results = write_refined(folder, run, steps)
+        print(f"{name}:")
+        if results:
+            print_results(results)
+        print(f"written: {folder}")
     return 0

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
-
-from datamodules.schema import DataError
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 
@@ -27,16 +24,9 @@ def main(command: str, argv: list[str]) -> int:
     start = time.perf_counter()
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 
-    try:
-        text, said = build_report(options.runs, style)
-        beside = out.with_name(f".{out.name}.{os.getpid()}")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, out)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    text, said = build_report(options.runs, style)
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, out)
     print(f"written: {out} ({said}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
     return 0

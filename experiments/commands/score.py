@@ -2,139 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import csv
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from rich.table import Table
-from torch.utils.data import DataLoader
-
-from datamodules.io.text import nearest
-from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.config.errors import explain
-from experiments.config.files import find_config, read_config
-from experiments.console.tables import table_console
+from datamodules.schema import MODALITIES
+from experiments.console.arguments import CommandParser
 from experiments.console.warnings import plain_warnings
-from experiments.inference.file_encoders import FileEncoder, Files, checked
-from experiments.inference.trained import encoder_of, read_trained
-from lightning_modules.base import AssociationModule
-from lightning_modules.evaluation.scorer import SCORING_CHUNK
-
-SUFFIXES: dict[Modality, frozenset[str]] = {
-    "voice": frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"}),
-    "face": frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}),
-}
-SHOWN = 20  # voices whose best matches are printed
-
-
-def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
-    """Files as given, and those of folders and their sub-folders, sorted, each once.
-
-    Raises:
-        DataError: there is no such file, or a folder holds none of this modality.
-    """
-    found: dict[str, None] = {}
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES[modality] and p.is_file())
-            if not inside:
-                raise DataError(
-                    f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(SUFFIXES[modality]))}"
-                )
-        elif not path.is_file():
-            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{path}: no such {modality} file or folder{nearest(path.name, beside)}")
-        found |= dict.fromkeys(map(str, inside))
-    return np.array(list(found), dtype=np.str_)
-
-
-@torch.inference_mode()
-def embed_files(
-    encoder: FileEncoder, paths: NDArray[np.str_], device: torch.device, batch_size: int, num_workers: int
-) -> torch.Tensor:
-    """Embeddings (n, d) float32 of files; only a batch of files is in memory at a time."""
-    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": lambda batch: batch}
-    parts = []
-    for batch in DataLoader(Files(encoder, paths), **options):
-        embeddings = encoder(_to(batch["x"], device))
-        parts.append(checked(embeddings, paths[batch["index"].numpy()]))
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
-def distance_rows(model: AssociationModule, voices: torch.Tensor, faces: torch.Tensor) -> Iterator[NDArray[np.float32]]:
-    """Row by row the distances (faces,) of a voice to all faces, lower = same person, in bounded memory."""
-    for voice in voices:
-        parts = [model.distance(voice.expand_as(part), part) for part in faces.split(SCORING_CHUNK)]
-        yield torch.cat(parts).float().cpu().numpy()
-
-
-def write_matrix(
-    path: Path | None, rows: Iterator[NDArray[np.float32]], voices: NDArray[np.str_], faces: NDArray[np.str_], best: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Writes the distances as they come, and keeps the smallest of each voice.
-
-    Args:
-        path: ``.csv``: a line per voice, a column per face; ``.npz``: arrays ``distance`` (v, f), ``voices``,
-            ``faces``; None = nowhere.
-        rows: (f,) distances of each voice.
-        voices: (v,) names of the rows.
-        faces: (f,) names of the columns.
-        best: k, how many matches to keep.
-
-    Returns:
-        Faces (v, k) and their distances (v, k), nearest first.
-    """
-    near, values = np.empty((len(voices), best), dtype=np.int64), np.empty((len(voices), best), dtype=np.float32)
-
-    def kept() -> Iterator[NDArray[np.float32]]:
-        for i, row in enumerate(rows):
-            near[i] = np.argsort(row, kind="stable")[:best]
-            values[i] = row[near[i]]
-            yield row
-
-    if path is None:
-        for _ in kept():
-            pass
-    elif path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["voice", *faces])
-            writer.writerows([voice, *(f"{x:.6f}" for x in row)] for voice, row in zip(voices, kept(), strict=True))
-    else:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            shape = (len(voices), len(faces))
-            matrix = np.lib.format.open_memmap(f"{folder}/d.npy", mode="w+", dtype=np.float32, shape=shape)
-            for i, row in enumerate(kept()):
-                matrix[i] = row
-            np.savez(path, distance=matrix, voices=voices, faces=faces)
-    return near, values
-
-
-def matches_table(
-    voices: NDArray[np.str_], faces: NDArray[np.str_], near: NDArray[np.int64], values: NDArray[np.float32]
-) -> Table:
-    """The nearest faces of each voice."""
-    table = Table(caption="distances: lower = more likely the same person; only their order means something")
-    table.add_column("voice", overflow="fold")
-    for k in range(near.shape[1]):
-        table.add_column(f"match {k + 1}", overflow="fold")
-    for voice, row, value in zip(voices[:SHOWN], near, values, strict=False):
-        table.add_row(voice, *(f"{faces[j]}  {x:.3f}" for j, x in zip(row, value, strict=True)))
-    return table
 
 
 def main(command: str, argv: list[str]) -> int:
     """``score MODEL --voices FILE|DIR... --faces FILE|DIR... [--out matrix.csv|.npz]``."""
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder, checkpoint in one, or export")
     for modality in MODALITIES:
         text = f"{modality} files and folders"
@@ -146,41 +23,16 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=64, help="files at once")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
     options = parser.parse_args(argv)
-    try:
-        with plain_warnings():
-            _score(options)
-    except DataError as error:
-        print(f"error: {explain(error).rpartition('DataError: ')[2]}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    from experiments.inference.scoring import score  # imports torch, which --help and a wrong option need not wait for
+
+    with plain_warnings():
+        score(
+            options.model,
+            {modality: getattr(options, f"{modality}s") for modality in MODALITIES},
+            {modality: getattr(options, modality) for modality in MODALITIES},
+            options.out,
+            options.best,
+            options.batch_size,
+            options.num_workers,
+        )
     return 0
-
-
-def _score(options: argparse.Namespace) -> None:
-    if options.out is not None and options.out.suffix not in (".csv", ".npz"):
-        raise DataError(f"--out {options.out}: write .csv or .npz")
-    files = {m: list_files(getattr(options, f"{m}s"), m) for m in MODALITIES}
-    trained = read_trained(options.model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = trained.model.to(device)
-    embeddings = []
-    for modality in MODALITIES:
-        given = getattr(options, modality)
-        below = None if given is None else encoder_of(read_config(find_config(given)))
-        encoder = trained.encoder(modality, below).to(device).eval()
-        embeddings.append(embed_files(encoder, files[modality], device, options.batch_size, options.num_workers))
-    rows = distance_rows(model, *(x.to(device) for x in embeddings))
-    best = max(1, min(options.best, len(files["face"])))
-    near, values = write_matrix(options.out, rows, files["voice"], files["face"], best)
-    table_console().print(matches_table(files["voice"], files["face"], near, values))
-    if len(files["voice"]) > SHOWN:
-        print(f"the first {SHOWN} of {len(files['voice'])} voices; --out has all distances")
-    if options.out is not None:
-        print(f"written: {options.out}")
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    """Tensors in lists, on a device."""
-    return x.to(device) if isinstance(x, torch.Tensor) else [_to(part, device) for part in x]

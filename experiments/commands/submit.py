@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
-
-from datamodules.schema import DataError
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -38,26 +35,19 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.submission.format import pack
     from experiments.submission.parts import PATTERNS, choose, read_cells
 
-    try:
-        if options.check is not None:
-            if options.runs or not options.trials:
-                parser.error("--check takes one archive or score file and --trials LIST...; runs go with --scores-of")
-            parts = read_cells(options.scores_of, "raw") if options.scores_of else None
-            report = check(options.check, options.trials, options.format, options.pattern, parts)
-        else:
-            if not options.runs or options.format is None:
-                parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
-            parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
-            files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
-            beside = options.out.with_name(f".{options.out.name}.{os.getpid()}")
-            beside.write_bytes(pack(files))
-            os.replace(beside, options.out)
-            report.append(f"written: {options.out}")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    if options.check is not None:
+        if options.runs or not options.trials:
+            parser.error("--check takes one archive or score file and --trials LIST...; runs go with --scores-of")
+        parts = read_cells(options.scores_of, "raw") if options.scores_of else None
+        report = check(options.check, options.trials, options.format, options.pattern, parts)
+    else:
+        if not options.runs or options.format is None:
+            parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
+        parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
+        files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
+        beside = options.out.with_name(f".{options.out.name}.{os.getpid()}")
+        beside.write_bytes(pack(files))
+        os.replace(beside, options.out)
+        report.append(f"written: {options.out}")
     print("\n".join(report))
     return 0

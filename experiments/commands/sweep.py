@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from datamodules.schema import DataError
@@ -44,14 +43,7 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--dry_run", action="store_true", help="print the commands without running them")
     parser.add_argument("--status", action="store_true", help="show the points without running them")
     arguments = parser.parse_args(argv)
-    try:
-        return _sweep(arguments)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command continues the sweep", file=sys.stderr)
-        return 130
+    return _sweep(arguments)
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from importlib import import_module
 
-import torch
 from jsonargparse import ArgumentParser
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
+from datamodules.schema import one_line
 from experiments.config.renamed import PUBLIC
 
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
@@ -22,7 +20,6 @@ _ATTRIBUTE = re.compile(
 )
 _TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])")
 _KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
-_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n.*^[\w.]+: (.+)$", re.DOTALL | re.MULTILINE)
 _GIVEN = re.compile(r"(?:Got value: (.+)|Given value: (?:NestedArg\(key='[^']*', val=(.+)\)|(.+)))")
 
 
@@ -34,13 +31,9 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         known: the keys the parser takes, for suggestions.
     """
     text = str(error)
-    if worker := _WORKER.match(text):  # torch puts the worker's whole traceback into the message
-        return worker[1]
     known = known or []
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.splitlines()[0]}"
-    if isinstance(error, MisconfigurationException) and re.search("accelerator|backend|devices", text):
-        return f"{' '.join(text.split())} This machine has {machine()}: set trainer.accelerator and trainer.devices."
     keys = ".".join(_KEY.findall(text))
     class_path = (_CLASS.findall(text) or [""])[-1]
 
@@ -69,7 +62,7 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         given = next(filter(None, found.groups())) if found else "?"
         types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
         return f"{keys}: expected {' or '.join(types)}, got {given}"
-    return " ".join(text.split())
+    return one_line(error)
 
 
 def nearest(name: str, valid: list[str], prefix: str = "") -> str:
@@ -88,11 +81,6 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def machine() -> str:
-    """The accelerators of this machine, for messages."""
-    return f"{torch.cuda.device_count()} CUDA GPUs and {os.cpu_count()} CPU cores"
 
 
 def public_classes() -> list[str]:

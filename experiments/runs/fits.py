@@ -22,6 +22,7 @@ from typing import Any
 
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
+from experiments.console.errors import exit_status
 from experiments.console.progress import track
 
 Main = Callable[[str, list[str]], int]
@@ -88,7 +89,7 @@ class Fit:
             contextlib.redirect_stderr(log),
         ):
             try:
-                status = main(self.command[0], list(self.command[1:]))
+                status = exit_status(partial(main, self.command[0], list(self.command[1:])))
             except Exception:  # a bug in one fit must not stop the others; the log says what it was
                 traceback.print_exc()
                 status = 1

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.schema import DataError
 

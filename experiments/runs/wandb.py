@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""How a run uses Weights & Biases: offline without a key or a connection, one id for the life of a run folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import Namespace
-from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from experiments.runs.credentials import has_key
 
@@ -53,7 +53,7 @@ def _go_offline() -> None:
     os.environ["WANDB_MODE"] = wandb.setup().settings.mode = "offline"
 
 
-def prepare_wandb(settings: Namespace, run_dir: Path, name: str) -> None:
+def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
     """Fills in what a run decides for itself; what the config sets stays.
 
     Args:

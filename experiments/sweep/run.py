@@ -8,12 +8,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from datamodules.schema import DataError
+from experiments.console.errors import exit_status
 from experiments.console.tables import percent
 from experiments.runs.fits import Fit, Main, run_fits
 from experiments.sweep.launch import JOB, queue, submit
@@ -98,7 +100,7 @@ def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, paralle
     elif launcher == "debug":
         for fit in todo:
             fit.start()
-            status = main(fit.command[0], list(fit.command[1:]))
+            status = exit_status(partial(main, fit.command[0], list(fit.command[1:])))
             if fit.end(status) is not None:
                 raise DataError(f"{fit.folder}: exit status {status}")
     elif launcher == "local":

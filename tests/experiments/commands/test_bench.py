@@ -14,8 +14,10 @@ from PIL import Image
 
 from datamodules.io.media import samples_of
 from datamodules.media.sources import VoiceSource, augmenting_transform
+from experiments.bench import compare
 from experiments.bench import media as bench_media
 from experiments.bench import media_baseline as bench_plain
+from experiments.bench.sizes import WAYS
 from experiments.bench.sklearn_baseline import chaining, roc_eer
 from experiments.commands import bench
 from experiments.run import main
@@ -25,11 +27,11 @@ from postproc.steps.chaining import ChainingCluster
 
 
 def test_the_baselines_do_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    distances, labels = bench.synthetic_trials(20_000)
+    distances, labels = compare.synthetic_trials(20_000)
     assert roc_eer(distances, labels) == pytest.approx(eer(distances, labels, direction="distance").eer, abs=1e-9)
     for name, value in {"WIDTH": 32, "TRIALS": 5000, "PEOPLE": 4}.items():
-        monkeypatch.setattr(bench, name, value)
-    cell, _ = bench.synthetic_cell(300)
+        monkeypatch.setattr(compare, name, value)
+    cell, _ = compare.synthetic_cell(300)
     ours = ChainingCluster(elbow_range=(2, 4), n_init=5)(cell).distances
     theirs, left_out = chaining(cell, range(1, 5), sets=4)
     assert left_out == pytest.approx(0)
@@ -108,8 +110,8 @@ def test_every_media_measurement_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blocks_and_chunks_hold_less_than_a_third() -> None:
     sizes = {"loss_memory": 8192, "batch_memory": 512}  # a process adds 0.03 GB or so by chance
-    for what, ways in bench.WAYS.items():
-        plain, ours = (bench.run_apart(what, who, sizes[what])[0]["figure"] for who in ways)
+    for what, ways in WAYS.items():
+        plain, ours = (compare.run_apart(what, who, sizes[what])[0]["figure"] for who in ways)
         assert ours < plain / 3
 
 

@@ -32,7 +32,7 @@ def test_track_prints_a_line_per_tenth_and_passes_all_on() -> None:
 def test_track_draws_a_bar_on_a_terminal() -> None:
     out = Terminal()
     assert list(track(range(3), "fits", 3, out)) == [0, 1, 2]
-    assert "100%" in out.getvalue()
+    assert "━━━" in out.getvalue()
     assert "fits 3/3" not in out.getvalue()
 
 

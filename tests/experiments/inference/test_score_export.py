@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from experiments.commands.score import distance_rows
 from experiments.inference.onnx import export_onnx
+from experiments.inference.scoring import distance_rows
 from experiments.inference.trained import read_trained
 from experiments.run import main
 from lightning_modules.fop import FOP
@@ -153,7 +153,7 @@ def test_distances_do_not_depend_on_how_they_are_cut(head_run: Path, monkeypatch
     model = read_trained(head_run).model
     voices, faces = torch.randn(3, 8), torch.randn(11, 8)
     whole = np.stack(list(distance_rows(model, voices, faces)))
-    monkeypatch.setattr("experiments.commands.score.SCORING_CHUNK", 4)
+    monkeypatch.setattr("experiments.inference.scoring.SCORING_CHUNK", 4)
     np.testing.assert_array_equal(np.stack(list(distance_rows(model, voices, faces))), whole)
     assert whole[2, 5] == pytest.approx(float(model.distance(voices[2:3], faces[5:6])), abs=1e-6)
 

@@ -1,0 +1,148 @@
+"""``embed`` behind its options: encoders from YAML, what is embedded already, the processes that embed the rest."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from datamodules.media.manifest import ManifestDataModule
+from datamodules.media.table import MediaTable
+from datamodules.schema import MODALITIES, DataError, Modality
+from experiments.config.errors import explain, root_cause
+from experiments.config.files import find_config, read_config
+from experiments.inference.file_encoders import FileEncoder, FrozenFiles
+from experiments.inference.pack_maker import PackMaker, embed, pack_index, say
+from experiments.inference.trained import ENCODERS, Spec, read_trained
+from lightning_modules.encoders.base import FrozenEncoder
+
+TRAINER = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,  # a line every ten seconds says more, and suits a log
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
+
+
+def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, MediaTable]) -> list[Modality]:
+    """The modalities whose pack ``out`` lacks; what it has must be by the same encoders and of the same files.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    before: dict[Any, Spec] = read_config(out / ENCODERS) if (out / ENCODERS).is_file() else {}
+    for modality, spec in specs.items():
+        if before.get(modality, spec) != spec:
+            raise DataError(f"{out / ENCODERS}: the {modality}s were embedded otherwise; choose another --out")
+        pack = out / f"{modality}s.npy"
+        if pack.is_file():
+            have = pd.read_csv(pack.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
+            if have.tolist() != pack_index(tables[modality])["item"].tolist():
+                raise DataError(f"{pack}: holds other files than the manifest; choose another --out")
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ENCODERS).write_text(yaml.safe_dump({**before, **specs}, sort_keys=False), encoding="utf-8")
+    return [modality for modality in specs if not (out / f"{modality}s.npy").is_file()]
+
+
+def encoders_of(
+    ckpt: Path | None, options: Namespace, made: Namespace, dumped: Spec
+) -> dict[Modality, tuple[FileEncoder, Spec]]:
+    """The encoders that were asked for, and how ``embed.yaml`` names them.
+
+    Raises:
+        DataError: none, or a model that cannot be read.
+    """
+    if ckpt is not None:
+        path = ckpt.resolve()
+        trained = read_trained(path)
+        return {m: (trained.encoder(m), {"trained": str(path), "modality": m}) for m in MODALITIES}
+    found = {m: (FrozenFiles(made[m]), dumped[m]) for m in MODALITIES if options.get(m)}
+    for modality, (encoder, _) in found.items():
+        if encoder.encoder.modality != modality:
+            raise DataError(f"--{modality}: {type(encoder.encoder).__name__} encodes {encoder.encoder.modality}s")
+    if not found:
+        raise DataError("by which encoder? Give --voice, --face or both (--face encoder/dlib.yaml), or --ckpt RUN")
+    return dict(found)
+
+
+def make_parser() -> LightningArgumentParser:
+    """The options of the encoders and the trainer."""
+    parser = LightningArgumentParser(prog="experiments.run embed", parser_mode="omegaconf+", exit_on_error=False)
+    for modality in MODALITIES:
+        parser.add_subclass_arguments(FrozenEncoder, modality, required=False)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER.items()})
+    return parser
+
+
+def find_encoders(argv: list[str]) -> list[str]:
+    """Arguments with the encoder files found by name, here or packaged."""
+    found = []
+    for before, argument in zip(["", *argv], argv, strict=False):
+        flag, equals, value = argument.partition("=")
+        if before in ("--voice", "--face") and argument.endswith(".yaml"):
+            argument = str(find_config(argument))
+        elif flag in ("--voice", "--face") and value.endswith(".yaml"):
+            argument = flag + equals + str(find_config(value))
+        found.append(argument)
+    return found
+
+
+def embed_manifest(
+    manifest: Path,
+    out: Path,
+    more: Sequence[str],
+    root: str | None = None,
+    columns: dict[str, str] | None = None,
+    ckpt: Path | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+) -> None:
+    """Embeds the files of a manifest and says where the feature files are.
+
+    Args:
+        manifest: CSV or parquet.
+        out: folder of the feature files.
+        more: command-line arguments of encoders and trainer.
+        root: folder of the media files; None = that of the manifest.
+        columns: its column names by ours.
+        ckpt: run folder or export of a trained model that encodes.
+        batch_size: files at once on each process.
+        num_workers: loader processes of each process.
+
+    Raises:
+        DataError: bad input.
+    """
+    parser = make_parser()
+    try:
+        options = parser.parse_args(find_encoders(list(more)))
+        made: Any = parser.instantiate_classes(options)
+    except ArgumentError as error:
+        raise DataError(explain(error, [action.dest for action in parser._actions])) from error
+    except ValueError as error:  # an option its class refuses; the parser wraps what the class said
+        raise DataError(str(root_cause(error))) from error
+    encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)))
+    files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
+    tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
+    out = out.resolve()
+    todo = incomplete(out, {modality: spec for modality, (_, spec) in encoders.items()}, tables)
+    if todo:
+        missing = {modality: encoders[modality][0] for modality in todo}
+        tables = {modality: tables[modality] for modality in todo}
+        embed(PackMaker(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        for modality in encoders:
+            path = out / f"{modality}s.npy"
+            rows, width = np.load(path, mmap_mode="r").shape
+            say(f"{modality}s: [{{path: {path}, index: {path.with_suffix('.csv')}}}]  # {rows} x {width}")

@@ -1,0 +1,31 @@
+"""Writes a trained model as an export: weights, config and model card, from which ``score`` runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from safetensors.torch import save_file
+
+from datamodules.schema import DataError
+from experiments.config.files import read_config
+from experiments.inference.model_card import model_card
+from experiments.inference.trained import CONFIG, WEIGHTS, Trained
+
+
+def export(trained: Trained, out: Path) -> None:
+    """Writes ``model.safetensors``, ``config.yaml`` and the card ``README.md`` into ``out``, which is made.
+
+    Raises:
+        DataError: the model is an export already.
+    """
+    if trained.run is None:
+        raise DataError(f"{trained.source}: is an export already; name the run folder it was made of")
+    results = trained.run / "results.json"
+    measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in trained.model.state_dict().items()}, out / WEIGHTS)
+    (out / CONFIG).write_text(yaml.safe_dump(trained.spec, sort_keys=False), encoding="utf-8")
+    card = model_card(trained.spec, read_config(trained.run / CONFIG), measured)
+    (out / "README.md").write_text(card, encoding="utf-8")

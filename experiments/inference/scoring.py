@@ -1,0 +1,177 @@
+"""Compares any voices with any faces: files are found, embedded, and every pair gets a distance."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+from torch.utils.data import DataLoader
+
+from datamodules.io.text import nearest
+from datamodules.schema import MODALITIES, DataError, Modality
+from experiments.config.files import find_config, read_config
+from experiments.console.tables import table_console
+from experiments.inference.file_encoders import FileEncoder, Files, checked
+from experiments.inference.trained import encoder_of, read_trained
+from lightning_modules.base import AssociationModule
+from lightning_modules.evaluation.scorer import SCORING_CHUNK
+
+SUFFIXES: dict[Modality, frozenset[str]] = {
+    "voice": frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"}),
+    "face": frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}),
+}
+SHOWN = 20  # voices whose best matches are printed
+
+
+def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
+    """Files as given, and those of folders and their sub-folders, sorted, each once.
+
+    Raises:
+        DataError: there is no such file, or a folder holds none of this modality.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES[modality] and p.is_file())
+            if not inside:
+                raise DataError(
+                    f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(SUFFIXES[modality]))}"
+                )
+        elif not path.is_file():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{path}: no such {modality} file or folder{nearest(path.name, beside)}")
+        found |= dict.fromkeys(map(str, inside))
+    return np.array(list(found), dtype=np.str_)
+
+
+@torch.inference_mode()
+def embed_files(
+    encoder: FileEncoder, paths: NDArray[np.str_], device: torch.device, batch_size: int, num_workers: int
+) -> torch.Tensor:
+    """Embeddings (n, d) float32 of files; only a batch of files is in memory at a time."""
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": lambda batch: batch}
+    parts = []
+    for batch in DataLoader(Files(encoder, paths), **options):
+        embeddings = encoder(_to(batch["x"], device))
+        parts.append(checked(embeddings, paths[batch["index"].numpy()]))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def distance_rows(model: AssociationModule, voices: torch.Tensor, faces: torch.Tensor) -> Iterator[NDArray[np.float32]]:
+    """Row by row the distances (faces,) of a voice to all faces, lower = same person, in bounded memory."""
+    for voice in voices:
+        parts = [model.distance(voice.expand_as(part), part) for part in faces.split(SCORING_CHUNK)]
+        yield torch.cat(parts).float().cpu().numpy()
+
+
+def write_matrix(
+    path: Path | None, rows: Iterator[NDArray[np.float32]], voices: NDArray[np.str_], faces: NDArray[np.str_], best: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Writes the distances as they come, and keeps the smallest of each voice.
+
+    Args:
+        path: ``.csv``: a line per voice, a column per face; ``.npz``: arrays ``distance`` (v, f), ``voices``,
+            ``faces``; None = nowhere.
+        rows: (f,) distances of each voice.
+        voices: (v,) names of the rows.
+        faces: (f,) names of the columns.
+        best: k, how many matches to keep.
+
+    Returns:
+        Faces (v, k) and their distances (v, k), nearest first.
+    """
+    near, values = np.empty((len(voices), best), dtype=np.int64), np.empty((len(voices), best), dtype=np.float32)
+
+    def kept() -> Iterator[NDArray[np.float32]]:
+        for i, row in enumerate(rows):
+            near[i] = np.argsort(row, kind="stable")[:best]
+            values[i] = row[near[i]]
+            yield row
+
+    if path is None:
+        for _ in kept():
+            pass
+    elif path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["voice", *faces])
+            writer.writerows([voice, *(f"{x:.6f}" for x in row)] for voice, row in zip(voices, kept(), strict=True))
+    else:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            shape = (len(voices), len(faces))
+            matrix = np.lib.format.open_memmap(f"{folder}/d.npy", mode="w+", dtype=np.float32, shape=shape)
+            for i, row in enumerate(kept()):
+                matrix[i] = row
+            np.savez(path, distance=matrix, voices=voices, faces=faces)
+    return near, values
+
+
+def matches_table(
+    voices: NDArray[np.str_], faces: NDArray[np.str_], near: NDArray[np.int64], values: NDArray[np.float32]
+) -> Table:
+    """The nearest faces of each voice."""
+    table = Table(caption="distances: lower = more likely the same person; only their order means something")
+    table.add_column("voice", overflow="fold")
+    for k in range(near.shape[1]):
+        table.add_column(f"match {k + 1}", overflow="fold")
+    for voice, row, value in zip(voices[:SHOWN], near, values, strict=False):
+        table.add_row(voice, *(f"{faces[j]}  {x:.3f}" for j, x in zip(row, value, strict=True)))
+    return table
+
+
+def score(
+    path: Path,
+    paths: Mapping[Modality, Sequence[Path]],
+    encoders: Mapping[Modality, str | None],
+    out: Path | None = None,
+    best: int = 3,
+    batch_size: int = 64,
+    num_workers: int = 0,
+) -> None:
+    """Prints the nearest faces of each voice, and writes all distances.
+
+    Args:
+        path: run folder, checkpoint in one, or export.
+        paths: files and folders by modality.
+        encoders: ``encoder/NAME.yaml`` by modality, below a head that does not know its own encoder.
+        out: ``.csv`` or ``.npz`` for the matrix of distances; None writes none.
+        best: matches of each voice to print.
+        batch_size: files at once.
+        num_workers: loader processes.
+
+    Raises:
+        DataError: bad input.
+    """
+    if out is not None and out.suffix not in (".csv", ".npz"):
+        raise DataError(f"--out {out}: write .csv or .npz")
+    files = {m: list_files(paths[m], m) for m in MODALITIES}
+    trained = read_trained(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = trained.model.to(device)
+    embeddings = []
+    for modality in MODALITIES:
+        name = encoders.get(modality)
+        below = None if name is None else encoder_of(read_config(find_config(name)))
+        encoder = trained.encoder(modality, below).to(device).eval()
+        embeddings.append(embed_files(encoder, files[modality], device, batch_size, num_workers))
+    rows = distance_rows(model, *(x.to(device) for x in embeddings))
+    near, values = write_matrix(out, rows, files["voice"], files["face"], max(1, min(best, len(files["face"]))))
+    table_console().print(matches_table(files["voice"], files["face"], near, values))
+    if len(files["voice"]) > SHOWN:
+        print(f"the first {SHOWN} of {len(files['voice'])} voices; --out has all distances")
+    if out is not None:
+        print(f"written: {out}")
+
+
+def _to(x: Any, device: torch.device) -> Any:
+    """Tensors in lists, on a device."""
+    return x.to(device) if isinstance(x, torch.Tensor) else [_to(part, device) for part in x]
