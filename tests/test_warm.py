@@ -6,7 +6,11 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests import TINY, warm
+
+pytestmark = pytest.mark.processes
 
 
 def test_status_output_and_environment_are_those_of_the_command(tmp_path: Path) -> None:

@@ -10,15 +10,6 @@ from experiments.run import main
 from tests import TINY
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Synthetic worlds and expanded packs go to a cache of the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("VOICEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a finished `fit`."""

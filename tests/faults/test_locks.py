@@ -14,6 +14,8 @@ from experiments.run import main
 from experiments.runs.lock import locked
 from tests.faults.processes import SHORT, TINY, TWO_RANKS, finish, paced, start, step, wait_until
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_second_run_in_the_folder_refuses_and_a_dead_ones_lock_is_taken_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

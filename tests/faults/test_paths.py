@@ -16,6 +16,8 @@ from experiments.run import main
 from tests import warm
 from tests.faults.worlds import feature_world, media_world, refusal
 
+pytestmark = pytest.mark.processes
+
 ODD = ["with spaces  two", "ünï-कोड-اردو", "a,b=c#d", 'quote\'s "here"', "$HOME {x} [y]"]
 FIT = ["--data.val_identities=2"]
 

@@ -14,6 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tests.faults.processes import SHORT, TWO_RANKS, finish, losses, paced, run, start, step, wait_until
 
+pytestmark = pytest.mark.processes
+
 TIME_OUT = 60  # seconds from the death of a rank to the end of the job
 
 

@@ -13,6 +13,8 @@ import pytest
 from experiments.runs.checkpoints import read_checkpoint
 from tests.faults.processes import SHORT, TWO_RANKS, finish, losses, paced, run, start, step, wait_until
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:

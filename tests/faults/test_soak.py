@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.soak import soak
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.timeout(1800)
 def test_killed_runs_end_as_one_that_was_left_alone(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.processes import TINY, run
 
+pytestmark = pytest.mark.processes
+
 FIT = ["fit", "--config", str(TINY), "--logger=logger/wandb.yaml", "--trainer.enable_model_summary=false"]
 
 

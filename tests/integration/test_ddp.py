@@ -11,6 +11,8 @@ import pytest
 
 from tests import TINY, warm
 
+pytestmark = pytest.mark.processes
+
 TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
 
 

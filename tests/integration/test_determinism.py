@@ -10,6 +10,8 @@ import pytest
 
 from tests import TINY, warm
 
+pytestmark = pytest.mark.processes
+
 STEPS = 20
 
 

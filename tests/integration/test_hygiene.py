@@ -15,6 +15,8 @@ import torch
 from experiments.run import main
 from tests import TINY
 
+pytestmark = pytest.mark.processes
+
 WARM = 3  # runs that fill the caches of libraries
 ALLOWED_MB = 30  # of growth over 20 fits: what allocators keep, a fit of this size needs more
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from datamodules.schema import PairBatch
 from lightning_modules.base import AssociationModule
 from lightning_modules.training.safety import NonFiniteError
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+from tests.ranks import TwoRanks
 
 
 class Linear(AssociationModule):
@@ -98,7 +98,7 @@ def run_on_rank(folder: Path) -> dict[str, Any]:
     return fit_and_test(Linear, folder, devices=2, strategy="ddp")
 
 
-def test_one_and_two_ranks_give_identical_scores_from_fit_to_test(two_ranks: Pool, tmp_path: Path) -> None:
+def test_one_and_two_ranks_give_identical_scores_from_fit_to_test(two_ranks: TwoRanks, tmp_path: Path) -> None:
     expected = fit_and_test(Linear, tmp_path / "one")
     one, other = two_ranks.run(run_on_rank, tmp_path / "two")
     np.testing.assert_array_equal(one["scores"]["heard"], other["scores"]["heard"])
@@ -114,7 +114,7 @@ def score_untrained(ranks: int, folder: Path) -> np.ndarray:
     return model.scores["heard"]
 
 
-def test_equal_weights_give_bit_equal_scores_on_any_number_of_ranks(two_ranks: Pool, tmp_path: Path) -> None:
+def test_equal_weights_give_bit_equal_scores_on_any_number_of_ranks(two_ranks: TwoRanks, tmp_path: Path) -> None:
     expected = score_untrained(1, tmp_path)
     for scores in two_ranks.run(score_untrained, 2, tmp_path):
         np.testing.assert_array_equal(scores, expected)
@@ -133,7 +133,7 @@ def score_on_rank_zero(folder: Path) -> np.ndarray:
     return model.scores["heard"]
 
 
-def test_trials_are_scored_on_rank_zero_and_sent_to_all(two_ranks: Pool, tmp_path: Path) -> None:
+def test_trials_are_scored_on_rank_zero_and_sent_to_all(two_ranks: TwoRanks, tmp_path: Path) -> None:
     one, other = two_ranks.run(score_on_rank_zero, tmp_path)
     assert np.array_equal(one, other)
 
@@ -173,7 +173,7 @@ def fit_with_one_bad_rank(what: str, folder: Path) -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_one_bad_rank_stops_all_before_the_step(what: str, two_ranks: Pool, tmp_path: Path) -> None:
+def test_one_bad_rank_stops_all_before_the_step(what: str, two_ranks: TwoRanks, tmp_path: Path) -> None:
     messages = two_ranks.run(fit_with_one_bad_rank, what, tmp_path)
     for message, unchanged in messages:
         assert message.startswith("step 3: ")

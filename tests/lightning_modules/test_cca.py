@@ -17,8 +17,8 @@ from datamodules.schema import DataError
 from lightning_modules.cca import RegularisedCCA
 from lightning_modules.training.closed_form import add_clips, fit_cca, no_moments
 from postproc.metrics.evaluate import eer
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+from tests.ranks import TwoRanks
 
 
 def cca() -> RegularisedCCA:
@@ -61,7 +61,7 @@ def test_fits_in_one_epoch_validates_and_comes_back_from_its_checkpoint(tmp_path
     assert result["val/eer"] < 0.35
 
 
-def test_two_ranks_give_the_result_of_one(two_ranks: Pool, tmp_path: Path) -> None:
+def test_two_ranks_give_the_result_of_one(two_ranks: TwoRanks, tmp_path: Path) -> None:
     expected = fit_and_test(cca, tmp_path / "one")
     for result in two_ranks.run(run_on_rank, tmp_path / "two"):
         assert result["epochs"] == 1

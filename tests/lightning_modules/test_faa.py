@@ -20,8 +20,8 @@ from datamodules.training_set import TrainingSet
 from lightning_modules.faa import FAA
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.networks.matching import MatchingEncoder
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+from tests.ranks import TwoRanks
 
 SELF_LIFTING: dict[str, Any] = {"matching": None, "diverse_positives": False, "hard_negatives": False}
 
@@ -74,7 +74,7 @@ def run_on_rank(folder: Path) -> dict[str, Any]:
     return fit_and_test(faa, folder, devices=2, strategy="ddp")
 
 
-def test_two_ranks_give_the_result_of_one(two_ranks: Pool, tmp_path: Path) -> None:
+def test_two_ranks_give_the_result_of_one(two_ranks: TwoRanks, tmp_path: Path) -> None:
     """Clusters, batches, negatives and their draws are global, so training does not depend on the number of ranks."""
     expected = fit_and_test(faa, tmp_path / "one")
     results = two_ranks.run(run_on_rank, tmp_path / "two")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from datamodules.schema import DataError
 from lightning_modules.fop import FOP
 from lightning_modules.networks.weights import WeightsError
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, fit_and_test
+from tests.ranks import TwoRanks
 
 
 def fop(**options: Any) -> FOP:
@@ -33,7 +33,7 @@ def test_learns_who_belongs_together(fusion: str, tmp_path: Path) -> None:
     assert fit_and_test(lambda: fop(fusion=fusion), tmp_path, max_epochs=20)["val/eer"] < 0.4
 
 
-def test_ranks_agree(two_ranks: Pool, tmp_path: Path) -> None:
+def test_ranks_agree(two_ranks: TwoRanks, tmp_path: Path) -> None:
     one, other = two_ranks.run(run_on_rank, tmp_path)
     assert np.array_equal(one["scores"]["heard"], other["scores"]["heard"])
     assert one["val/eer"] == other["val/eer"]

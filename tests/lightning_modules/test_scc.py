@@ -14,8 +14,8 @@ from torch import Tensor
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.networks.weights import WeightsError
 from lightning_modules.scc import SCC
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+from tests.ranks import TwoRanks
 
 
 def scc(**options: Any) -> SCC:
@@ -35,7 +35,7 @@ def test_learns_who_belongs_together(tmp_path: Path) -> None:
     assert result["val/eer"] < 0.25 < 0.4 < untrained
 
 
-def test_two_ranks_give_the_result_of_one(two_ranks: Pool, tmp_path: Path) -> None:
+def test_two_ranks_give_the_result_of_one(two_ranks: TwoRanks, tmp_path: Path) -> None:
     """The batch, its negatives and so every step are global: training itself does not depend on the number of ranks."""
     expected = fit_and_test(scc, tmp_path / "one")
     results = two_ranks.run(run_on_rank, tmp_path / "two")

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
-import os
-import socket
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import numpy as np
-import pytest
-import torch.distributed
 
 from datamodules.schema import Cell, Items, ScoredCell, Trials
 
@@ -63,64 +55,3 @@ def make_labelled_cell(voice: list[int], face: list[int], labels: list[int] | No
     keys = np.arange(len(voice)).astype(str)
     marks = None if labels is None else np.array(labels, dtype=np.int8)
     return Cell(name, "English", Trials(keys, keys, keys, marks, "list.csv"), np.array(voice), np.array(face))
-
-
-class Ranks:
-    """Processes that wait for work; the first n of them form a gloo group for each call."""
-
-    def __init__(self, size: int) -> None:
-        context = mp.get_context("forkserver")  # imports torch once for all ranks, in a process without threads
-        context.set_forkserver_preload(["lightning_modules.evaluation.bank"])
-        self.tasks = [context.Queue() for _ in range(size)]
-        self.answers = context.Queue()
-        self.processes = [
-            context.Process(target=_serve, args=(rank, queue, self.answers), daemon=True)
-            for rank, queue in enumerate(self.tasks)
-        ]
-        for process in self.processes:
-            process.start()
-
-    def run(self, world: int, function: Callable[..., Any], *args: Any, timeout: float = 60) -> list[Any]:
-        """``function(rank, world, *args)`` on each rank of a fresh group; their answers by rank."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        for queue in self.tasks[:world]:
-            queue.put((world, port, function, args))
-        answers = dict(self.answers.get(timeout=timeout) for _ in range(world))
-        for answer in answers.values():
-            if isinstance(answer, BaseException):
-                raise answer
-        return [answers[rank] for rank in range(world)]
-
-    def close(self) -> None:
-        for queue in self.tasks:
-            queue.put(None)
-        for process in self.processes:
-            process.join(10)
-            if process.is_alive():
-                process.terminate()
-
-
-def _serve(rank: int, tasks: Any, answers: Any) -> None:
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
-    while (task := tasks.get()) is not None:
-        world, port, function, args = task
-        try:
-            torch.distributed.init_process_group(
-                "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
-            )
-            answers.put((rank, function(rank, world, *args)))
-        except Exception as error:
-            answers.put((rank, RuntimeError(f"rank {rank}: {type(error).__name__}: {error}")))
-        finally:
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[Ranks]:
-    """Three processes, shared by all tests of the session."""
-    pool = Ranks(3)
-    yield pool
-    pool.close()

@@ -36,7 +36,8 @@ from postproc import (
 )
 from postproc.refinement import unchanged
 from postproc.steps.joint.gibbs import Prior
-from tests.postproc.conftest import Ranks, make_cell
+from tests.postproc.conftest import make_cell
+from tests.ranks import Ranks
 
 
 class Add(Refinement):

@@ -14,8 +14,8 @@ from datamodules import CellSpec, FeatureDataModule, ManifestDataModule, MediaOp
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
 from datamodules.training_set import ResumableLoader
-from tests.datamodules.media_tree import patch, tone
 from tests.datamodules.feature_files_on_disk import write_npz
+from tests.datamodules.media_tree import patch, tone
 
 PEOPLE, LANGUAGES = 5, ("English", "Urdu")
 

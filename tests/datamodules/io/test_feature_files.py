@@ -216,6 +216,6 @@ def test_a_damaged_npz_is_refused_or_read_whole(tmp_path: Path, data: st.DataObj
     try:
         file = open_feature_file(str(tmp_path / "p.npz"), "voice")
     except DataError as error:
-        assert "p.npz" in str(error)  # noqa: PT017
+        assert "p.npz" in str(error)
     else:
         np.testing.assert_array_equal(file.x[file.row], arrays["x"])

@@ -19,6 +19,8 @@ from tests import warm
 from tests.experiments.conftest import TINY
 from tests.experiments.saved import save_tested
 
+pytestmark = pytest.mark.processes
+
 
 def inspect(folder: Path, summary: bool = True) -> Any:
     """An offline run as W&B's own reader sees it."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import FeatureDataModule, ManifestDataModule, FeatureFile
+from datamodules import FeatureDataModule, FeatureFile, ManifestDataModule
 from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
 from experiments.run import main
 from tests import warm

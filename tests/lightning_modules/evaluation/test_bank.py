@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_modules.evaluation.bank import EmbeddingBank
-from tests.postproc.conftest import Ranks
+from tests.ranks import Ranks
 
 ITEMS = torch.arange(14, dtype=torch.float64).reshape(7, 2).sin()
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from datamodules.schema import DataError
 from lightning_modules.losses import contrastive
 from lightning_modules.losses.contrastive import ContrastiveLoss
-from tests.lightning_modules.pool import Pool
+from tests.ranks import TwoRanks
 
 OPTIONS = [
     {"direction": d, "same_identity": s}
@@ -242,7 +242,7 @@ def loss_and_gradients(options: dict[str, Any], ranks: int, limit: int) -> tuple
 
 @pytest.mark.parametrize("limit", [1 << 21, 30])
 @pytest.mark.parametrize("options", [*OPTIONS[::4], OPTIONS[7], *OPTIONS[-2:]])
-def test_two_ranks_equal_one_big_batch(two_ranks: Pool, options: dict[str, Any], limit: int) -> None:
+def test_two_ranks_equal_one_big_batch(two_ranks: TwoRanks, options: dict[str, Any], limit: int) -> None:
     # joint: one sum over 132 terms of e^10 and less, in float32; its gradients are about 5
     tolerance = 1e-5 if options["direction"] == "joint" else 1e-6
     expected_loss, expected = loss_and_gradients(options, ranks=1, limit=1 << 21)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.losses.gather import gather_rows, rank
-from tests.lightning_modules.pool import Pool
+from tests.ranks import TwoRanks
 
 
 def test_one_process_gets_its_own_tensor_back() -> None:
@@ -23,7 +23,7 @@ def gather() -> tuple[Tensor, Tensor]:
     return gathered.detach(), x.grad
 
 
-def test_rows_come_in_rank_order_and_gradients_add_up(two_ranks: Pool) -> None:
+def test_rows_come_in_rank_order_and_gradients_add_up(two_ranks: TwoRanks) -> None:
     expected = torch.tensor([[0.0, 1], [2, 3], [10, 11], [12, 13]])
     for r, (gathered, gradient) in enumerate(two_ranks.run(gather)):
         assert torch.equal(gathered, expected)
@@ -35,7 +35,7 @@ def gather_labels() -> Tensor:
     return gather_rows(torch.tensor([rank(), 7]))
 
 
-def test_integers_are_gathered(two_ranks: Pool) -> None:
+def test_integers_are_gathered(two_ranks: TwoRanks) -> None:
     assert [x.tolist() for x in two_ranks.run(gather_labels)] == [[0, 7, 1, 7]] * 2
 
 
@@ -45,7 +45,7 @@ def gather_uneven() -> str:
     return str(error.value)
 
 
-def test_uneven_ranks_are_refused_on_all(two_ranks: Pool) -> None:
+def test_uneven_ranks_are_refused_on_all(two_ranks: TwoRanks) -> None:
     messages = two_ranks.run(gather_uneven)
     assert messages[0] == messages[1]
     assert "batch_size" in messages[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.schema import DataError
 from lightning_modules.losses.multi_similarity import MultiSimilarityLoss
-from tests.lightning_modules.pool import Pool
+from tests.ranks import TwoRanks
 
 
 def batch(rows: int = 12, people: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,7 +52,7 @@ def on_rank(share: int) -> tuple[float, Tensor]:
     return float(loss), torch.autograd.grad(loss, voice)[0]
 
 
-def test_mean_over_two_ranks_is_the_loss_of_the_whole_batch(two_ranks: Pool) -> None:
+def test_mean_over_two_ranks_is_the_loss_of_the_whole_batch(two_ranks: TwoRanks) -> None:
     voice, face, label = batch()
     whole = MultiSimilarityLoss()(voice, face, label)
     (first, first_gradient), (second, second_gradient) = two_ranks.run(on_rank, 6)

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datamodules.schema import DataError
 from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
-from tests.lightning_modules.pool import Pool
+from tests.ranks import TwoRanks
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def loss_and_gradient(ranks: int) -> tuple[float, Tensor]:
     return loss.item(), net.weight.grad.clone()
 
 
-def test_two_ranks_equal_one_big_batch(two_ranks: Pool) -> None:
+def test_two_ranks_equal_one_big_batch(two_ranks: TwoRanks) -> None:
     expected, gradient = loss_and_gradient(1)
     for loss, got in two_ranks.run(loss_and_gradient, 2):
         assert loss == pytest.approx(expected, abs=1e-6)

@@ -15,9 +15,9 @@ from datamodules.training_set import TrainingSet
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.scc import SCC
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.test_cca import cca
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
+from tests.ranks import TwoRanks
 
 
 def scc(lr: float = 1e-3, **options: Any) -> SCC:
@@ -49,7 +49,7 @@ def test_people_have_length_one_and_training_goes_on_from_there(tmp_path: Path) 
             assert branch(torch.from_numpy(means)).norm(dim=1).mean() == pytest.approx(1, abs=1e-5)
 
 
-def test_two_ranks_give_the_result_of_one(two_ranks: Pool, tmp_path: Path) -> None:
+def test_two_ranks_give_the_result_of_one(two_ranks: TwoRanks, tmp_path: Path) -> None:
     expected = fit_and_test(scc, tmp_path / "one")
     for result in two_ranks.run(run_on_rank, tmp_path / "two"):
         np.testing.assert_allclose(result["scores"]["heard"], expected["scores"]["heard"], atol=1e-4)

@@ -17,8 +17,8 @@ from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.frontend import FrontEnd
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.scc import SCC
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, fit_and_test
+from tests.ranks import TwoRanks
 
 TINY: dict[str, Any] = {"width": 24, "depth": 2, "heads": 3, "frames": 64, "image_size": 32}
 AUGMENTED = FrontEnd(frequency_mask=32, time_mask=16, gain_db=6.0, noise_snr_db=(5.0, 20.0))
@@ -91,7 +91,7 @@ def on_rank() -> tuple[float, list[Tensor]]:
     return loss, [gradient.clone() for gradient in found]
 
 
-def test_two_ranks_in_chunks_equal_one_big_batch(two_ranks: Pool) -> None:
+def test_two_ranks_in_chunks_equal_one_big_batch(two_ranks: TwoRanks) -> None:
     whole = scc()
     loss, expected = gradients(whole.loss(batch())["loss"], whole)
     results = two_ranks.run(on_rank)
@@ -141,7 +141,7 @@ def draw_on_rank(folder: Path) -> list[float]:
     return made[0].drawn
 
 
-def test_ranks_draw_different_masks(two_ranks: Pool, tmp_path: Path) -> None:
+def test_ranks_draw_different_masks(two_ranks: TwoRanks, tmp_path: Path) -> None:
     first, second = two_ranks.run(draw_on_rank, tmp_path)
     assert len(first) == len(second) > 5
     assert not set(first) & set(second)

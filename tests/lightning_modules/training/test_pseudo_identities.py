@@ -17,8 +17,8 @@ from datamodules.training_set import TrainingSet
 from lightning_modules.faa import FAA
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.training.pseudo_identities import cluster_quality, embed_clips, pool_videos
-from tests.lightning_modules.pool import Pool
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
+from tests.ranks import TwoRanks
 
 
 class Recycled(TinyData):
@@ -71,7 +71,7 @@ def run_on_rank(folder: Path) -> tuple[Any, list[int]]:
     return embed_on_rank(folder, devices=2, strategy="ddp")
 
 
-def test_each_unique_item_is_embedded_once_over_all_ranks(two_ranks: Pool, tmp_path: Path) -> None:
+def test_each_unique_item_is_embedded_once_over_all_ranks(two_ranks: TwoRanks, tmp_path: Path) -> None:
     train = Recycled().training_set()
     unique = [len(np.unique(rows)) for rows in (train.voice_rows, train.face_rows)]
     model = Counted().eval()
