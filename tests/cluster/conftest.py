@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import REPOSITORY
+from tests import REPOSITORY
 
 CONF = """\
 ClusterName=scratch

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import REPOSITORY
 from tests.cluster.conftest import Slurm, until
-from tests.faults.processes import REPOSITORY, TINY, paced, step
+from tests.faults.processes import TINY, paced, step
 
 TEMPLATE = REPOSITORY / "configs" / "slurm" / "fit.sbatch"
 FIT = [

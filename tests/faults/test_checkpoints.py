@@ -18,7 +18,8 @@ import torch
 
 from experiments.run import main
 from experiments.runs.checkpoints import AtomicCheckpointIO, CheckpointError, newest_checkpoint, read_checkpoint
-from tests.faults.processes import REPOSITORY, SHORT, TINY, paced, run, start, step, wait_until
+from tests import REPOSITORY
+from tests.faults.processes import SHORT, TINY, paced, run, start, step, wait_until
 
 CONTENT = {"state_dict": {"w": torch.zeros(250_000)}, "global_step": 1, "pytorch-lightning_version": "2.6"}  # 1 MB
 

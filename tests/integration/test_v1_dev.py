@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from experiments.commands.protocol import run_protocol
+from experiments.commands import fit
 from experiments.config.files import find_config
 from experiments.protocol.file import Protocol
 from experiments.protocol.numbers import summarise_protocol
+from experiments.protocol.run import run_protocol
 
 
 def test_cca_reproduces_the_known_eer_of_24_cells(
@@ -22,7 +23,7 @@ def test_cca_reproduces_the_known_eer_of_24_cells(
     whole = Protocol.read(find_config("protocols/v1_dev.yaml"))
     protocol = replace(whole, refinements={"transport": whole.refinements["transport"]})
     options: dict[str, Any] = {"jobs": 2, "only": ["cca"], "more": ["--model.directions=16"]}
-    outcomes = run_protocol(protocol, tmp_path, **options)
+    outcomes = run_protocol(protocol, fit.main, tmp_path, **options)
     by_lists = {record["lists"]: record for record in summarise_protocol(outcomes)}
     assert by_lists["balanced"]["fits"] == 12
     assert by_lists["balanced"]["raw"]["mean"] == pytest.approx(0.259, abs=0.003)
@@ -31,5 +32,5 @@ def test_cca_reproduces_the_known_eer_of_24_cells(
     assert by_lists["balanced"]["gender_only"]["mean"] == pytest.approx(0.283, abs=0.01)
     assert by_lists["balanced"]["chance"]["mean"] == pytest.approx(0.5, abs=0.03)
 
-    again = run_protocol(protocol, tmp_path, **options)  # finished fits are not run again
+    again = run_protocol(protocol, fit.main, tmp_path, **options)  # finished fits are not run again
     assert summarise_protocol(again) == summarise_protocol(outcomes)

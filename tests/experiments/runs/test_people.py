@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.schema import EvaluationSet
-from experiments.commands.protocol import languages_of
 from experiments.protocol.derived import Derived
+from experiments.protocol.run import languages_of
 from experiments.runs.people import people_rows, read_people, replicates_of, write_people
 from experiments.runs.saved import SavedRun, read_run
 from postproc.metrics.bootstrap import draw_people
