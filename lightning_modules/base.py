@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from datamodules.schema import (
-    PairBatch,
-)
+from datamodules.schema import PairBatch
 from lightning_modules.evaluation.reference import embed_reference
 from lightning_modules.evaluation.scorer import TrialScorer
+from lightning_modules.networks.weights import languages_of
+from lightning_modules.training.hyper_parameters import describe, restore
 from lightning_modules.training.safety import require_finite, require_fitting
 from postproc.reference import Reference
 
 NetworkFactory = Callable[[int, int], nn.Module]
+Method = TypeVar("Method", bound="AssociationModule")
 
 
 class AssociationModule(TrialScorer):
@@ -48,6 +52,7 @@ class AssociationModule(TrialScorer):
         if dims is None:
             raise ValueError("model.dims: the input sizes (voice, face) are missing; the CLI takes them from data")
         self.dims = (int(dims[0]), int(dims[1]))
+        self._save_hyper_parameters()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.languages: tuple[str, ...] = ()  # that the weights it starts from have heard
         self._loss_since_step: Tensor | None = None
@@ -59,6 +64,51 @@ class AssociationModule(TrialScorer):
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update({k: v if k in shared else deepcopy(v, memo) for k, v in self.__dict__.items()})
         return twin
+
+    def _save_hyper_parameters(self) -> None:
+        """Keeps the class and its arguments in plain values, which Lightning writes into checkpoints."""
+        frame = cast(FrameType, inspect.currentframe()).f_back  # that of __init__, whose arguments are saved
+        self.save_hyperparameters(frame=frame, logger=False)
+        described = describe(self, self.hparams | {"dims": list(self.dims)})
+        self.hparams.clear()
+        self.hparams.update(described)
+        self._hparams_initial = deepcopy(self.hparams)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[Method],
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Method:
+        """The trained model of a checkpoint, in evaluation mode: ``SCC.load_from_checkpoint("best.ckpt")``.
+
+        Sizes and options are in the checkpoint. The file is read as tensors and plain values; classes that it names are
+        looked up in ``lightning_modules`` only, so no foreign code runs. Optimiser and scheduler are the defaults of
+        the class unless they are passed: to resume training, use the ``fit`` command with ``--ckpt_path``.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: device of the model; None = CPU.
+            hparams_file: not supported.
+            strict: True or None; all tensors must fit.
+            weights_only: True or None.
+            **kwargs: arguments of ``__init__`` in place of those in the checkpoint. A checkpoint of an older version
+                needs ``dims`` and, where it is not the default, ``network``.
+
+        Raises:
+            DataError: an unreadable file, a model of another class, tensors that do not fit, missing arguments.
+            ValueError: ``hparams_file`` is given, or ``strict`` or ``weights_only`` is false.
+        """
+        if hparams_file is not None or strict is False or weights_only is False:
+            raise ValueError("load_from_checkpoint takes no hparams_file; strict and weights_only are always true")
+        path = Path(checkpoint_path)
+        model = restore(cls, path, kwargs)
+        model.languages = languages_of(path)
+        return model if map_location is None else model.to(map_location)
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         """Loss terms of a training batch; the one named ``loss`` is minimised, all are logged as ``train/<name>``."""

@@ -21,10 +21,9 @@ from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights
+from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
 
 WEIGHTS, CONFIG, ENCODERS = "model.safetensors", "config.yaml", "embed.yaml"
-TRAINING_ONLY = ("optimizer", "scheduler")
-STARTING_POINTS = ("weights", "checkpoint")
 MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
 Spec = dict[str, Any]
 
@@ -92,8 +91,8 @@ def describe(run: Path) -> Spec:
     config = read_config(run / CONFIG)
     data: VoiceFaceDataModule = build(config["data"], VoiceFaceDataModule, f"{run / CONFIG}: data")
     class_path, options = config["model"]["class_path"], dict(config["model"].get("init_args") or {})
-    options = {key: _without_start(value) for key, value in options.items() if key not in TRAINING_ONLY}
-    options |= {key: None for key in STARTING_POINTS if key in options} | {"dims": list(data.dims)}
+    options = {key: value for key, value in without_start(options).items() if key not in TRAINING_ONLY}
+    options["dims"] = list(data.dims)
     if "num_identities" in options_of(class_path):
         options["num_identities"] = data.num_identities
     return {"model": {"class_path": class_path, "init_args": options}, "inputs": _inputs(data)}
@@ -104,13 +103,6 @@ def encoder_of(spec: Mapping[str, Any]) -> FileEncoder:
     if "trained" in spec:
         return read_trained(Path(spec["trained"])).encoder(spec["modality"])
     return FrozenFiles(build(spec, FrozenEncoder, str(spec.get("class_path"))))
-
-
-def _without_start(value: Any) -> Any:
-    """Nested options without the weights a network started from: those of the model replace them."""
-    if not isinstance(value, dict):
-        return value
-    return {k: None if k in STARTING_POINTS and isinstance(v, str) else _without_start(v) for k, v in value.items()}
 
 
 def _inputs(data: VoiceFaceDataModule) -> Spec:

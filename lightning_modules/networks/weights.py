@@ -28,6 +28,28 @@ class WeightsError(DataError):
     """A weights file that cannot be used. One line: the file, what is wrong, the way out."""
 
 
+def read_file(path: str | Path) -> Any:
+    """The content of a file of weights, tensors on the CPU: a pickle of tensors and plain values, or ``.safetensors``.
+
+    Raises:
+        WeightsError: missing, unreadable, or holding objects whose loading would run code.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: not a file of tensors and plain values, nothing in it was run; "
+            f"save its state_dict as .safetensors ({_one_line(error)})"
+        ) from error
+    except (*DAMAGED, SafetensorError) as error:
+        raise WeightsError(f"{path}: damaged or not a checkpoint; fetch it again ({_one_line(error)})") from error
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint by key, on the CPU; a ``module.`` prefix (DataParallel, DDP) is stripped.
 
@@ -36,22 +58,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, unreadable, or holding objects whose loading would run code.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path}: not a file of tensors and plain values, nothing in it was run; "
-            f"save its state_dict as .safetensors ({_one_line(error)})"
-        ) from error
-    except (*DAMAGED, SafetensorError) as error:
-        raise WeightsError(f"{path}: damaged or not a checkpoint; fetch it again ({_one_line(error)})") from error
+    content = read_file(path)
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
