@@ -18,7 +18,7 @@ from datamodules.schema import PairBatch
 from lightning_modules.evaluation.reference import embed_reference
 from lightning_modules.evaluation.scorer import TrialScorer
 from lightning_modules.networks.weights import languages_of
-from lightning_modules.training.hyper_parameters import describe, restore
+from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
 from lightning_modules.training.safety import require_finite, require_fitting
 from postproc.reference import Reference
 
@@ -68,8 +68,8 @@ class AssociationModule(TrialScorer):
     def _save_hyper_parameters(self) -> None:
         """Keeps the class and its arguments in plain values, which Lightning writes into checkpoints."""
         frame = cast(FrameType, inspect.currentframe()).f_back  # that of __init__, whose arguments are saved
-        self.save_hyperparameters(frame=frame, logger=False)
-        described = describe(self, self.hparams | {"dims": list(self.dims)})
+        self.save_hyperparameters(ignore=TRAINING_ONLY, frame=frame, logger=False)
+        described = describe(self, {**self.hparams, "dims": list(self.dims)})
         self.hparams.clear()
         self.hparams.update(described)
         self._hparams_initial = deepcopy(self.hparams)

@@ -53,7 +53,7 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Pa
     last = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CONTENT, last)
     writer = (
-        "import sys, torch; from experiments.checkpoints import AtomicCheckpointIO\n"
+        "import sys, torch; from experiments.runs.checkpoints import AtomicCheckpointIO\n"
         "big = {'state_dict': {'w': torch.ones(50_000_000)}, 'global_step': 2, 'pytorch-lightning_version': '2.6'}\n"
         "print('writing', flush=True)\n"
         "while True: AtomicCheckpointIO().save_checkpoint(big, sys.argv[1])"

@@ -74,7 +74,7 @@ def test_scores_are_those_of_the_distance_trial_by_trial(tmp_path: Path) -> None
 def test_scoring_in_chunks_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, chunked = Linear(), Linear()
     trainer(tmp_path).test(whole, TinyData(), verbose=False)
-    monkeypatch.setattr("lightning_modules.base.SCORING_CHUNK", 10)
+    monkeypatch.setattr("lightning_modules.evaluation.scorer.SCORING_CHUNK", 10)
     trainer(tmp_path).test(chunked, TinyData(), verbose=False)
     np.testing.assert_array_equal(chunked.scores["heard"], whole.scores["heard"])
 
