@@ -10,7 +10,6 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
-from experiments.report.build import build_report
 from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
@@ -74,6 +73,8 @@ def log_artifacts(run: Any, run_dir: Path) -> None:
     for name in ("scores.parquet", "results.json", "refinement.json"):
         scores.add_file(str(run_dir / name))
     run.log_artifact(scores)
+    from experiments.report.build import build_report  # imports matplotlib, slow for fits without W&B
+
     try:
         text = build_report([run_dir], "html")[0]
     except DataError as error:

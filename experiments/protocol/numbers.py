@@ -1,4 +1,4 @@
-"""The protocol's numbers: means over cells and seeds, spread over folds, paired differences, other people."""
+"""Numbers of a protocol: means, spread over folds, paired differences, bootstrap over identities."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The results of one fit, refined by one strategy, or of a fusion of fits.
+    """Results of one fit or fusion, with one refinement.
 
     Attributes:
         method: name in the protocol.
-        config: one per train language.
-        fold: of held-out people.
-        seed: of the fit.
-        results: results.json.
+        config: the config of the train language.
+        fold: number of the fold of held-out identities.
+        seed: seed of the fit.
+        results: content of results.json.
         strategy: name of the refinement.
-        languages: train and test language by cell: ``English→Urdu``.
+        languages: train and test language by test condition: ``English→Urdu``.
         people: rows of people.csv.
-        replicates: EERs had other people been drawn, by cell and stage.
+        replicates: bootstrap EERs over identities by test condition and stage.
     """
 
     method: str
@@ -43,12 +43,12 @@ class Outcome:
     replicates: Replicates = field(default_factory=dict)
 
     def cells(self, lists: str) -> list[str]:
-        """Names of the cells of a set of lists."""
+        """Names of the test conditions of a set of trial lists."""
         return [name for name in self.results if _is_cell(name) and lists_of(name) == lists]
 
 
 def lists_of(cell: str) -> str:
-    """``balanced`` of ``balanced/heard``, ``main`` of ``heard``."""
+    """The set of trial lists of a test condition: ``balanced`` of ``balanced/heard``, ``main`` of ``heard``."""
     return cell.rpartition("/")[0] or "main"
 
 
@@ -57,11 +57,11 @@ def _is_cell(name: str) -> bool:
 
 
 def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
-    """One record per method, strategy and set of lists.
+    """One record per method, refinement and set of trial lists.
 
-    The unit is the fold: the mean over train languages, cells and seeds. ``mean`` and ``sd`` are over folds, because
-    fits of one fold share their test people; where there is one fold only, the seed is the unit. ``change`` is refined
-    minus raw with its 95 % t-interval over units.
+    A fold gives one value: the mean over train languages, test conditions and seeds. ``mean`` and ``sd`` are over
+    folds, because fits of one fold share test identities. If there is only one fold, each seed gives one
+    value. ``change`` is refined minus raw with its 95 % t-interval.
 
     Returns:
         Records with ``method``, ``strategy``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and
@@ -70,33 +70,33 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
     """
     records = []
     for method, strategy in dict.fromkeys((o.method, o.strategy) for o in outcomes):
-        mine = [o for o in outcomes if (o.method, o.strategy) == (method, strategy)]
-        for lists in dict.fromkeys(lists_of(name) for name in mine[0].results if _is_cell(name)):
-            by_fold = {rate: _by_fold(mine, lists, key) for rate, key in RATES.items()}
+        group = [o for o in outcomes if (o.method, o.strategy) == (method, strategy)]
+        for lists in dict.fromkeys(lists_of(name) for name in group[0].results if _is_cell(name)):
+            by_fold = {rate: _by_fold(group, lists, key) for rate, key in RATES.items()}
             raw, refined = by_fold["raw"], by_fold["refined"]
-            record: Record = {"method": method, "strategy": strategy, "lists": lists, "fits": len(mine)}
-            record |= {"folds": sorted({o.fold for o in mine})}
+            record: Record = {"method": method, "strategy": strategy, "lists": lists, "fits": len(group)}
+            record |= {"folds": sorted({o.fold for o in group})}
             record |= {rate: _mean_sd(values) for rate, values in by_fold.items()}
             for condition in ("heard", "unheard"):
-                pair = _pair(mine, lists, lambda o, cell: cell.rpartition("/")[2], condition)
+                pair = _pair(group, lists, lambda o, cell: cell.rpartition("/")[2], condition)
                 record[condition] = {stage: None if v is None else v["mean"] for stage, v in pair.items()}
-            spoken = dict.fromkeys(o.languages[cell] for o in mine for cell in o.cells(lists) if cell in o.languages)
+            pairs = dict.fromkeys(o.languages[cell] for o in group for cell in o.cells(lists) if cell in o.languages)
             record["cells"] = {
-                label: _pair(mine, lists, lambda o, cell: o.languages.get(cell), label) for label in spoken
+                label: _pair(group, lists, lambda o, cell: o.languages.get(cell), label) for label in pairs
             }
             record["change"] = None if raw is None or refined is None else paired(refined - raw)
-            record["people"] = people_intervals(mine, lists)
+            record["people"] = people_intervals(group, lists)
             kept = {"raw": raw, "refined": refined}
             record["per_fold"] = {rate: None if v is None else v.tolist() for rate, v in kept.items()}
             records.append(record)
     return records
 
 
-def _pair(outcomes: Sequence[Outcome], lists: str, kind: Callable[[Outcome, str], str | None], wanted: str) -> Record:
-    """Raw and refined {mean, sd} of the cells of the wanted kind."""
+def _pair(outcomes: Sequence[Outcome], lists: str, kind_of: Callable[[Outcome, str], str | None], kind: str) -> Record:
+    """Raw and refined {mean, sd} of the test conditions of a kind."""
 
     def keep(o: Outcome, cell: str) -> bool:
-        return kind(o, cell) == wanted
+        return kind_of(o, cell) == kind
 
     return {stage: _mean_sd(_by_fold(outcomes, lists, RATES[stage], keep)) for stage in ("raw", "refined")}
 
@@ -104,12 +104,12 @@ def _pair(outcomes: Sequence[Outcome], lists: str, kind: Callable[[Outcome, str]
 def _by_fold(
     outcomes: Sequence[Outcome], lists: str, key: str, keep: Callable[[Outcome, str], bool] = lambda o, cell: True
 ) -> NDArray[np.float64] | None:
-    """Mean of a rate over everything within each fold, or within each seed where there is one fold: (units,)."""
+    """Mean of a rate within each fold, or within each seed if there is only one fold: (folds or seeds,)."""
     one_fold = len({o.fold for o in outcomes}) == 1
     values: dict[int, list[Any]] = {}
     for o in outcomes:
-        found = [o.results[cell].get(key) for cell in o.cells(lists) if keep(o, cell)]
-        values.setdefault(o.seed if one_fold else o.fold, []).extend(found)
+        rates = [o.results[cell].get(key) for cell in o.cells(lists) if keep(o, cell)]
+        values.setdefault(o.seed if one_fold else o.fold, []).extend(rates)
     if any(not column or None in column for column in values.values()):
         return None
     return np.array([np.mean(values[unit]) for unit in sorted(values)])
@@ -122,20 +122,21 @@ def _mean_sd(values: NDArray[np.float64] | None) -> dict[str, float | None] | No
 
 
 def people_intervals(outcomes: Sequence[Outcome], lists: str) -> dict[str, list[float] | None]:
-    """95 % percentile intervals of the overall EERs when other people had been drawn: raw, refined, change.
+    """95 % percentile intervals of the overall EERs from a bootstrap over identities: raw, refined, change.
 
-    People are drawn within each fold, alike for all its cells and fits (:func:`replicates_of`); a replicate is averaged
-    as the EERs are: over cells and seeds, then over folds. Replicates that leave a cell with one class do not count.
+    Identities are drawn within each fold, the same ones for all its test conditions and fits (:func:`replicates_of`).
+    Replicates are averaged like EERs: over test conditions and seeds, then over folds. Replicates in which a test
+    condition has only one label are ignored.
 
     Returns:
-        [low, high] as fractions; None where people are not known.
+        [low, high] as fractions; None if identities are unknown.
     """
     overall: dict[str, NDArray[np.float64]] = {}
     for stage in ("raw", "refined"):
         folds = []
         for fold in sorted({o.fold for o in outcomes}):
-            here = [o for o in outcomes if o.fold == fold]
-            rates = [o.replicates.get((cell, stage)) for o in here for cell in o.cells(lists)]
+            fits = [o for o in outcomes if o.fold == fold]
+            rates = [o.replicates.get((cell, stage)) for o in fits for cell in o.cells(lists)]
             if rates and all(r is not None for r in rates):
                 folds.append(np.mean(rates, axis=0))  # type: ignore[arg-type]
         if len(folds) == len({o.fold for o in outcomes}):
@@ -152,9 +153,9 @@ def _interval(rates: NDArray[np.float64] | None) -> list[float] | None:
 
 
 def per_identity(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """A row per method, strategy, lists and person: EER over the trials of their voices, raw and refined.
+    """A row per method, refinement, set of trial lists and identity: EER of the trials of the identity's voices.
 
-    ``raw`` and ``refined`` are means over cells, train languages and seeds; ``cells`` says over how many.
+    ``raw`` and ``refined`` are means over test conditions, train languages and seeds; ``cells`` counts the values.
     """
     frames = []
     for o in outcomes:

@@ -1,4 +1,4 @@
-"""The protocol's tables, printed and as CSV."""
+"""Tables of a protocol for the terminal and as CSV."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from experiments.console.tables import percent
 from experiments.protocol.numbers import Record
 from experiments.runs.rates import RATES
 
-HARDEST = 8  # people shown
+HARDEST = 8  # identities in the printed table
 
 
 def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Table]:
-    """Overall, cell by cell, and the people with the highest EER; in percent."""
+    """Tables in percent: overall, by train and test language, and the identities with the highest EER."""
     tables = [_overall(records)]
     if any(record["cells"] for record in records):
         tables.append(_cells(records))
@@ -34,15 +35,15 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _overall(records: Sequence[Record]) -> Table:
-    title = "EER in %: mean over cells and seeds (sd over folds, or seeds of one); refined is transductive. "
-    title += "Intervals of 95 %: t over folds; bootstrap over people"
+    title = "EER in %, mean over languages and seeds (standard deviation over folds; of one fold, over seeds). Refined "
+    title += "scores are transductive. 95 % intervals: t over folds, or bootstrap over identities"
     numbers = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance"]
-    numbers += ["refined - raw (folds)", "(people)", "refined (people)", "fits"]
+    numbers += ["refined - raw (folds)", "(identities)", "refined (identities)", "fits"]
     table = _table(title, ["method", "strategy", "lists"], numbers)
     for i, record in enumerate(records):
         rates = [_mean_sd(record[rate]) for rate in RATES]
-        people = [_bounds(record["people"][stage], sign) for stage, sign in (("change", "+"), ("refined", ""))]
-        row = [*_names(record), *rates, _interval(record["change"]), *people, str(record["fits"])]
+        intervals = [_bounds(record["people"][stage], sign) for stage, sign in (("change", "+"), ("refined", ""))]
+        row = [*_names(record), *rates, _interval(record["change"]), *intervals, str(record["fits"])]
         table.add_row(*row, end_section=_ends(records, i))
     return table
 
@@ -51,7 +52,9 @@ def _cells(records: Sequence[Record]) -> Table:
     labels = list(dict.fromkeys(label for record in records for label in record["cells"]))
     numbers = [f"{label}, {stage}" for label in labels for stage in ("raw", "ref.")]
     table = _table(
-        "EER in % by train→test language (sd over folds, or seeds of one)", ["method", "strategy", "lists"], numbers
+        "EER in % by train→test language (standard deviation over folds; of one fold, over seeds)",
+        ["method", "strategy", "lists"],
+        numbers,
     )
     for i, record in enumerate(records):
         pairs = [record["cells"].get(label, {"raw": None, "refined": None}) for label in labels]
@@ -62,23 +65,25 @@ def _cells(records: Sequence[Record]) -> Table:
 
 
 def _people(people: pd.DataFrame) -> Table:
-    """The hardest people of the main lists, mean over methods; a column per strategy."""
+    """The identities with the highest EER on the main lists, means over methods; a column per refinement."""
     main = people[people["lists"] == people["lists"].iloc[0]]
     strategies = list(dict.fromkeys(main["strategy"]))
     means = main.groupby(["identity", "gender"])["raw"].mean().sort_values(ascending=False)
     refined = main.groupby(["identity", "gender", "strategy"])["refined"].mean()
     shown = min(HARDEST, len(means))
-    title = f"EER in % of the trials of a person's voices, mean over methods: the hardest {shown} of {len(means)}"
-    table = _table(title, ["person", "gender"], ["raw", *strategies])
-    for who, raw in means.head(HARDEST).items():
-        name, gender = who  # type: ignore[misc]
-        table.add_row(name, gender, *(_percent(v) for v in (raw, *(refined.get((*who, s)) for s in strategies))))  # type: ignore[misc]
+    title = f"EER in % of the trials of an identity's voices, mean over methods: the highest {shown} of {len(means)}"
+    table = _table(title, ["identity", "gender"], ["raw", *strategies])
+    for (name, gender), raw in means.head(HARDEST).items():  # type: ignore[misc]  # keys of a two-level index
+        values = [raw, *(refined.get((name, gender, strategy)) for strategy in strategies)]
+        table.add_row(name, gender, *map(percent, values))
     return table
 
 
 def protocol_csv(records: Sequence[Record]) -> pd.DataFrame:
-    """A row per record, fractions: names, mean and sd of every rate and cell, both intervals of the change, the
-    intervals over people.
+    """A row per record, as fractions.
+
+    Columns: names; mean and standard deviation of every rate and language pair; change and its interval over folds;
+    intervals over identities.
     """
     rows = []
     for record in records:
@@ -104,14 +109,10 @@ def _ends(records: Sequence[Record], i: int) -> bool:
     return i + 1 == len(records) or records[i + 1]["method"] != records[i]["method"]
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.1f}"
-
-
 def _mean_sd(value: dict[str, float | None] | None) -> str:
     if value is None:
         return "-"
-    return _percent(value["mean"]) + ("" if value["sd"] is None else f" ({_percent(value['sd'])})")
+    return percent(value["mean"]) + ("" if value["sd"] is None else f" ({percent(value['sd'])})")
 
 
 def _interval(change: dict[str, float | None] | None) -> str:

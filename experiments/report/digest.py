@@ -1,4 +1,4 @@
-"""What the report keeps of a run's scores: mean-able DET curves, errors by person, clusters."""
+"""Summarises the scores of a run for the report: DET curves, EERs by identity, clusters."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from postproc.metrics.clusters import cluster_quality
 from postproc.metrics.evaluate import det_points
 
 GRID: NDArray[np.float64] = ndtr(np.linspace(-2.4, 1.7, 60))
-"""False acceptance rates at which DET curves are averaged: even steps on the normal-deviate axis, 0.8 to 95 %."""
+"""False acceptance rates (60,) of averaged DET curves: equal steps on the normal-deviate axis, 0.8 to 95 %."""
 
 
 @dataclass(frozen=True, eq=False)
 class Digest:
-    """Small enough to keep for hundreds of runs; ``det`` and ``people`` are of the main lists.
+    """Summary of a run, small enough to keep for hundreds of runs; all but ``languages`` is of the main trial lists.
 
     Attributes:
-        languages: test language by cell.
-        det: false rejection rates (60,) on :data:`GRID` by (cell, ``raw`` or ``refined``).
-        people: a row per cell and person: ``cell``, ``identity``, ``gender``, ``voices``, ``raw``, ``refined`` (EERs
-            over the trials of the person's voices).
-        clusters: :func:`cluster_quality` by cell.
-        elbows: the elbow trace by cell.
-        prototypes: voice x face prototype cosines by cell, one matrix per gender.
+        languages: test language by test condition.
+        det: false rejection rates (60,) on :data:`GRID` by (test condition, ``raw`` or ``refined``).
+        people: a row per test condition and identity: ``cell`` (the test condition), ``identity``, ``gender``,
+            ``voices``, ``raw``, ``refined`` (EERs over the trials of the identity's voices).
+        clusters: :func:`cluster_quality` by test condition.
+        elbows: elbow trace by test condition.
+        prototypes: voice x face prototype cosines by test condition, one matrix per gender cluster.
     """
 
     languages: dict[str, str]
@@ -43,7 +43,7 @@ class Digest:
 
 
 def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> Digest:
-    """Digests a tested run; cells without labels count only by their language."""
+    """Summarises a tested run; of a test condition without labels only the language is kept."""
     cells = run.evaluation.cells
     main = [name for name in cells if "/" not in name]
     det = {}
@@ -58,9 +58,9 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         {name: cell.language for name, cell in cells.items()},
         det,
         pd.DataFrame(people, columns=["cell", "identity", "gender", "voices", "raw", "refined"]),
-        {name: found for name in main if (found := cluster_quality(run.evaluation, name, traces.get(name, ())))},
-        {name: found for name in main if (found := _first(traces.get(name, ()), "elbow"))},
-        {name: found for name in main if (found := _first(traces.get(name, ()), "similarity"))},
+        {name: q for name in main if (q := cluster_quality(run.evaluation, name, traces.get(name, ())))},
+        {name: elbow for name in main if (elbow := _first(traces.get(name, ()), "elbow"))},
+        {name: matrices for name in main if (matrices := _first(traces.get(name, ()), "similarity"))},
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's numbers: one long table of all cells, means with spread over folds, verdicts against the controls."""
+"""Numbers of the report: one long table of all results, means and spreads over folds, comparisons with controls."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from experiments.report.runs import ReportRun
 from experiments.runs.rates import RATES, paired
 
 SCOPES = ("heard", "unheard", "overall")
-BETTER, WORSE, OPEN, ALONE = "better", "worse", "not told apart", "one value, no interval"
+BETTER, WORSE, OPEN, SINGLE = "better", "worse", "not significant", "one value, no interval"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A rate (0..1) as mean and standard deviation over ``count`` folds (or seeds); sd None for one."""
+    """Mean and standard deviation of a rate (0..1) over ``count`` folds or seeds; sd is None for one value."""
 
     mean: float
     sd: float | None
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A rate less a control: mean and 95 % t-interval over folds (None for one), and in words."""
+    """Difference of a rate and a control: mean, 95 % t-interval over folds (None for one value), and a word for it."""
 
     mean: float
     low: float | None
@@ -38,14 +38,16 @@ class Verdict:
 
 
 def unit_of(runs: Sequence[ReportRun]) -> str:
-    """What a spread is over: ``fold`` where held-out people vary (fits of one fold share theirs), else ``seed``."""
+    """Unit of a spread: ``fold`` if there are several folds of held-out identities, else ``seed``."""
     return "fold" if len({run.fold for run in runs}) > 1 else "seed"
 
 
 def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
-    """A row per run, strategy and cell: ``run`` (number of the run folder), ``folder``, ``method``, ``strategy``,
-    ``train``, ``test``, ``lists``, ``condition``, ``unit`` (fold or seed), ``seed``, ``trials`` and the rates of
-    ``protocol_table.RATES``, NaN where unknown.
+    """A row per run, refinement and test condition.
+
+    Columns: ``run`` (number of the run folder), ``folder``, ``method``, ``strategy`` (the refinement), ``train``,
+    ``test`` (languages), ``lists``, ``condition``, ``unit`` (fold or seed), ``seed``, ``trials``, and the rates of
+    :data:`experiments.runs.rates.RATES` as fractions, NaN if unknown.
     """
     unit, rows = unit_of(runs), []
     numbers = {home: number for number, home in enumerate(dict.fromkeys(run.home for run in runs))}
@@ -66,7 +68,7 @@ def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
 
 
 def by_rate(table: pd.DataFrame) -> list[str]:
-    """Methods by their overall EER on the main lists, refined where there is one: an order to read in, no choice."""
+    """Methods in the order of their overall EER on the main lists, refined if available."""
     main = table[table["lists"] == "main"]
     final = main["refined"].fillna(main["raw"])
     names = list(final.groupby(main["method"]).mean().sort_values().index)
@@ -74,19 +76,19 @@ def by_rate(table: pd.DataFrame) -> list[str]:
 
 
 def scope_of(table: pd.DataFrame, scope: str) -> pd.DataFrame:
-    """The cells of a condition; ``overall`` is all of them."""
+    """Rows of a test condition; ``overall`` = all rows."""
     return table if scope == "overall" else table[table["condition"] == scope]
 
 
 def by_unit(table: pd.DataFrame, rate: str) -> pd.Series:
-    """Mean of a rate over all cells, languages and seeds of each fold; empty where some cell has none."""
+    """Mean of a rate in each fold, over test conditions, languages and seeds; empty if a row has no such rate."""
     if table.empty or table[rate].isna().any():
         return pd.Series(dtype=float)
     return table.groupby("unit")[rate].mean()
 
 
 def spread(table: pd.DataFrame, rate: str) -> Spread | None:
-    """Mean and sd over folds of :func:`by_unit`."""
+    """Mean and standard deviation of :func:`by_unit` over folds; None if the rate is unknown."""
     values = by_unit(table, rate)
     if values.empty:
         return None
@@ -94,23 +96,29 @@ def spread(table: pd.DataFrame, rate: str) -> Spread | None:
 
 
 def verdict(table: pd.DataFrame, rate: str, control: str | float) -> Verdict | None:
-    """Whether a rate is better than a control, paired by fold: the 95 % t-interval leaves out 0, or it does not."""
+    """Compares a rate with a control, paired by fold: better or worse if the 95 % t-interval excludes 0."""
     values = by_unit(table, rate)
     against = by_unit(table, control) if isinstance(control, str) else control
     if values.empty or (isinstance(against, pd.Series) and against.empty):
         return None
-    found = paired((values - against).to_numpy())
-    mean, low, high = found["mean"], found["low"], found["high"]
+    interval = paired((values - against).to_numpy())
+    mean, low, high = interval["mean"], interval["low"], interval["high"]
     assert mean is not None
     if low is None or high is None:
-        return Verdict(mean, None, None, ALONE)
+        return Verdict(mean, None, None, SINGLE)
     return Verdict(mean, low, high, BETTER if high < 0 else WORSE if low > 0 else OPEN)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A record of ``published.yaml``: by stage (``raw``, ``refined``; ``final`` where the source does not say) the
-    overall EER as printed and the cells E->E, E->X, X->E, X->X where stated, as fractions.
+    """Published EERs (fractions) on the official test set: a record of ``published.yaml``.
+
+    Attributes:
+        version: version of MAV-Celeb.
+        name: the method.
+        source: the paper or challenge.
+        overall: overall EER by stage: ``raw``, ``refined``, or ``final`` if the source does not say which.
+        cells: EERs of E->E, E->X, X->E, X->X (train -> test language) by stage, if published.
     """
 
     version: str
@@ -120,7 +128,7 @@ class Published:
     cells: dict[str, tuple[float, ...]]
 
     def scope(self, scope: str, stage: str) -> float | None:
-        """Heard = mean of E->E and X->X, unheard = mean of the other two; ``overall`` as printed."""
+        """EER of a scope: heard = mean of E->E and X->X, unheard = mean of the others, overall as printed."""
         if scope == "overall":
             return self.overall.get(stage)
         if stage not in self.cells:
@@ -129,20 +137,20 @@ class Published:
 
 
 def published() -> tuple[dict[str, list[str]], list[Published]]:
-    """Languages by version, and the records."""
+    """Languages by version of MAV-Celeb, and the published records."""
     content: dict[str, Any] = yaml.safe_load(
         resources.files("experiments.report").joinpath("published.yaml").read_text(encoding="utf-8")
     )
     records = []
     for record in content["records"]:
-        stages = {stage: record[stage] for stage in ("raw", "refined", "final") if stage in record}
-        overall = {stage: found["overall"] / 100 for stage, found in stages.items()}
-        cells = {s: tuple(x / 100 for x in found["cells"]) for s, found in stages.items() if "cells" in found}
+        stages: dict[str, Any] = {stage: record[stage] for stage in ("raw", "refined", "final") if stage in record}
+        overall = {stage: rates["overall"] / 100 for stage, rates in stages.items()}
+        cells = {s: tuple(x / 100 for x in rates["cells"]) for s, rates in stages.items() if "cells" in rates}
         records.append(Published(record["version"], record["name"], record["source"], overall, cells))
     return content["versions"], records
 
 
 def version_of(table: pd.DataFrame) -> str | None:
-    """The MAV-Celeb version whose two languages are those of the runs, else None."""
-    spoken = set(table["test"]) | {language for train in set(table["train"]) for language in train.split("+")}
-    return next((name for name, languages in published()[0].items() if set(languages) == spoken), None)
+    """The MAV-Celeb version that has the two languages of the runs; None if there is none."""
+    used = set(table["test"]) | {language for train in set(table["train"]) for language in train.split("+")}
+    return next((name for name, languages in published()[0].items() if set(languages) == used), None)

@@ -1,4 +1,4 @@
-"""The report as one page: Jinja2 template, inline style, script and SVG; nothing is fetched."""
+"""The report as one HTML file: a Jinja2 template with style, script and SVG inside. The page loads nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from experiments.report.figures import draw_bars, draw_changes, draw_curves, draw_det, draw_elbow, draw_prototypes
+from experiments.figures.drawing import draw_elbow, draw_prototypes
+from experiments.report.figures import PAGE_STYLE, draw_bars, draw_changes, draw_curves, draw_mean_det, to_svg
 from experiments.report.numbers import Spread, Verdict, unit_of, verdict
 from experiments.report.runs import AXES, ReportRun, flatten
 from experiments.report.sections import Answers, lead_of
@@ -29,6 +30,7 @@ from experiments.report.tables import (
     text_of,
 )
 
+METRICS = ("train/loss", "val/eer")
 SECTIONS = {
     "table2": "Languages",
     "bars": "Bars",
@@ -36,7 +38,7 @@ SECTIONS = {
     "refinements": "Refinements",
     "det": "DET",
     "clusters": "Clusters",
-    "people": "People",
+    "people": "Identities",
     "curves": "Curves",
     "configs": "Configs",
     "runs": "Runs",
@@ -54,20 +56,20 @@ def render_page(
     """The HTML of a report.
 
     Args:
-        runs: tested runs, of one or more methods.
+        runs: tested runs of one or more methods.
         unfinished: folders of runs without results.
         table: :func:`long_table` of the runs.
-        everything: the same with what strategies and fusions made of them.
-        tables: the answer and the paper's Table 2, as they are printed in other formats.
+        everything: the same with refinements and fusions of the runs.
+        tables: answer and language table, the same as in other formats.
     """
     names = list(dict.fromkeys(run.method for run in runs))
     methods = [_method(name, i, runs) for i, name in enumerate(names)]
     root = os.path.commonpath([run.folder.parent for run in runs])
     main = table[table["lists"] == "main"]
     conditions = list(dict.fromkeys(main["condition"]))
-    curves = {metric: draw_curves(runs, names, metric) for metric in ("train/loss", "val/eer")}
+    curves = {metric: draw_curves(runs, names, metric) for metric in METRICS}
     refinements = refinement_table(table, everything)
-    trained = sum(run.history is not None for run in runs)
+    trained = sum(run.history is not None and bool({*METRICS} & {*run.history.columns}) for run in runs)
     context = lead_of(runs, table, everything) | {
         "css": Markup(_resource("report.css")),
         "js": Markup(_resource("report.js")),
@@ -78,14 +80,13 @@ def render_page(
         "refinements": refinements,
         "changes": [("", svg) for svg in _changes(everything, {row[0] for row in refinements.rows})],
         "bars": [("", draw_bars(main, condition)) for condition in conditions],
-        "det": [("", draw_det(runs, names, condition)) for condition in conditions],
+        "det": [("", draw_mean_det(runs, names, condition)) for condition in conditions],
         "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
         "elbows": _examples(runs, names),
         "people": people_table(_stack(runs, lambda run: run.digest.people.to_dict("records"))),
         "curves": [("", svg) for svg in curves.values() if svg],
-        "curves_words": f"{trained} of {len(runs)} runs have curves (history.csv; thin: a run; bold: "
-        "a method's mean while half of its runs go on). "
-        "Closed-form methods have none, nor runs made before it was written.",
+        "curves_words": f"{trained} of {len(runs)} runs have curves. Thin lines are runs; bold lines are means of a "
+        "method, up to the epoch that half of its runs reach. Closed-form methods have no curves.",
         "methods": methods,
         "anchor_of": {method["name"]: method["anchor"] for method in methods},
         "differences": _differences(runs, names),
@@ -101,7 +102,7 @@ def render_page(
 
 
 def show(cell: Cell) -> str:
-    """A cell in HTML: the spread smaller than the mean, a verdict in its colour."""
+    """A value as HTML, with spread or interval in small print."""
     if isinstance(cell, Spread) and cell.sd is not None:
         return Markup(f"{100 * cell.mean:.1f} <small>±{100 * cell.sd:.1f}</small>")
     if isinstance(cell, Verdict):
@@ -115,11 +116,11 @@ def _resource(name: str) -> str:
 
 
 def _method(name: str, number: int, runs: Sequence[ReportRun]) -> dict[str, Any]:
-    mine = [i for i, run in enumerate(runs) if run.method == name]
-    config = {key: value for key, value in runs[mine[0]].config.items() if key not in ("run_dir", "ckpt_path")}
+    numbers = [i for i, run in enumerate(runs) if run.method == name]
+    config = {key: value for key, value in runs[numbers[0]].config.items() if key not in ("run_dir", "ckpt_path")}
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
-    found = {"name": name, "number": number, "anchor": f"method-{number}", "first_run": f"run-{mine[0]}"}
-    return found | {"runs": len(mine), "config": f"# {runs[mine[0]].folder}\n{text}"}
+    method = {"name": name, "number": number, "anchor": f"method-{number}", "first_run": f"run-{numbers[0]}"}
+    return method | {"runs": len(numbers), "config": f"# {runs[numbers[0]].folder}\n{text}"}
 
 
 def _stack(runs: Sequence[ReportRun], rows_of: Any) -> pd.DataFrame:
@@ -128,33 +129,36 @@ def _stack(runs: Sequence[ReportRun], rows_of: Any) -> pd.DataFrame:
 
 
 def _examples(runs: Sequence[ReportRun], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Elbow and prototypes of the first run by folder name of each method that has them, its first cell."""
+    """Caption and figure: elbow and prototypes of each method's first run (by folder name), first test condition."""
     drawn = []
     for name in names:
-        having = [run for run in runs if run.method == name and run.digest.elbows]
-        for run in sorted(having, key=lambda run: str(run.folder))[:1]:
-            cell = next(iter(run.digest.elbows))
-            where = f"{name}; {'/'.join(run.folder.parts[-2:])}, {cell}"
-            drawn.append((where, draw_elbow(run.digest.elbows[cell], f"elbow, {cell}", where)))
-            if cell in run.digest.prototypes:
-                drawn.append((where, draw_prototypes(run.digest.prototypes[cell], f"prototypes, {cell}", where)))
+        candidates = [run for run in runs if run.method == name and run.digest.elbows]
+        for run in sorted(candidates, key=lambda run: str(run.folder))[:1]:
+            condition = next(iter(run.digest.elbows))
+            caption = f"{name}: {condition} language, run {'/'.join(run.folder.parts[-2:])}"
+            elbow = draw_elbow(run.digest.elbows[condition], "elbow", PAGE_STYLE)
+            drawn.append((caption, to_svg(elbow, f"elbow {caption}")))
+            if matrices := run.digest.prototypes.get(condition):
+                drawn.append(
+                    (caption, to_svg(draw_prototypes(matrices, "prototypes", PAGE_STYLE), f"prototypes {caption}"))
+                )
     return drawn
 
 
 def _changes(everything: pd.DataFrame, methods: Collection[Cell]) -> list[str]:
-    """A figure for each of these methods and fusions: what strategies change on the main lists."""
+    """A figure per method or fusion: changes of the EER by refinement on the main lists."""
     main = everything[everything["lists"] == "main"]
     changes: dict[str, dict[str, Verdict]] = {str(method): {} for method in everything["method"].unique()}
     for (method, strategy), part in main[main["method"].isin(methods)].groupby(["method", "strategy"]):
-        if (found := verdict(part, "refined", "raw")) is not None:
-            changes[str(method)][str(strategy)] = found
-    ends = [abs(x) for found in changes.values() for v in found.values() for x in (v.mean, v.low, v.high) if x]
+        if (change := verdict(part, "refined", "raw")) is not None:
+            changes[str(method)][str(strategy)] = change
+    ends = [abs(x) for by_name in changes.values() for v in by_name.values() for x in (v.mean, v.low, v.high) if x]
     widest = 1.05 * max(ends, default=0.01)
-    return [draw_changes(found, method, i, widest) for i, (method, found) in enumerate(changes.items()) if found]
+    return [draw_changes(by_name, method, i, widest) for i, (method, by_name) in enumerate(changes.items()) if by_name]
 
 
 def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
-    """Settings of model, data and refinement that some but not all methods share."""
+    """Settings of model, data and refinement that all methods have with different values."""
     first = {name: next(run for run in runs if run.method == name) for name in names}
     keys = ("model", "data", "postproc")
     flat = {name: flatten({key: run.config.get(key) for key in keys}) for name, run in first.items()}
@@ -164,7 +168,7 @@ def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
         values = [str(flat[name].get(key, "·")) for name in names]
         if len(set(values)) > 1 and "·" not in values:
             rows.append([key.replace(".init_args", ""), *values])
-    return Table("differences", "What differs", ["setting", *names], rows, words=1 + len(names))
+    return Table("differences", "Different settings", ["setting", *names], rows, words=1 + len(names))
 
 
 def _runs_table(runs: Sequence[ReportRun], root: str) -> Table:
@@ -176,11 +180,11 @@ def _runs_table(runs: Sequence[ReportRun], root: str) -> Table:
         row: list[Cell] = [str(i), run.method, run.train, run.fold, run.seed, *(overall.get(rate) for rate in rates)]
         rows.append([*row, str(commit)[:7] if commit else None, str(run.folder.relative_to(root))])
     columns = ["run", "method", "train", "fold", "seed", "raw", "refined", "same-gender raw", "same-gender refined"]
-    return Table("runs", "Runs", [*columns, "gender alone", "chance", "commit", "folder"], rows, words=3)
+    return Table("runs", "Runs", [*columns, "gender only", "chance", "commit", "folder"], rows, words=3)
 
 
 def _environments(runs: Sequence[ReportRun]) -> list[dict[str, str]]:
-    """Distinct environments, with how many runs had each; what names a run alone is left out."""
+    """Distinct environments without the entries of single runs (command, start), and the number of runs of each."""
     counts: dict[str, int] = {}
     for run in runs:
         if run.environment is not None:

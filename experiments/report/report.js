@@ -1,4 +1,4 @@
-// Sorts a table by the column whose heading is clicked: numbers by value, words by name, nothing last.
+// Sorts a table by the column of the clicked heading: numbers by value, text by name, empty values last.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th"), table = head.closest("table"), body = table.tBodies[0];

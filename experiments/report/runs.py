@@ -1,4 +1,4 @@
-"""Finds run folders and reads what the report shows of each."""
+"""Finds run folders and reads them for the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.saved import read_run
 
-# what differs between runs of one method by design: people, languages and seeds are the report's axes
+# settings in which runs of one method may differ: identities, languages and seeds
 AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")
 
 
@@ -29,14 +29,14 @@ class ReportRun:
         folder: the run folder.
         config: its config.yaml.
         results: its results.json.
-        method: model and refinement in words; runs of one method differ in people, languages and seed only.
+        method: name of model and refinement; runs of one method differ only in identities, languages and seed.
         train: train languages.
         fold: ``vars.fold`` of the config, if it has one.
         seed: ``seed_everything``.
-        digest: of its scores, items and traces.
-        history: an epoch per row (``epoch``, ``train/loss``, ``val/eer`` ...); None where nothing was trained.
-        environment: environment.json; None for runs of before.
-        strategy: that made the refined scores: ``own`` is the run's config, others refined its scores afterwards.
+        digest: summary of its scores, items and traces.
+        history: a row per epoch (``epoch``, ``train/loss``, ``val/eer`` ...); None if there is no history.csv.
+        environment: environment.json; None if there is none.
+        strategy: refinement of the scores: ``own`` = by the run's config, others were applied to the saved scores.
     """
 
     folder: Path
@@ -58,15 +58,15 @@ class ReportRun:
 
 
 def home_of(folder: Path) -> Path:
-    """The run folder of results: theirs, or where they were refined afterwards, the one around ``refined/NAME``."""
+    """The run folder of a folder with results, which is the run folder or ``refined/NAME`` in it."""
     return folder.parents[1] if folder.parent.name == REFINED else folder
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Run folders at or below the paths: tested ones, and those that have not got that far.
+    """Run folders at or below the paths: tested ones, and those without results.
 
     Raises:
-        DataError: a path does not exist, or nothing tested is there.
+        DataError: a path does not exist, or there is no tested run.
     """
     tested: dict[Path, None] = {}
     unfinished: dict[Path, None] = {}
@@ -74,18 +74,18 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not path.is_dir():
             raise DataError(f"run {path}: no such folder")
         below = sorted({file.parent for name in ("config.yaml", "command.json") for file in path.rglob(name)})
-        # W&B keeps a config.yaml of its own inside the run folder
+        # W&B writes another config.yaml inside the run folder
         for folder in (folder for folder in below if "wandb" not in folder.relative_to(path).parts):
             done = (folder / "results.json").is_file() and (folder / "config.yaml").is_file()
             (tested if done else unfinished)[folder.resolve()] = None
     if not tested:
-        what = f"{len(unfinished)} runs are not tested yet" if unfinished else "no run folders"
+        what = f"{len(unfinished)} runs, none of them tested" if unfinished else "no run folders"
         raise DataError(f"run {paths[0]}: {what}; a run folder has config.yaml and results.json (fit, test)")
     return list(tested), list(unfinished)
 
 
 def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
-    """Reads tested runs, one at a time; ``method`` is still without what tells namesakes apart.
+    """Reads tested runs, one at a time; :func:`tell_apart` completes the names of their methods.
 
     Raises:
         DataError: a file of a run is missing or unreadable.
@@ -109,7 +109,7 @@ def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """Model, its network and the refinement steps: ``SCC HeadPair + ChainingCluster``."""
+    """Name of a method: model, network and refinement steps, e.g. ``SCC HeadPair + ChainingCluster``."""
     model = config["model"]
     names = [_class_name(model)]
     network = options(model).get("network")
@@ -120,7 +120,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def tell_apart(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Adds to the methods of the same name the settings in which they differ."""
+    """Adds to methods of the same name up to three settings in which they differ."""
     flat = [_settings(run.config) for run in runs]
     named = []
     for run, settings in zip(runs, flat, strict=True):
@@ -133,12 +133,12 @@ def tell_apart(runs: Sequence[ReportRun]) -> list[ReportRun]:
 
 def options(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a ``class_path`` + ``init_args`` entry."""
-    found: dict[str, Any] = spec.get("init_args") or {}
-    return found
+    arguments: dict[str, Any] = spec.get("init_args") or {}
+    return arguments
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings and lists by dotted name."""
+    """Values of nested mappings and lists by dotted name."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if not parts:
         return {name: value}
@@ -180,39 +180,39 @@ def _read_history(path: Path) -> pd.DataFrame | None:
     try:
         return pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: unreadable ({error}); delete it to report without curves") from error
+        raise DataError(f"{path}: unreadable ({error}); delete it for a report without curves") from error
 
 
 def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """The runs again, once for every strategy that refined one of them and every fusion of them.
+    """Refinements of the saved scores of runs, and fusions of runs, as further runs.
 
-    A strategy's results are in ``refined/NAME`` of the run. A fusion has a folder where a method has its runs
-    (``METHOD/CONFIG/foldF-seedS``), and its trials are those of the runs of the same name: people, languages, fold and
-    seed are theirs. Only ``folder``, ``method``, ``strategy`` and ``results`` are of what was made.
+    The results of a refinement are in ``refined/NAME`` of the run. A fusion has a folder like the runs of a method
+    (``FUSION/CONFIG/foldF-seedS``), and the same trials as the runs of the same config, fold and seed. Everything but
+    ``folder``, ``method``, ``strategy`` and ``results`` is copied from the run.
 
     Args:
-        paths: as :func:`find_runs` takes them.
-        runs: those found there, with the names of their methods.
+        paths: paths of :func:`find_runs`.
+        runs: the runs in them, with complete method names.
 
     Raises:
         DataError: a results.json cannot be read.
     """
     by_folder = {run.folder: run for run in runs}
-    by_trial = {_trial(run.folder): run for run in runs}
-    made = []
+    by_plan = {_plan(run.folder): run for run in runs}
+    derived = []
     for file in sorted({file.resolve() for path in paths for file in path.rglob("results.json")}):
         folder = file.parent
         home = home_of(folder)
         strategy = OWN if folder == home else folder.name
-        own, alike = by_folder.get(home), by_trial.get(_trial(home))
-        if own is not None and strategy != OWN:
-            made.append(replace(own, folder=folder, strategy=strategy, results=read_file(file)))
-        elif own is None and alike is not None:
+        run, similar = by_folder.get(home), by_plan.get(_plan(home))
+        if run is not None and strategy != OWN:
+            derived.append(replace(run, folder=folder, strategy=strategy, results=read_file(file)))
+        elif run is None and similar is not None:
             fusion = home.parents[1].name
-            made.append(replace(alike, folder=folder, method=fusion, strategy=strategy, results=read_file(file)))
-    return made
+            derived.append(replace(similar, folder=folder, method=fusion, strategy=strategy, results=read_file(file)))
+    return derived
 
 
-def _trial(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What runs of one config, fold and seed share in a protocol's output, whatever their method."""
+def _plan(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the paths of a protocol's runs share if they have the same config, fold and seed but different methods."""
     return run.parts[:-3], run.parts[-2:]

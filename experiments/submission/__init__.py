@@ -1,0 +1,1 @@
+"""Challenge submissions: score files, their archive, and the check of both."""

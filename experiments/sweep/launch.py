@@ -1,4 +1,4 @@
-"""Runs a sweep's points: in processes here, as a SLURM array, or by W&B agents."""
+"""Runs the points of a sweep as a SLURM array or by W&B agents."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from experiments.runs.fits import Fit
 from experiments.sweep.points import Sweep, choices
 
 JOB = "job.json"
-"""In a point's folder: the SLURM job it was submitted as."""
+"""File in the folder of a point: the id of its SLURM job."""
 
 PREEMPTION = "USR1"
-"""SLURM sends its warning to all processes of a job: submitit's and ``fit``'s must be the same signal."""
+"""Signal of SLURM's warning. All processes of a job receive it, so submitit and ``fit`` must expect the same one."""
 
 
 @dataclass
 class Job:
-    """What submitit runs for one point: a process of its own, whose checkpoint the next start of the job goes on from.
+    """The job that submitit runs for one point: it starts a process. A requeued job resumes from its checkpoint.
 
     Attributes:
-        command: of the process.
-        fit: the point; None for a W&B agent, whose point only W&B knows.
+        command: command of the process.
+        fit: the fit of the point; None for a W&B agent, which gets its point from W&B.
     """
 
     command: tuple[str, ...]
@@ -44,12 +44,12 @@ class Job:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __call__(self) -> None:
-        """Runs the process to its end.
+        """Runs the process until it ends.
 
         Raises:
-            RuntimeError: it failed; SLURM shows the job as failed.
+            RuntimeError: the process failed, so that SLURM shows the job as failed.
         """
-        if self.fit is None or os.environ.get("SLURM_PROCID", "0") != "0":  # of several ranks the first keeps the notes
+        if self.fit is None or os.environ.get("SLURM_PROCID", "0") != "0":  # only rank 0 writes the state
             self.process = subprocess.Popen(self.command)
             if status := self._wait():
                 raise RuntimeError(f"{self.command[-1]}: exit status {status}")
@@ -62,7 +62,7 @@ class Job:
             raise RuntimeError(error)
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit on the warning: waits for ``fit`` to save where it is, and asks for another start."""
+        """Called by submitit on SLURM's warning: waits until ``fit`` has saved a checkpoint, and requeues the job."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -72,24 +72,26 @@ class Job:
 
     def _wait(self) -> int:
         assert self.process is not None
-        while self.process.poll() is None:  # not wait(): in a signal's handler it would wait for the lock of another
+        while (
+            self.process.poll() is None
+        ):  # wait() in a signal handler could block on the lock of the interrupted wait()
             time.sleep(0.2)
         return self.process.returncode
 
 
 def submit(fits: Sequence[Fit], folder: Path, settings: Path) -> list[str]:
-    """Submits points as one SLURM array; ``job.json`` of each point's folder names its job.
+    """Submits points as one SLURM array, and writes the job id into the ``job.json`` of each point.
 
     Args:
-        fits: the points.
-        folder: for submitit's scripts and logs; seen from the nodes.
+        fits: fits of the points.
+        folder: folder of submitit's scripts and logs, on a file system that the nodes share.
         settings: YAML of submitit's parameters for SLURM.
 
     Returns:
-        Job ids, in order.
+        Job ids in the order of the fits.
 
     Raises:
-        DataError: no SLURM here, or it refuses the settings.
+        DataError: there is no SLURM on this machine, or it rejects the settings.
     """
     program = (sys.executable, "-m", "experiments.run")
     ids = _submit([Job((*program, *fit.command), fit) for fit in fits], folder, settings)
@@ -100,55 +102,59 @@ def submit(fits: Sequence[Fit], folder: Path, settings: Path) -> list[str]:
 
 
 def queue() -> dict[str, str]:
-    """State of my jobs that SLURM has not done with, by id (``12_0`` in an array); empty where there is no SLURM."""
+    """State of the user's pending and running SLURM jobs by id (``12_0`` in an array); empty if there is no SLURM."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         return {}
     except subprocess.TimeoutExpired as error:
-        raise DataError("squeue: no answer within a minute; which points run is unknown, try again later") from error
-    if said.returncode != 0:
-        raise DataError(f"squeue: {' '.join(said.stderr.split())}; which points run is unknown, try again later")
-    return dict(line.split("|") for line in said.stdout.split())
+        raise DataError(
+            "squeue did not answer within a minute, so the state of the points is unknown; try again later"
+        ) from error
+    if answer.returncode != 0:
+        raise DataError(
+            f"squeue: {' '.join(answer.stderr.split())}; the state of the points is unknown, try again later"
+        )
+    return dict(line.split("|") for line in answer.stdout.split())
 
 
 def agent_sweep(sweep: Sweep) -> dict[str, Any]:
-    """What W&B is given: the file, with the command that an agent runs for each point.
+    """The sweep in W&B's format, with the command that an agent runs for each point.
 
     Raises:
-        DataError: a mapping as a value, which is ours alone.
+        DataError: a value is a mapping, which W&B does not support.
     """
     for name, parameter in sweep.parameters.items():
         if any(isinstance(value, dict) for value in choices(parameter)):
-            raise DataError(f"sweep {sweep.name}: parameters.{name}: W&B takes plain values, not several keys at once")
+            raise DataError(f"sweep {sweep.name}: parameters.{name}: W&B takes plain values, not mappings")
     command = ["${env}", "${interpreter}", "-m", "experiments.run", "fit", "${args}"]
     return {"project": "voiceface", "name": sweep.name, "command": command} | sweep.content
 
 
 def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int) -> None:
-    """Hands a sweep to W&B, which chooses the points; each agent runs one and ends.
+    """Gives a sweep to W&B, which chooses the points. Each agent runs one point and ends.
 
     Args:
-        sweep: any method.
-        folder: ``wandb_sweep`` in it keeps the sweep's id, so that a relaunch goes on with it.
-        settings: YAML for SLURM: an array of agents; None: processes here.
-        parallel: agents at once, here.
+        sweep: a sweep of any method.
+        folder: its file ``wandb_sweep`` holds the sweep's id, so that another launch continues the same sweep.
+        settings: SLURM settings (YAML) for an array of agents; None = processes on this machine.
+        parallel: number of agents at a time on this machine.
 
     Raises:
-        DataError: no key or no network.
+        DataError: there is no key or no network, W&B rejects the sweep, or agents failed.
     """
     if not has_key() or os.environ.get("WANDB_MODE", "online") != "online":
         raise DataError("W&B agents need a key and the network: `wandb login` or WANDB_API_KEY, and no WANDB_MODE")
     import wandb
 
-    known = folder / "wandb_sweep"
-    if not known.exists():
+    id_file = folder / "wandb_sweep"
+    if not id_file.exists():
         try:
-            known.write_text(wandb.sweep(agent_sweep(sweep)), encoding="utf-8")
+            id_file.write_text(wandb.sweep(agent_sweep(sweep)), encoding="utf-8")
         except (wandb.Error, OSError, ValueError) as error:
-            raise DataError(f"W&B refuses the sweep {sweep.name}: {' '.join(str(error).split())}") from error
-    command = agent_command(sweep, known.read_text(encoding="utf-8"))
+            raise DataError(f"W&B rejects the sweep {sweep.name}: {' '.join(str(error).split())}") from error
+    command = agent_command(sweep, id_file.read_text(encoding="utf-8"))
     count = sweep.run_cap or len(sweep.points())
     if settings is not None:
         _submit([Job(command) for _ in range(count)], folder, settings)
@@ -156,11 +162,11 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
     with ThreadPoolExecutor(parallel) as pool:
         statuses = list(pool.map(subprocess.call, [command] * count))
     if failed := sum(status != 0 for status in statuses):
-        raise DataError(f"{failed} of {count} agents failed; W&B's page of the sweep says why")
+        raise DataError(f"{failed} of {count} agents failed; see the page of the sweep on W&B")
 
 
 def agent_command(sweep: Sweep, sweep_id: str) -> tuple[str, ...]:
-    """One agent, one point."""
+    """Command of an agent that runs one point."""
     content = agent_sweep(sweep)
     where = [f"--{key}={content[key]}" for key in ("entity", "project") if key in content]
     return sys.executable, "-m", "wandb", "agent", "--count", "1", *where, sweep_id
@@ -186,10 +192,10 @@ def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:
 
 
 def slurm_settings(path: Path) -> dict[str, Any]:
-    """Submitit's parameters in a YAML file.
+    """Reads submitit's parameters from a YAML file.
 
     Raises:
-        DataError: one that submitit does not know.
+        DataError: submitit has no such parameter.
     """
     from submitit.slurm.slurm import SlurmExecutor
 

@@ -135,8 +135,8 @@ def test_markdown_holds_every_method_the_papers_and_the_controls(folder: Path, t
     assert main(["report", str(folder), "--out", str(out)]) == 0
     text = out.read_text()
     assert "SCC HeadPair + ChainingCluster" in text
-    assert "SCC + chaining-cluster, [SCC]" in text
-    assert re.search(r"gender alone \| chance", text)
+    assert r"SCC + chaining-cluster, \[SCC\]" in text
+    assert re.search(r"gender only \| +chance", text)
     widths = {line.count("|") for line in text.split("## ")[2].splitlines() if line.startswith("|")}
     assert len(widths) == 1
 

@@ -81,6 +81,12 @@ def test_distributions_have_the_means_they_should(tmp_path: Path) -> None:
     assert np.mean([point["chosen"] == "usual" for point in drawn]) == pytest.approx(0.9, abs=0.03)
 
 
+def test_limits_that_no_distribution_has_are_named(tmp_path: Path) -> None:
+    parameters = {"model.tau": {"distribution": "log_uniform_values", "min": 0, "max": 1}}
+    with pytest.raises(DataError, match=r"model\.tau: no log_uniform_values distribution has min 0 and max 1"):
+        points(tmp_path, "random", parameters, run_cap=1)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -88,11 +94,11 @@ def test_distributions_have_the_means_they_should(tmp_path: Path) -> None:
         ({"paramters": {}}, r"paramters: no such key; did you mean parameters\?"),
         ({"method": "random"}, r"method random needs run_cap"),
         ({"parameters": {"a": {"min": 0, "max": 1}}}, r"parameters\.a: a grid takes value or values"),
-        ({"parameters": {"a": {"values": []}}}, r"parameters\.a: values is no list, or empty"),
+        ({"parameters": {"a": {"values": []}}}, r"parameters\.a: values must be a list with at least one value"),
         ({"parameters": {"a": 3}}, r"parameters\.a: expected value, values, or a distribution"),
         (
             {"parameters": {"a": {"parameters": {}}}},
-            r"parameters\.a: nested parameters are not read; write dotted keys",
+            r"parameters\.a: nested parameters are not supported; write dotted keys",
         ),
         (
             {"method": "random", "run_cap": 1, "parameters": {"a": {"distribution": "unifrom", "min": 0, "max": 1}}},

@@ -40,11 +40,11 @@ def test_what_cannot_be_drawn_is_one_warning_that_says_why(tmp_path: Path) -> No
         files = draw_run(run, {"heard": [{"step": "ChainingCluster", "unchanged": "one cluster"}]})
     assert {path.stem.removeprefix("heard_") for path in files} == WITHOUT_STEPS
     assert sorted(str(w.message) for w in said) == [
-        "picture elbow of cell 'heard' is left out: no step looked for an elbow (one cluster)",
-        "picture prototypes of cell 'heard' is left out: no step made prototypes (one cluster)",
+        "picture elbow of test condition 'heard' is left out: no step computed an elbow (one cluster)",
+        "picture prototypes of test condition 'heard' is left out: no step computed prototypes (one cluster)",
     ]
     unlabelled = read_run(save_run(tmp_path / "b", world({"heard": "English"}, labelled=False)))
-    with pytest.warns(UserWarning, match="the list has no labels"):
+    with pytest.warns(UserWarning, match="the trial list has no labels"):
         assert [path.stem for path in draw_run(unlabelled, {})] == ["heard_map"]
 
 
@@ -54,7 +54,7 @@ def test_a_picture_that_breaks_does_not_break_the_run(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(pictures, "PICTURES", {"elbow": broken})
     run = read_run(save_run(tmp_path / "a", world({"heard": "English"})))
-    with pytest.warns(UserWarning, match="picture elbow of cell 'heard' failed: KeyError: 'x'"):
+    with pytest.warns(UserWarning, match="picture elbow of test condition 'heard' failed: KeyError: 'x'"):
         assert draw_run(run, {}) == []
     (tmp_path / "a" / "pictures").rmdir()
     (tmp_path / "a" / "pictures").write_text("a file is in the way")

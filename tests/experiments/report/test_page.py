@@ -87,8 +87,8 @@ def test_the_page_is_quiet_fits_and_is_legible(
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_first_screen_answers(browser: Any, report: Path, width: int) -> None:
     page, _ = open_page(browser, report, width)
-    shown = page.locator("#answer .said-first").inner_text()
-    assert re.search(r"of 2 better than knowing gender alone.*of 2 better than chance", shown)
+    shown = page.locator("#answer .answer-text").inner_text()
+    assert re.search(r"of 2 methods are better than gender only.*of 2 better than chance", shown)
     assert "20.5" in shown
     first = page.locator(".answer:not(.head)").first
     assert "SCC HeadPair" in first.inner_text() or "SCC LinearPair" in first.inner_text()

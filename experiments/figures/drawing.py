@@ -1,0 +1,165 @@
+"""Draws elbows, prototypes and DET curves in a given style: PNG files of a run, and SVG of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+MOST_NUMBERS = 8  # rows or columns of a matrix whose values are printed
+TICKS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9)
+HIGHEST = 0.95  # right and upper end of a DET plot
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colours and sizes of figures.
+
+    Attributes:
+        settings: matplotlib's settings (rcParams).
+        series: colours of lines, by number.
+        rule: colour of thin lines that are no data.
+        scale: factor on the size of figures, fonts excluded.
+    """
+
+    settings: Mapping[str, Any]
+    series: tuple[str, ...]
+    rule: str
+    scale: float
+
+    def colour(self, number: int) -> str:
+        """Colour of a line; further lines use the colours again."""
+        return self.series[number % len(self.series)]
+
+    def figure(self, width: float, height: float) -> Figure:
+        """An empty figure; sizes in inches at scale 1."""
+        return Figure(figsize=(self.scale * width, self.scale * height), layout="constrained")
+
+
+FILE_STYLE = Style(
+    {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "font.size": 9},
+    tuple(f"C{i}" for i in range(10)),
+    "grey",
+    1.25,
+)
+"""Style of the PNG files of a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetCurve:
+    """A line of a DET plot.
+
+    Attributes:
+        fpr: (n,) false acceptance rates, fractions.
+        fnr: (n,) false rejection rates, fractions.
+        colour: colour of the line.
+        dashed: dashed instead of solid.
+        label: text of the legend; None = not in the legend.
+        eer: equal error rate, a fraction, marked by a dot; None = no dot.
+    """
+
+    fpr: NDArray[np.float64]
+    fnr: NDArray[np.float64]
+    colour: str
+    dashed: bool = False
+    label: str | None = None
+    eer: float | None = None
+
+
+def draw_det(curves: Sequence[DetCurve], lowest: float, title: str, style: Style) -> Figure:
+    """False rejection over false acceptance rates on normal-deviate axes.
+
+    Args:
+        curves: the lines.
+        lowest: lower end of both axes, a fraction above 0.
+        title: text above the plot.
+        style: colours and sizes.
+    """
+
+    def place(rates: Any) -> Any:
+        return ndtri(np.clip(rates, 1e-4, 1 - 1e-4))  # the normal deviate of 0 is infinite
+
+    limits = float(place(lowest)), float(ndtri(HIGHEST))
+    with mpl.rc_context(dict(style.settings)):
+        figure = style.figure(4.4, 4.2)
+        axes = figure.add_subplot()
+        axes.plot(limits, limits, color=style.rule, lw=0.8)
+        for curve in curves:
+            dashes = (0, (3, 2)) if curve.dashed else "-"
+            axes.plot(place(curve.fpr), place(curve.fnr), color=curve.colour, lw=1.5, ls=dashes, label=curve.label)
+            if curve.eer is not None:
+                axes.plot(place(curve.eer), place(curve.eer), "o", ms=5, color=curve.colour)
+        shown = [tick for tick in TICKS if lowest <= tick]
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(ndtri(shown), [f"{100 * tick:g}" for tick in shown])
+        axes.set(title=title, xlabel="false acceptance, %", ylabel="false rejection, %", xlim=limits, ylim=limits)
+        axes.set_aspect("equal")
+        if any(curve.label for curve in curves):
+            axes.legend(loc="upper right")
+    return figure
+
+
+def draw_elbow(curves: Mapping[str, Any], title: str, style: Style) -> Figure:
+    """Total distance to cluster centres over the number of clusters, a line per modality and gender ([SCC] Fig. 2).
+
+    Args:
+        curves: ``total_distance`` by number of clusters, and the ``chosen`` number, by modality and gender.
+        title: text above the plot.
+        style: colours and sizes.
+    """
+    with mpl.rc_context(dict(style.settings)):
+        figure = style.figure(4.4, 3.1)
+        axes = figure.add_subplot()
+        for i, (name, curve) in enumerate(curves.items()):
+            numbers = np.array([int(number) for number in curve["total_distance"]])
+            totals = np.array(list(curve["total_distance"].values()), dtype=np.float64)
+            chosen = numbers == curve["chosen"]
+            axes.plot(numbers, totals, color=style.colour(i), lw=1.4, label=f"{name}: {curve['chosen']}")
+            axes.plot(numbers[chosen], totals[chosen], "o", ms=8, mfc="none", color=style.colour(i))
+        axes.set(title=title, xlabel="number of identity clusters", ylim=(0, None))
+        axes.set_ylabel("sum of L2 distances to centres")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(title="chosen number (ring)", fontsize="small", title_fontsize="small")
+    return figure
+
+
+def draw_prototypes(matrices: Sequence[Any], title: str, style: Style) -> Figure:
+    """Cosine similarity of voice and face prototypes in each gender cluster ([SCC] Fig. 3); darker is more similar.
+
+    Args:
+        matrices: (voice prototypes, face prototypes) cosines by gender cluster.
+        title: text above the plot.
+        style: colours and sizes.
+    """
+    arrays = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
+    low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
+    with mpl.rc_context({**style.settings, "axes.grid": False}):
+        figure = style.figure(4.4, 2.7)
+        panels = np.atleast_1d(figure.subplots(1, len(arrays)))
+        for gender, (axes, array) in enumerate(zip(panels, arrays, strict=True)):
+            _draw_matrix(axes, array, (array - low) / max(high - low, 1e-9), style)
+            axes.set_title(f"gender cluster {gender}", fontsize="medium")
+        figure.suptitle(f"{title}: cosine, darker is higher ({low:.2f} to {high:.2f})", fontsize="medium")
+    return figure
+
+
+def _draw_matrix(axes: Axes, values: NDArray[np.float64], shades: NDArray[np.float64], style: Style) -> None:
+    """Squares of one colour with an opacity, which SVG can take from a page's style sheet, unlike a colour map."""
+    rows, columns = values.shape
+    for (row, column), shade in np.ndenumerate(shades):
+        alpha = 0.08 + 0.62 * shade
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=style.colour(0), alpha=alpha, lw=0))
+        if max(rows, columns) <= MOST_NUMBERS:
+            axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize="small")
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
+    axes.set(xlabel="face prototype", ylabel="voice prototype")
+    for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        axis.set_ticks(range(0, count, 1 + count // 16))
