@@ -54,8 +54,11 @@ def synthetic_cell(items: int) -> tuple[ScoredCell, NDArray[np.int8]]:
 
 
 def measure(what: str, who: str, size: int) -> Record:
-    """One measurement in this process: ``seconds``, ``estimated`` (whether parts were extrapolated), ``eer``,
-    ``peak_gb`` of the whole process, ``start_gb`` of it before the work (imports and data).
+    """One measurement in this process.
+
+    Returns:
+        ``seconds``, ``estimated`` (whether parts of them were extrapolated), ``eer``, ``peak_gb`` of the whole process
+        and ``start_gb`` of it before the work (imports and data).
     """
     estimated = 0.0
     if what == "eer":

@@ -1,0 +1,1 @@
+"""What a fit or test takes along: results, pictures, checkpoints, signals, resuming, the record of the run."""

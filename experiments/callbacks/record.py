@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from experiments.runs.files import write_json
+from experiments.runs.files import atomic, write_json
 
 
 class RunRecord(Callback):
@@ -84,9 +84,8 @@ class RunRecord(Callback):
         if self.loss is not None:
             row["train/loss"] = self.loss.item() / self.batches
         self.rows = [*(before for before in self.rows if before["epoch"] < trainer.current_epoch), row]
-        beside = self.run_dir / "history.tmp"
-        pd.DataFrame(self.rows).to_csv(beside, index=False)
-        os.replace(beside, self.run_dir / "history.csv")
+        with atomic(self.run_dir / "history.csv") as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Writes what a test or predict run has found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from experiments.runs.results import Record, write_embeddings, write_results
-from experiments.runs.saved import write_reference
+from experiments.runs.saved import SavedRun, write_reference
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 from postproc.metrics.evaluate import evaluate_ranking
@@ -54,9 +54,10 @@ class ResultsWriter(Callback):
 
     def _write(self, module: LightningModule, labelled: bool = True) -> dict[str, Record]:
         assert isinstance(module, AssociationModule)
-        found = self.refinement
-        write_embeddings(self.run_dir / "embeddings", module.evaluation, module.embeddings)
-        if found.reference is not None:
-            write_reference(self.run_dir, found.reference)
-        tested = (module.evaluation, module.scores, found.refined, module.embeddings)
-        return write_results(self.run_dir, *tested, found.traces, labelled, self.tasks)
+        tested = SavedRun(
+            self.run_dir, module.evaluation, module.scores, self.refinement.refined, module.embeddings, self.tasks
+        )
+        write_embeddings(tested)
+        if self.refinement.reference is not None:
+            write_reference(self.run_dir, self.refinement.reference)
+        return write_results(tested, self.refinement.traces, labelled)

@@ -1,0 +1,1 @@
+"""One thin module per command: its options and the call of what does the work. Imports nothing slow."""

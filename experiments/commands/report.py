@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
+
+from experiments.runs.files import write_text
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 
@@ -25,8 +26,6 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 
     text, said = build_report(options.runs, style)
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, out)
+    write_text(out, text)
     print(f"written: {out} ({said}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 
@@ -30,6 +29,7 @@ def main(command: str, argv: list[str]) -> int:
     parser = _parser(command)
     options = parser.parse_args(argv)
     # pandas and scipy take a second to import; --help does not need them
+    from experiments.runs.files import atomic
     from experiments.submission.build import build
     from experiments.submission.check import check
     from experiments.submission.format import pack
@@ -45,9 +45,8 @@ def main(command: str, argv: list[str]) -> int:
             parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
         parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
         files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
-        beside = options.out.with_name(f".{options.out.name}.{os.getpid()}")
-        beside.write_bytes(pack(files))
-        os.replace(beside, options.out)
+        with atomic(options.out) as temporary:
+            temporary.write_bytes(pack(files))
         report.append(f"written: {options.out}")
     print("\n".join(report))
     return 0

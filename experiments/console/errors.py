@@ -9,6 +9,7 @@ import re
 import select
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from datamodules.schema import DataError, one_line
 
@@ -92,7 +93,7 @@ def _stdout_is_closed() -> bool:
         poll, descriptor = select.poll(), sys.stdout.fileno()
         poll.register(descriptor, 0)
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-            with open(os.devnull, "w") as nowhere:
+            with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), descriptor)
             return True
     return False

@@ -1,0 +1,1 @@
+"""A trained model applied to files: reading it back, embedding, scoring, exporting."""

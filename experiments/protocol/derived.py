@@ -7,9 +7,12 @@ import hashlib
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.schema import DataError
 from experiments.config.build import options_of, read_steps
@@ -18,10 +21,9 @@ from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
 from experiments.runs.refine import write_refined
-from experiments.runs.results import Scores, write_scores
+from experiments.runs.results import evaluate_run, write_scores
 from experiments.runs.saved import SavedRun, read_run
 from postproc.cells import scored_cell
-from postproc.metrics.evaluate import evaluate_cell, summarise
 from postproc.steps.fusion import Fusion
 
 
@@ -126,18 +128,15 @@ def write_fused(folder: Path, sources: tuple[Path, ...], home: Path) -> None:
     run, others = read_run(sources[0], home), [str(source / "scores.parquet") for source in sources[1:]]
     raw, raw_traces = _fuse(run, run.scores, Fusion(others, "distance"))
     refined, traces = _fuse(run, run.refined, Fusion(others, "refined"))
-    evaluation = run.evaluation
-    write_scores(folder / "scores.parquet", evaluation, raw, refined)
+    fused = replace(run, folder=folder, scores=raw, refined=refined)
+    write_scores(fused)
     write_json(folder / "refinement.json", {name: [trace] for name, trace in (traces or raw_traces).items()})
-    labelled = {name: cell for name, cell in evaluation.cells.items() if cell.trials.labels is not None}
-    records = {
-        name: evaluate_cell(cell, evaluation.voices, evaluation.faces, raw[name], refined.get(name))
-        for name, cell in labelled.items()
-    }
-    write_json(folder / "results.json", summarise(records, {name: cell.language for name, cell in labelled.items()}))
+    write_json(folder / "results.json", evaluate_run(fused))
 
 
-def _fuse(run: SavedRun, scores: Scores, fusion: Fusion) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _fuse(
+    run: SavedRun, scores: Mapping[str, NDArray[np.float64]], fusion: Fusion
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Fused distances and traces by test condition."""
     distances, traces = {}, {}
     for name, raw in scores.items():

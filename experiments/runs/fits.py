@@ -24,6 +24,7 @@ from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.progress import track
+from experiments.runs.files import write_json
 
 Main = Callable[[str, list[str]], int]
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
@@ -99,9 +100,7 @@ class Fit:
         return self.end(status)
 
     def _note(self, state: dict[str, Any]) -> None:
-        beside = self.folder / "state.tmp"
-        beside.write_text(json.dumps(state))
-        os.replace(beside, self.folder / "state.json")
+        write_json(self.folder / "state.json", state)
 
 
 def run_fits(fits: Sequence[Fit], main: Main, parallel: int, what: str = "fits") -> None:

@@ -1,9 +1,10 @@
-"""TODO docstring."""
+"""Refines the saved scores of a run again."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,4 +42,4 @@ def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement]) -> d
     """
     refined, traces = refine_run(run, steps)
     folder.mkdir(parents=True, exist_ok=True)
-    return write_results(folder, run.evaluation, run.scores, refined, run.embeddings, traces, tasks=run.tasks)
+    return write_results(replace(run, folder=folder, refined=refined), traces)

@@ -1,105 +1,148 @@
-"""What a test leaves in the run folder: results.json, scores.parquet, embeddings, refinement traces, and the table."""
+"""What a test leaves in the run folder: results.json, scores.parquet, embeddings, refinement.json, and the table."""
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.table import Table
 
-from datamodules.schema import MODALITIES, EvaluationSet, Modality
-from experiments.console.tables import table_console
-from experiments.runs.files import write_json
-from experiments.runs.saved import COLUMNS
+from datamodules.schema import MODALITIES, DataError, one_line
+from experiments.console.tables import percent, table_console
+from experiments.runs.files import atomic, write_json
+from experiments.runs.saved import COLUMNS, SavedRun
 from postproc.metrics.alignment import alignment
 from postproc.metrics.evaluate import evaluate_cell, summarise
 
 Record = dict[str, Any]
-Scores = Mapping[str, NDArray[np.float64]]
 
 
-def write_results(
-    folder: Path,
-    evaluation: EvaluationSet,
-    scores: Scores,
-    refined: Scores,
-    embeddings: Mapping[Modality, NDArray[np.float32]],
-    traces: Mapping[str, Any],
-    labelled: bool = True,
-    tasks: Mapping[str, Record] | None = None,
-) -> dict[str, Record]:
-    """scores.parquet and refinement.json and, for the labelled cells and the ranking tests, results.json.
+class CellResult(TypedDict):
+    """The numbers of one test condition; rates are fractions, None where they cannot be computed.
+
+    Attributes:
+        eer: equal error rate of the raw scores, with ``eer_refined`` after the refinement.
+        eer_same_gender: over the trials of two people of one gender, raw and refined.
+        eer_gender_only: of a scorer that knows the genders and nothing else.
+        eer_chance: of random scores.
+        auc: area under the ROC curve, raw and refined.
+        eer_ci95: 95 % interval of ``eer`` over resampled identities.
+        trials: number of trials, ``positives`` of them with the same person.
+    """
+
+    eer: float
+    eer_refined: float | None
+    eer_same_gender: float | None
+    eer_same_gender_refined: float | None
+    eer_gender_only: float | None
+    eer_chance: float | None
+    auc: float
+    auc_refined: float | None
+    eer_ci95: list[float] | None
+    trials: int
+    positives: int
+
+
+class Results(TypedDict):
+    """The content of results.json.
+
+    Attributes:
+        cells: by test condition; ``overall`` is the mean over test languages.
+        alignment: how close the modalities and languages are, before and after the model; empty for refined scores
+            of several runs.
+        tasks: records of matching and retrieval tests.
+    """
+
+    cells: dict[str, CellResult]
+    alignment: dict[str, Any]
+    tasks: dict[str, Record]
+
+
+def read_results(path: Path) -> Results:
+    """Reads a results.json.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; run test on data with labels") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: {one_line(error)}; run test again") from error
+    alignment, tasks = content.pop("alignment", {}), content.pop("tasks", {})
+    return {"cells": content, "alignment": alignment, "tasks": tasks}
+
+
+def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = True) -> dict[str, Record]:
+    """Writes scores.parquet and refinement.json and, for labelled test conditions and ranking tests, results.json.
 
     Args:
-        folder: to write into.
-        evaluation: items and cells.
-        scores: (t,) distances by cell, lower = same person.
-        refined: the same, refined; empty where nothing was.
-        embeddings: (n, d) learnt embeddings by modality.
-        traces: of the refinement by cell.
-        labelled: False leaves labels alone.
-        tasks: records of the matching and retrieval tests.
+        run: the tested run, whose folder takes the files.
+        traces: of the refinement, by test condition.
+        labelled: False does not look at labels.
 
     Returns:
-        The records by cell and their means over test languages; empty without labels. The file holds ``alignment``
-        and, where there are any, ``tasks`` beside them.
+        The records by test condition and their means over test languages; empty without labels. The file also holds
+        ``alignment`` and, where there are any, ``tasks``.
     """
-    write_scores(folder / "scores.parquet", evaluation, scores, refined)
-    write_json(folder / "refinement.json", traces)
-    cells = {n: c for n, c in evaluation.cells.items() if labelled and c.trials.labels is not None}
-    if not cells and not tasks:
-        return {}
-    voices, faces = evaluation.voices, evaluation.faces
-    records = {n: evaluate_cell(c, voices, faces, scores[n], refined.get(n)) for n, c in cells.items()}
-    results = summarise(records, {name: cell.language for name, cell in cells.items()})
-    beside = {"alignment": alignment(evaluation, embeddings)} | ({"tasks": tasks} if tasks else {})
-    write_json(folder / "results.json", results | beside)
+    write_scores(run)
+    write_json(run.folder / "refinement.json", traces)
+    results = evaluate_run(run) if labelled else {}
+    if results or run.tasks:
+        more = {"alignment": alignment(run.evaluation, run.embeddings)} | ({"tasks": run.tasks} if run.tasks else {})
+        write_json(run.folder / "results.json", results | more)
     return results
 
 
-def write_scores(
-    path: Path,
-    evaluation: EvaluationSet,
-    scores: Scores,
-    refined: Scores,
-) -> None:
-    """All trials of all cells, as ``experiments.runs.saved`` reads them back; distance and refined: lower = same person.
+def evaluate_run(run: SavedRun) -> dict[str, Record]:
+    """The records of the labelled test conditions and their means over test languages."""
+    cells = {name: cell for name, cell in run.evaluation.cells.items() if cell.trials.labels is not None}
+    voices, faces = run.evaluation.voices, run.evaluation.faces
+    records = {
+        name: evaluate_cell(cell, voices, faces, run.scores[name], run.refined.get(name))
+        for name, cell in cells.items()
+    }
+    return summarise(records, {name: cell.language for name, cell in cells.items()})
 
-    ``voice_row`` and ``face_row`` are rows of the saved embeddings.
+
+def write_scores(run: SavedRun) -> None:
+    """All trials of all test conditions, as :func:`experiments.runs.saved.read_run` reads them back.
+
+    ``distance`` and ``refined``: lower = same person. ``voice_row`` and ``face_row`` are rows of the saved embeddings.
     """
-    frames = [pd.DataFrame(columns=list(COLUMNS))] if not evaluation.cells else []
-    for name, cell in evaluation.cells.items():
+    frames = [pd.DataFrame(columns=list(COLUMNS))] if not run.evaluation.cells else []
+    for name, cell in run.evaluation.cells.items():
         trials = cell.trials
         columns: dict[str, Any] = {"cell": name, "language": cell.language}
         columns |= {"key": trials.keys, "voice": trials.voices, "face": trials.faces}
         columns["label"] = pd.array([pd.NA] * len(trials) if trials.labels is None else trials.labels, dtype="Int8")
-        columns["distance"] = scores[name]
-        columns["refined"] = refined.get(name, np.full(len(trials), np.nan))
+        columns["distance"] = run.scores[name]
+        columns["refined"] = run.refined.get(name, np.full(len(trials), np.nan))
         columns |= {"voice_row": cell.voice_index, "face_row": cell.face_index}
         frames.append(pd.DataFrame(columns))
-    beside = path.with_suffix(".tmp")
-    pd.concat(frames, ignore_index=True).to_parquet(beside, index=False)
-    os.replace(beside, path)
+    with atomic(run.folder / "scores.parquet") as temporary:
+        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
 
 
-def write_embeddings(folder: Path, evaluation: EvaluationSet, embeddings: dict[Any, NDArray[np.float32]]) -> None:
-    """``voices.npy`` + ``voices.csv`` and the same for faces: packs that any data config can read.
+def write_embeddings(run: SavedRun) -> None:
+    """``embeddings/voices.npy`` + ``voices.csv`` and the same for faces: feature files that any data config can read.
 
-    ``voices_input.npy`` holds the encoder embeddings the model was fed, where there are any.
+    ``voices_input.npy`` holds the encoder embeddings that the model took, where it took embeddings.
     """
+    folder = run.folder / "embeddings"
     folder.mkdir(exist_ok=True)
     for modality in MODALITIES:
-        items = evaluation.items(modality)
-        np.save(folder / f"{modality}s.npy", embeddings[modality])
-        given = folder / f"{modality}s_input.npy"
-        given.unlink(missing_ok=True)  # of an earlier test in this folder
+        items = run.evaluation.items(modality)
+        np.save(folder / f"{modality}s.npy", run.embeddings[modality])
+        inputs = folder / f"{modality}s_input.npy"
+        inputs.unlink(missing_ok=True)  # of an earlier test in this folder
         if items.features is not None:
-            np.save(given, items.features)
+            np.save(inputs, items.features)
         index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
         pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
 
@@ -118,11 +161,7 @@ def results_table(results: dict[str, Record]) -> Table:
     for name, record in results.items():
         row = [record.get(k) for k in ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined")]
         controls = [record.get(k) for k in ("auc", "eer_gender_only", "eer_chance")]
-        cells = [_percent(value) for value in row + controls]
+        cells = [percent(value) for value in row + controls]
         last = name.endswith("overall")
         table.add_row(name, *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
     return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -9,6 +9,7 @@ import yaml
 
 from datamodules.schema import Cell, EvaluationSet, Items, Trials
 from experiments.runs.results import write_embeddings, write_results, write_scores
+from experiments.runs.saved import SavedRun
 
 PEOPLE, CLIPS, WIDTH = 6, 8, 16
 
@@ -64,10 +65,10 @@ def save_run(folder: Path, evaluation: EvaluationSet, refined: bool = True) -> P
         - np.einsum("td,td->t", embeddings["voice"][c.voice_index], embeddings["face"][c.face_index]).astype(float)
         for name, c in evaluation.cells.items()
     }
-    write_scores(
-        folder / "scores.parquet", evaluation, scores, {k: v / 2 for k, v in scores.items()} if refined else {}
-    )
-    write_embeddings(folder / "embeddings", evaluation, embeddings)
+    halved = {name: values / 2 for name, values in scores.items()} if refined else {}
+    run = SavedRun(folder, evaluation, scores, halved, embeddings)
+    write_scores(run)
+    write_embeddings(run)
     return folder
 
 
@@ -83,7 +84,7 @@ def save_tested(folder: Path, train: str, network: str, fold: int, tau: float = 
         scores[name] = 1 - np.einsum("td,td->t", v, f).astype(float)
         refined[name] = scores[name] - 0.4 * cell.trials.labels
         traces[name] = [_trace(evaluation, cell)]
-    write_results(folder, evaluation, scores, refined, embeddings, traces)
+    write_results(SavedRun(folder, evaluation, scores, refined, embeddings), traces)
     config = {
         "seed_everything": 0,
         "model": {
