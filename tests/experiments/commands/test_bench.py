@@ -39,6 +39,7 @@ def test_the_baselines_do_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chaining(cell, (1, 2, 4), sets=1)[1] > 0
 
 
+@pytest.mark.processes
 def test_the_command_prints_and_writes_figures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "eer", "--sizes", "1000", "--out", str(tmp_path / "bench.json")]) == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())
@@ -56,6 +57,7 @@ def test_the_growth_of_the_cost_is_the_exponent_between_sizes() -> None:
     assert list(column.cells) == ["", "", "1.00", "0.50"]
 
 
+@pytest.mark.processes
 def test_reclustering_is_timed_whole_and_by_step(tmp_path: Path) -> None:
     assert main(["bench", "recluster", "--sizes", "900", "--out", str(tmp_path / "bench.json")]) == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())
@@ -108,6 +110,7 @@ def test_every_media_measurement_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(row["figure"] > 0 for row in rows)
 
 
+@pytest.mark.perf
 def test_blocks_and_chunks_hold_less_than_a_third() -> None:
     sizes = {"loss_memory": 8192, "batch_memory": 512}  # a process adds 0.03 GB or so by chance
     for what, ways in WAYS.items():
@@ -115,6 +118,7 @@ def test_blocks_and_chunks_hold_less_than_a_third() -> None:
         assert ours < plain / 3
 
 
+@pytest.mark.processes
 def test_a_measurement_that_fails_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "eer", "--sizes", "0"]) == 2
     assert capsys.readouterr().err.startswith("error: bench eer ours 0: ")

@@ -81,6 +81,7 @@ def test_a_face_of_clips_in_two_languages_pairs_with_both(manifest: Path, tmp_pa
         assert len(pairs[0]) == PEOPLE * (1 if languages == ["English"] else 3)
 
 
+@pytest.mark.processes
 def test_two_ranks_make_the_pack_of_one(packs: Path, manifest: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     run = started(f"--manifest={manifest}", VOICE, FACE, f"--out={tmp_path}", "--batch_size=5", *two)
@@ -91,6 +92,7 @@ def test_two_ranks_make_the_pack_of_one(packs: Path, manifest: Path, tmp_path: P
         assert (tmp_path / f"{name}.csv").read_bytes() == (packs / f"{name}.csv").read_bytes()
 
 
+@pytest.mark.processes
 def test_a_killed_run_goes_on_and_computes_nothing_twice(packs: Path, manifest: Path, tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     slow = f"--voice.init_args.log={log}", "--voice.init_args.seconds=0.3"

@@ -21,6 +21,8 @@ from experiments.runs.people import read_people
 from postproc.metrics.evaluate import eer
 from tests import TINY
 
+pytestmark = pytest.mark.processes
+
 BLOCKS = "steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4], repeats: 1}}}]\n"
 GENDER = "steps: [{class_path: postproc.GenderProbe, init_args: {weight: 0.5}}]\n"
 METHODS = {

@@ -54,6 +54,7 @@ def test_numbers_are_those_of_the_protocol(folder: Path) -> None:
         assert (change.mean, change.low, change.high) == pytest.approx(tuple(record["change"].values()))
 
 
+@pytest.mark.processes
 def test_strategies_and_fusions_have_the_numbers_of_the_protocol(folder: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(folder, tmp_path / "out"))
     outcomes = []

@@ -15,6 +15,8 @@ from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.protocol.run import run_protocol
 from experiments.runs.rates import RATES
 
+pytestmark = pytest.mark.processes
+
 
 def test_the_seed_is_the_unit_of_one_fold() -> None:
     def outcome(seed: int) -> Outcome:

@@ -43,6 +43,7 @@ def comes_true(condition: Callable[[], bool]) -> bool:
     return False
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_works_for_a_killed_process_ends_with_it(tmp_path: Path, number: int) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
