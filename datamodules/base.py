@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -16,13 +17,14 @@ from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
     OncePairSampler,
-    PairBatchSampler,
     OtherVideoSampler,
+    PairBatchSampler,
     ShuffledPairSampler,
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage
 from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
 
+_SOCKET_PATH = 75  # characters of a temporary folder that leave room for a socket's name; a longer one hangs the loader
 Sampling = Literal["identity", "shuffle", "other_video", "once"]
 
 
@@ -152,6 +154,13 @@ class VoiceFaceDataModule(LightningDataModule):
         return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options())
 
     def _options(self) -> dict[str, Any]:
+        room = _SOCKET_PATH - len(tempfile.gettempdir())
+        if self.num_workers and room < 0:
+            raise DataError(
+                f"data.num_workers: {self.num_workers} loader processes hand batches over by sockets in "
+                f"{tempfile.gettempdir()}, whose name is {-room} characters too long for that; set TMPDIR to a shorter "
+                "folder, or data.num_workers to 0"
+            )
         return {
             "num_workers": self.num_workers,
             "collate_fn": _as_is,  # datasets return whole batches

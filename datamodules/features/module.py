@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
-from datamodules.features.table import OpenFeatureFile, FeatureTable
+from datamodules.features.table import FeatureTable, OpenFeatureFile
 from datamodules.io.feature_files import FeatureFile
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality, Stage

@@ -105,16 +105,17 @@ class Fit:
 
 def run_fits(fits: Sequence[Fit], main: Main, parallel: int, what: str = "fits") -> None:
     """Runs fits over ``parallel`` processes; as :func:`run_jobs`."""
-    run_jobs([partial(fit.run, main) for fit in fits], parallel, what)
+    run_jobs([partial(fit.run, main) for fit in fits], parallel, what, preload=("lightning.pytorch",))
 
 
-def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str) -> None:
+def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str, preload: Sequence[str] = ()) -> None:
     """Runs jobs over ``parallel`` processes; says at once which failed.
 
     Args:
         jobs: each returns an error line if it failed.
         parallel: how many at once.
         what: they are called, beside the progress.
+        preload: modules that take seconds to import; one process imports them for all workers.
 
     Raises:
         DataError: some failed or a process died; what has finished is kept.
@@ -125,7 +126,10 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: list[str] = []
     workers = min(parallel, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    begin = {"initializer": _begin, "initargs": (dict(os.environ),)}
+    with ProcessPoolExecutor(workers, mp_context=context, **begin) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
             for future in track(as_completed(futures), what, len(jobs)):
@@ -139,3 +143,10 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str)
             raise
     if failures:
         raise DataError(f"{len(failures)} of {len(jobs)} {what} failed, the first: {failures[0]}")
+
+
+def _begin(environment: dict[str, str]) -> None:
+    """Gives a worker the variables of the process it works for; the server has those of its own start."""
+    os.environ.clear()
+    os.environ.update(environment)
+    end_with_parent()

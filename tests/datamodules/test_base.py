@@ -107,3 +107,10 @@ def test_unknown_sampling_is_named(root: Path) -> None:
         DataError, match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, other_video, once"
     ):
         module(root, sampling="shuffel").train_dataloader()
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp/" + 80 * "x")
+    data = module(root, num_workers=1)
+    with pytest.raises(DataError, match="10 characters too long for that; set TMPDIR"):
+        data.train_dataloader()

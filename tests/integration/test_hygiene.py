@@ -18,7 +18,7 @@ from tests import TINY
 pytestmark = pytest.mark.processes
 
 WARM = 3  # runs that fill the caches of libraries
-ALLOWED_MB = 30  # of growth over 20 fits: what allocators keep, a fit of this size needs more
+ALLOWED_MB = 20  # of growth over 12 fits: what allocators keep, a fit of this size needs more
 
 
 def held() -> dict[str, object]:
@@ -38,17 +38,16 @@ def held() -> dict[str, object]:
     }
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("runs", "options"), [(20, []), (5, ["--data.num_workers=1", "--logger=logger/csv.yaml", "--pictures=true"])]
+    ("runs", "options"), [(12, []), (4, ["--data.num_workers=1", "--logger=logger/csv.yaml", "--pictures=true"])]
 )
 def test_many_fits_leave_nothing_behind(
     runs: int, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("TMPDIR", "VOICEFACE_CACHE"):
-        (tmp_path / variable).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "cache"))
+    short = tempfile.TemporaryDirectory()  # loader processes have sockets there, whose names may not be long
+    monkeypatch.setattr(tempfile, "tempdir", short.name)
     memory = []
     before = {}
     for number in range(WARM + runs):
@@ -62,3 +61,4 @@ def test_many_fits_leave_nothing_behind(
     for name, what in before.items():
         assert after[name] == what, name
     assert memory[-1] - memory[WARM] < ALLOWED_MB, memory
+    short.cleanup()

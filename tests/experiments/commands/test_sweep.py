@@ -145,6 +145,7 @@ def started(out: Path) -> dict[str, float]:
     return {run.parent.name: json.loads(run.read_text())["started"] for run in out.glob("*/state.json")}
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(900)
 def test_finished_points_are_skipped_and_failed_ones_retried(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
