@@ -15,7 +15,9 @@ READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("*/README.md")), RE
 BLOCKS = [
     pytest.param(block, id=f"{path.relative_to(REPOSITORY)}-{number}")
     for path in READMES
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    )
 ]
 
 
