@@ -15,10 +15,16 @@ from pyarrow import ArrowException
 from datamodules.schema import DataError
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` for an error message, or "" when nothing known is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean X?`` for an error message, or "" when nothing known is close.
+
+    Args:
+        name: what was written.
+        known: what is there.
+        prefix: put in front of the suggestion.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def split_fragment(path: str) -> tuple[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.schema import DataError
 from experiments.runs.saved import read_scores
@@ -28,10 +29,11 @@ class WandbRecord(Callback):
     Args:
         run_dir: the run folder.
         refinement: holds the traces.
+        make_report: makes the HTML report of the run.
     """
 
-    def __init__(self, run_dir: Path, refinement: ChainingClusterCallback) -> None:
-        self.run_dir, self.refinement = run_dir, refinement
+    def __init__(self, run_dir: Path, refinement: ChainingClusterCallback, make_report: Callable[[], str]) -> None:
+        self.run_dir, self.refinement, self.make_report = run_dir, refinement, make_report
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,7 +50,7 @@ class WandbRecord(Callback):
         for logger in _wandb_loggers(trainer):
             log_tables(logger.experiment, self.run_dir)
             if not logger.experiment.offline:
-                log_artifacts(logger.experiment, self.run_dir)
+                log_artifacts(logger.experiment, self.run_dir, self.make_report)
 
 
 def log_tables(run: Any, run_dir: Path) -> None:
@@ -62,7 +64,7 @@ def log_tables(run: Any, run_dir: Path) -> None:
         run.log({f"tables/{name}": wandb.Table(dataframe=frame), f"tables/{name}/trials": len(table)})
 
 
-def log_artifacts(run: Any, run_dir: Path) -> None:
+def log_artifacts(run: Any, run_dir: Path, make_report: Callable[[], str]) -> None:
     """The artifacts ``scores-<id>`` (scores, results, traces) and ``report-<id>`` of a W&B run.
 
     A report that cannot be made is a warning: it is never worth a run.
@@ -73,10 +75,9 @@ def log_artifacts(run: Any, run_dir: Path) -> None:
     for name in ("scores.parquet", "results.json", "refinement.json"):
         scores.add_file(str(run_dir / name))
     run.log_artifact(scores)
-    from experiments.report.build import build_report  # imports matplotlib, slow for fits without W&B
 
     try:
-        text = build_report([run_dir], "html")[0]
+        text = make_report()
     except DataError as error:
         rank_zero_warn(f"no report for W&B: {error}")
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from argparse import ArgumentError
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf.errors import OmegaConfBaseException
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import DataError
@@ -28,9 +27,10 @@ from experiments.callbacks.results import ResultsWriter
 from experiments.callbacks.resume import Resumable, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
-from experiments.config.errors import explain, root_cause
+from experiments.config.errors import explained
 from experiments.config.files import expand_arguments, read_config
 from experiments.console.warnings import plain_warnings
+from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 from experiments.runs.folder import ENV_RUN_DIR, NO_CHECKPOINT, choose_run_dir, find_checkpoint
@@ -105,11 +105,8 @@ class ExperimentCLI(LightningCLI):
         parser.link_arguments("data.num_identities", "model.init_args.num_identities", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        try:
+        with explained(parser):
             super().parse_arguments(parser, args)
-        except (ArgumentError, OmegaConfBaseException) as error:
-            known = [action.dest for action in parser._actions]
-            raise DataError(explain(error, known)) from error
         self._check_vars(args)
 
     def _check_vars(self, arguments: list[str]) -> None:
@@ -147,14 +144,8 @@ class ExperimentCLI(LightningCLI):
         _say(f"run folder: {self.run_dir}")
 
     def instantiate_classes(self) -> None:
-        try:
+        with explained(self.parser):
             super().instantiate_classes()
-        except (
-            ValueError,
-            TypeError,
-            ModuleNotFoundError,
-        ) as error:  # an option its class refuses, a package it lacks;
-            raise DataError(str(root_cause(error))) from error  # the parser wraps what the class said
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init
@@ -172,7 +163,7 @@ class ExperimentCLI(LightningCLI):
         self.resumable, self.stop = Resumable(self.run_dir), StopOnSignal()
         # the record before what may write a checkpoint at the end of a batch: that batch counts in it
         callbacks += [self.writer, self.resumable, RunRecord(self.run_dir), self.stop]
-        callbacks.append(WandbRecord(self.run_dir, config["postproc"]))
+        callbacks.append(WandbRecord(self.run_dir, config["postproc"], partial(html_report, self.run_dir)))
         if shows_lines:
             callbacks.append(LineProgress())
         if self.config.pictures:
@@ -240,6 +231,11 @@ class ExperimentCLI(LightningCLI):
         """Where ``best`` and ``last`` are: beside the config of a finished run, else in the run folder."""
         beside = self.config_paths[0].parent if self.config_paths else self.run_dir
         return beside if (beside / "checkpoints").is_dir() else self.run_dir
+
+
+def html_report(run_dir: Path) -> str:
+    """The report of one run as a page."""
+    return build_report([run_dir], "html")[0]
 
 
 def _as_list(value: Any) -> list[Any]:

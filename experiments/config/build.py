@@ -1,18 +1,15 @@
-"""TODO docstring."""
+"""Objects from what YAML says of them, made as ``fit`` makes them."""
 
 from __future__ import annotations
 
 import json
-from argparse import ArgumentError
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from omegaconf.errors import OmegaConfBaseException
 
-from datamodules.schema import DataError
-from experiments.config.errors import explain, root_cause
+from experiments.config.errors import explained
 from experiments.config.files import read_config
 from postproc.callback import ChainingClusterCallback
 from postproc.refinement import Refinement
@@ -26,12 +23,7 @@ def build(content: Any, base: type, where: str) -> Any:
     """
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
     parser.add_subclass_arguments(base, "it")
-    try:
-        return parser.instantiate_classes(parser.parse_object({"it": content}))["it"]
-    except (ArgumentError, OmegaConfBaseException) as error:
-        raise DataError(f"{where}: {explain(error)}") from error
-    except ValueError as error:  # what the class refuses; the parser wraps what it said
-        raise DataError(f"{where}: {root_cause(error)}") from error
+    return _instantiated(parser, content, where)
 
 
 def read_steps(path: Path) -> list[Refinement]:
@@ -45,26 +37,25 @@ def read_steps(path: Path) -> list[Refinement]:
     """
     content = read_config(path)
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_class_arguments(ChainingClusterCallback, "postproc")
-    try:
-        config = parser.parse_object(
-            {"postproc": content.get("postproc", {}) if path.name == "config.yaml" else content}
-        )
-        callback: ChainingClusterCallback = parser.instantiate_classes(config)["postproc"]
-    except (ArgumentError, OmegaConfBaseException) as error:
-        raise DataError(f"{path}: {explain(error, [action.dest for action in parser._actions])}") from error
-    except ValueError as error:  # an option its class refuses; the parser wraps what the class said
-        raise DataError(f"{path}: {root_cause(error)}") from error
+    parser.add_class_arguments(ChainingClusterCallback, "it")
+    strategy = content.get("postproc", {}) if path.name == "config.yaml" else content
+    callback: ChainingClusterCallback = _instantiated(parser, strategy, str(path))
     return callback.steps
 
 
+def _instantiated(parser: ArgumentParser, content: Any, where: str) -> Any:
+    """The object that the parser makes under its one key ``it``."""
+    with explained(parser, where):
+        return parser.instantiate_classes(parser.parse_object({"it": content}))["it"]
+
+
 @lru_cache
-def options_of(path: Path, changed: int) -> list[Any]:
+def strategy_options(path: Path, changed: int) -> list[Any]:
     """All options of a strategy's steps as plain values, also those its file does not name.
 
     Args:
         path: as for :func:`read_steps`.
-        changed: when the file was, so that it is read anew if it is.
+        changed: time of the last change of the file, so that a changed file is read again.
 
     Raises:
         DataError: as :func:`read_steps`.
@@ -76,5 +67,5 @@ def options_of(path: Path, changed: int) -> list[Any]:
         options = {name: of for name, of in vars(value).items() if not name.startswith("_")}
         return {"class": type(value).__name__} | options
 
-    found: list[Any] = json.loads(json.dumps(read_steps(path), default=plain))
-    return found
+    options: list[Any] = json.loads(json.dumps(read_steps(path), default=plain))
+    return options

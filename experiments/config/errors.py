@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
-from datamodules.schema import one_line
+from datamodules.io.text import nearest
+from datamodules.schema import DataError, one_line
 from experiments.config.renamed import PUBLIC
 
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
@@ -45,18 +49,18 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         if dot and head not in tops:  # a misspelt group: what follows it can't be looked up
             match = difflib.get_close_matches(head, tops, n=1)
             return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
-        return f"unknown option {argument}{nearest(key, known, prefix='--')}"
+        return f"unknown option {argument}{nearest_class(key, known, prefix='--')}"
     if group := _GROUP.search(text):
         scope = [k.removeprefix(f"{group[1]}.") for k in known if k.startswith(f"{group[1]}.")]
-        return f"{group[1]}.{group[2]}: no such key{nearest(group[2], scope, prefix=group[1] + '.')}"
+        return f"{group[1]}.{group[2]}: no such key{nearest_class(group[2], scope, prefix=group[1] + '.')}"
     if option := _OPTION.search(text):
         if class_path:
-            hint = nearest(option[1], options_of(class_path))
+            hint = nearest_class(option[1], options_of(class_path))
             return f"{keys}: {class_path} has no option {option[1]!r}{hint}"
-        return f"{option[1]}: no such key{nearest(option[1], [k.partition('.')[0] for k in known])}"
+        return f"{option[1]}: no such key{nearest_class(option[1], [k.partition('.')[0] for k in known])}"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
-        return f"{keys}: no class {name!r}{nearest(name, public_classes())}"
+        return f"{keys}: no class {name!r}{nearest_class(name, public_classes())}"
     if (wanted := _TYPE.findall(text)) and keys:
         found = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
         given = next(filter(None, found.groups())) if found else "?"
@@ -65,20 +69,43 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
     return one_line(error)
 
 
-def nearest(name: str, valid: list[str], prefix: str = "") -> str:
-    """``; did you mean X?`` with the nearest valid name, or the empty string."""
-    match = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    if not match:  # a class given without its package
-        match = [v for v in valid if v.rpartition(".")[2].lower() == name.lower()][:1]
-    if not match:
-        short = {v.rpartition(".")[2]: v for v in valid}
-        match = [short[m] for m in difflib.get_close_matches(name.rpartition(".")[2], short, n=1, cutoff=0.5)]
+def nearest_class(name: str, valid: list[str], prefix: str = "") -> str:
+    """``; did you mean X?`` with the nearest key or class path, or the empty string.
+
+    A class may be named without its package.
+    """
+    if hint := nearest(name, valid, prefix):
+        return hint
+    short = {path.rpartition(".")[2]: path for path in valid}
+    last = name.rpartition(".")[2]
+    same = [path for path in valid if path.rpartition(".")[2].lower() == name.lower()]
+    match = same[:1] or [short[key] for key in difflib.get_close_matches(last, short, n=1, cutoff=0.5)]
     return f"; did you mean {prefix}{match[0]}?" if match else ""
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """What was raised first: what a class said of its options, inside what the parser made of it."""
-    while error.__cause__ is not None:
+@contextmanager
+def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
+    """Turns what goes wrong while configs are parsed and objects are made of them into a :class:`DataError`.
+
+    Args:
+        parser: its keys are suggested for wrong ones.
+        where: file or key in front of the message.
+
+    Raises:
+        DataError: a wrong key, class, type or option, or an option that its class refuses.
+    """
+    prefix = f"{where}: " if where else ""
+    try:
+        yield
+    except (ArgumentError, OmegaConfBaseException) as error:
+        raise DataError(prefix + explain(error, [action.dest for action in parser._actions])) from error
+    except (ValueError, TypeError, ModuleNotFoundError) as error:  # the parser wraps what the class said
+        raise DataError(prefix + one_line(_root_cause(error))) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """What was raised first, or the first :class:`DataError`, which says it better than its cause."""
+    while error.__cause__ is not None and not isinstance(error, DataError):
         error = error.__cause__
     return error
 

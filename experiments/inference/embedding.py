@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
-from experiments.config.errors import explain, root_cause
+from experiments.config.errors import explained
 from experiments.config.files import find_config, read_config
+from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
-from experiments.inference.pack_maker import PackMaker, embed, pack_index, say
 from experiments.inference.trained import ENCODERS, Spec, read_trained
 from lightning_modules.encoders.base import FrozenEncoder
 
@@ -47,7 +46,7 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
         pack = out / f"{modality}s.npy"
         if pack.is_file():
             have = pd.read_csv(pack.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
-            if have.tolist() != pack_index(tables[modality])["item"].tolist():
+            if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{pack}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         out.mkdir(parents=True, exist_ok=True)
@@ -125,13 +124,9 @@ def embed_manifest(
         DataError: bad input.
     """
     parser = make_parser()
-    try:
+    with explained(parser):
         options = parser.parse_args(find_encoders(list(more)))
         made: Any = parser.instantiate_classes(options)
-    except ArgumentError as error:
-        raise DataError(explain(error, [action.dest for action in parser._actions])) from error
-    except ValueError as error:  # an option its class refuses; the parser wraps what the class said
-        raise DataError(str(root_cause(error))) from error
     encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)))
     files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
     tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
@@ -140,7 +135,7 @@ def embed_manifest(
     if todo:
         missing = {modality: encoders[modality][0] for modality in todo}
         tables = {modality: tables[modality] for modality in todo}
-        embed(PackMaker(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
+        embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         for modality in encoders:
             path = out / f"{modality}s.npy"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError
-from experiments.config.build import options_of, read_steps
+from experiments.config.build import read_steps, strategy_options
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
 from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED
@@ -47,7 +47,7 @@ class Derived:
 
     def made_of(self) -> dict[str, Any]:
         """The steps of the refinement with all options (defaults included), and the hashes of the scores."""
-        steps = None if self.strategy is None else options_of(self.strategy, self.strategy.stat().st_mtime_ns)
+        steps = None if self.strategy is None else strategy_options(self.strategy, self.strategy.stat().st_mtime_ns)
         scores = [hashlib.sha256((source / "scores.parquet").read_bytes()).hexdigest() for source in self.sources]
         return {"strategy": steps, "scores": scores}
 

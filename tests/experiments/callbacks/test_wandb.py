@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from experiments.callbacks.record import git_state
 from experiments.callbacks.wandb import MOST_ROWS, log_artifacts, log_tables
+from experiments.commands.fit import html_report
 from experiments.run import main
 from tests import warm
 from tests.experiments.conftest import TINY
@@ -105,7 +107,7 @@ def test_scores_and_report_become_artifacts(tmp_path: Path) -> None:
 
     run_dir = save_tested(tmp_path / "run", "English", "HeadPair", 0)
     with wandb.init(mode="offline", dir=str(tmp_path), settings=wandb.Settings(silent=True)) as run:
-        log_artifacts(run, run_dir)
+        log_artifacts(run, run_dir, partial(html_report, run_dir))
     records = [json.dumps(record) for record in inspect(only_run(tmp_path), summary=False)]
     for name in (f"scores-{run.id}", f"report-{run.id}", "scores.parquet", "report.html"):
         assert any(name in text for text in records), name

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from datamodules import FeatureDataModule, FeatureFile, ManifestDataModule
-from experiments.inference.pack_maker import PartWriter, item_key, merge, read_parts
+from experiments.inference.feature_writer import PartWriter, item_key, merge, read_parts
 from experiments.run import main
 from tests import warm
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.config.build import options_of
+from experiments.config.build import strategy_options
 from experiments.run import main
 from experiments.runs.saved import read_reference, read_run, write_reference
 from postproc.cells import scored_cell
@@ -139,12 +139,12 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
 def test_options_of_a_strategy_name_its_defaults_too(tmp_path: Path) -> None:
     file = tmp_path / "blocks.yaml"
     file.write_text("steps: [{class_path: postproc.BlockAverage}]")
-    (bare,) = options_of(file, 0)
+    (bare,) = strategy_options(file, 0)
     assert bare["clustering"] | {"class": ""} == vars(Clustering()) | {"class": ""}
     ks = json.dumps(bare["clustering"]["ks"])
     file.write_text(
         f"# said\nsteps: [{{class_path: postproc.BlockAverage, init_args: {{clustering: {{ks: {ks}, seed: 0}}}}}}]"
     )
-    assert options_of(file, 1) == [bare]
+    assert strategy_options(file, 1) == [bare]
     file.write_text("steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4]}}}]")
-    assert options_of(file, 2)[0]["clustering"]["ks"] == [3, 4]
+    assert strategy_options(file, 2)[0]["clustering"]["ks"] == [3, 4]

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -28,7 +28,7 @@ from experiments.inference.file_encoders import FileEncoder, Files, checked
 SAY_EVERY = 10.0  # seconds
 
 
-class PackMaker(LightningModule):
+class FeatureWriter(LightningModule):
     """Embeds the files that no part holds yet; every rank appends to parts of its own.
 
     Args:
@@ -85,11 +85,11 @@ class PackMaker(LightningModule):
         if batch_idx + 1 == batches:
             self._start_clock()
 
-    def make_packs(self) -> None:
+    def write_feature_files(self) -> None:
         """``voices.npy`` + ``voices.csv`` and the same for faces, out of the parts, which go."""
         for modality, table in self.tables.items():
             beside = self.out / f"{modality}s.csv.tmp"
-            pack_index(table).to_csv(beside, index=False)
+            feature_index(table).to_csv(beside, index=False)
             os.replace(beside, self.out / f"{modality}s.csv")
             merge(self._parts(modality), table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
         shutil.rmtree(self.out / "parts")
@@ -122,7 +122,7 @@ class PackMaker(LightningModule):
         say(f"{modality}s: {done}/{total}, {rate:.1f} files/s, {(total - done) / rate:.0f} s left")
 
 
-def embed(maker: PackMaker, trainer: Trainer) -> None:
+def embed(maker: FeatureWriter, trainer: Trainer) -> None:
     """Embeds what is missing, on all ranks, and makes the packs, on the first.
 
     Raises:
@@ -131,10 +131,10 @@ def embed(maker: PackMaker, trainer: Trainer) -> None:
     trainer.predict(maker, return_predictions=False)
     trainer.strategy.barrier("embedded")
     if trainer.is_global_zero:
-        maker.make_packs()
+        maker.write_feature_files()
 
 
-def pack_index(table: MediaTable) -> pd.DataFrame:
+def feature_index(table: MediaTable) -> pd.DataFrame:
     """The index of a pack, a row for each file; one that occurs with several languages or videos has a row for each."""
     file = table.uses["file"].to_numpy()
     suffixes = [Path(path).suffix for path in table.paths[file].tolist()]
