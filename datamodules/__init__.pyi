@@ -7,8 +7,34 @@ from .datasets.voxceleb.module import VoxCelebFeatureDataModule as VoxCelebFeatu
 from .evaluation.conditions import CellSpec as CellSpec
 from .features.module import FeatureDataModule as FeatureDataModule
 from .features.module import PermutedFeatureDataModule as PermutedFeatureDataModule
+from .features.table import FeatureTable as FeatureTable
+from .features.table import open_feature_file as open_feature_file
 from .io.feature_files import FeatureFile as FeatureFile
+from .io.people import read_genders as read_genders
+from .io.people import read_identities as read_identities
+from .io.rankings import read_matching as read_matching
+from .io.rankings import read_retrieval as read_retrieval
+from .io.tables import read_table as read_table
+from .io.trials import read_trials as read_trials
+from .io.trials import resolve as resolve
+from .io.trials import write_trials as write_trials
 from .media.manifest import ManifestDataModule as ManifestDataModule
+from .media.manifest import read_manifest as read_manifest
+from .media.module import MediaDataModule as MediaDataModule
 from .media.module import MediaOptions as MediaOptions
+from .sampling.rankings import make_matching as make_matching
+from .sampling.rankings import make_retrieval as make_retrieval
+from .sampling.trials import all_pairs as all_pairs
+from .sampling.trials import make_trials as make_trials
+from .schema import Cell as Cell
+from .schema import DataError as DataError
+from .schema import EvaluationSet as EvaluationSet
+from .schema import Items as Items
+from .schema import Ranking as Ranking
+from .schema import RankingList as RankingList
+from .schema import ScoredCell as ScoredCell
+from .schema import Trials as Trials
+from .split import SplitDataModule as SplitDataModule
+from .training_set import TrainingSet as TrainingSet
 
 Pack = FeatureFile

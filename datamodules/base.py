@@ -1,4 +1,4 @@
-"""What every data module shares: training pairs in, unique voices and unique faces out, each embedded once."""
+"""The base of all data modules: loaders of training pairs, and of unique voices and faces to embed once each."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class VoiceFaceDataModule(LightningDataModule):
     """Base of all data modules.
 
     A subclass implements :meth:`training_set`, :meth:`evaluation_set`, :meth:`evaluation_source`, :attr:`dims` and
-    :attr:`num_identities`; this class turns them into loaders that are right under DDP. Give the Trainer
-    ``use_distributed_sampler=False``: the samplers here shard themselves, without padding the test set.
+    :attr:`num_identities`. This class makes loaders of them that are correct under DDP. Give the Trainer
+    ``use_distributed_sampler=False``: the samplers here divide the data over the ranks without padding the test set.
 
     Args:
         batch_size: pairs per optimiser step, over all ranks together.
-        eval_batch_size: items per embedding batch on each rank.
+        eval_batch_size: items per batch when embedding, on each rank.
         sampling: ``identity`` draws each identity at most once per batch, balanced over languages (SCC); ``shuffle``
             passes over all clips once per epoch (FOP); ``other_video`` does so too, and follows each clip by one of
-            the same pseudo-identity from another video (FAA); ``once`` hands out every clip exactly once, in order (closed form). None takes what
-            the model asks for (``model.sampling``).
-        steps_per_epoch: batches per epoch for ``identity`` sampling; None = one pass worth of clips.
+            the same pseudo-identity from another video (FAA); ``once`` yields every clip exactly once, in order (for
+            closed-form methods). None = the model's own choice (``model.sampling``).
+        steps_per_epoch: batches per epoch for ``identity`` sampling; None = as many as one pass over the clips needs.
         num_workers: loader processes; 0 is fastest for embeddings.
-        seed: of the training order; each epoch draws anew from (seed, epoch).
+        seed: of the training order; each epoch is drawn from (seed, epoch).
     """
 
     def __init__(
@@ -73,32 +73,36 @@ class VoiceFaceDataModule(LightningDataModule):
 
     @abstractmethod
     def training_set(self) -> TrainingSet:
-        """The training clips, language and identity hygiene checked."""
+        """The training clips; checked for test identities and languages that must not be among them."""
 
     @abstractmethod
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
-        """Unique items and cells of a stage; cached, the same object at every call."""
+        """Unique items and test conditions of a stage; cached, the same object at every call."""
 
     @abstractmethod
     def evaluation_source(self, stage: Stage, modality: Modality) -> ItemSource:
         """Reader of ``evaluation_set(stage).items(modality)`` by row, without augmentation."""
 
     def reference_set(self) -> TrainingSet:
-        """The training clips without augmentation, for refinements that learn from training people."""
+        """The training clips without augmentation, for refinements that learn from training identities."""
         return self.training_set()
 
     def held_out_set(self) -> TrainingSet | None:
-        """The clips of validation people, which no model learns from, read alike; None where nobody is held out."""
+        """The clips of the validation identities, without augmentation; None without validation identities."""
         return None
 
     def refuse_heard(self, languages: Sequence[str]) -> None:
-        """Raises DataError where a test calls a language unheard that the weights a run starts from have heard."""
+        """Refuses a test named ``unheard`` in one of these languages, which pretrained weights were trained on.
+
+        Raises:
+            DataError: there is such a test.
+        """
 
     def identity_genders(self) -> dict[str, str]:
-        """Gender M/F of training people, where it is known."""
+        """Gender M/F of the identities, where it is known."""
         return {}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         train = self.training_set()
         rank, world = self._shard()
         sampling = self.sampling or getattr(self.trainer and self.trainer.lightning_module, "sampling", "identity")
@@ -118,26 +122,26 @@ class VoiceFaceDataModule(LightningDataModule):
             raise DataError(f"data.sampling: {sampling!r} is unknown; use one of {', '.join(get_args(Sampling))}")
         return ResumableLoader(_Pairs(train), sampler, **self._options())
 
-    def val_dataloader(self) -> list[DataLoader]:
+    def val_dataloader(self) -> list[DataLoader[Any]]:
         return self._unique_items("validate")
 
-    def test_dataloader(self) -> list[DataLoader]:
+    def test_dataloader(self) -> list[DataLoader[Any]]:
         return self._unique_items("test")
 
-    def predict_dataloader(self) -> list[DataLoader]:
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
         return self._unique_items("predict")
 
-    def training_items(self) -> list[DataLoader]:
-        """One loader of the training clips' voices, one of their faces: each once, without augmentation.
+    def training_items(self) -> list[DataLoader[Any]]:
+        """A loader of the unique training voices and one of the unique training faces, without augmentation.
 
-        The index of an item is its place among the sorted unique ``voice_rows`` (``face_rows``) of the training set.
+        The index of an item is its position among the sorted unique ``voice_rows`` (``face_rows``) of the training set.
         """
         train = self.reference_set()
         rows = np.unique(train.voice_rows), np.unique(train.face_rows)
         return [self._item_loader(source, r) for source, r in zip((train.voices, train.faces), rows, strict=True)]
 
-    def _unique_items(self, stage: Stage) -> list[DataLoader]:
-        """One loader of unique voices, one of unique faces, in the order of ``MODALITIES``."""
+    def _unique_items(self, stage: Stage) -> list[DataLoader[Any]]:
+        """A loader of the unique voices and one of the unique faces, in the order of ``MODALITIES``."""
         evaluation = self.evaluation_set(stage)
         loaders = []
         modality: Modality
@@ -148,7 +152,7 @@ class VoiceFaceDataModule(LightningDataModule):
             loaders.append(self._item_loader(self.evaluation_source(stage, modality), np.arange(size)))
         return loaders
 
-    def _item_loader(self, source: ItemSource, rows: NDArray[np.int64]) -> DataLoader:
+    def _item_loader(self, source: ItemSource, rows: NDArray[np.int64]) -> DataLoader[Any]:
         sampler = EvenShardSampler(len(rows), *self._shard())
         dataset = _UniqueItems(source, rows)
         return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options())

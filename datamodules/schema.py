@@ -1,15 +1,16 @@
-"""The shared vocabulary: items, trials, cells. Plain numpy, no torch, so that every package can import it.
+"""The shared vocabulary: items, trials, test conditions. Plain numpy, no torch, so that every package can import it.
 
 Score direction: every score stored in these objects is a **distance** (lower = same person).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Modality = Literal["voice", "face"]
 Stage = Literal["validate", "test", "predict"]
@@ -40,11 +41,11 @@ class Items:
 
     Attributes:
         ids: (n,) item ids, unique, e.g. ``id0001/English/<video>/00001``.
-        identity: (n,) person of each item, "" where unknown.
+        identity: (n,) identity of each item, "" where unknown.
         language: (n,) language spoken in the item's clip, "" where unknown.
-        gender: (n,) "M"/"F", "" where unknown.
+        gender: (n,) "M" or "F", "" where unknown.
         video: (n,) source video, "" where unknown. Never used at test time.
-        features: (n, d) encoder embeddings as fed to the model (the ``input`` space of refinement), or None when
+        features: (n, d) encoder embeddings as fed to the model (the ``input`` space of a refinement), or None where
             the items are media.
     """
 
@@ -61,7 +62,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """A trial list: which voice is compared with which face.
+    """A trial list: which voice is compared with which face. A trial is one voice-face pair.
 
     Attributes:
         keys: (t,) unique trial keys.
@@ -83,12 +84,12 @@ class Trials:
 
 @dataclass(frozen=True, eq=False)
 class RankingList:
-    """Probes of one modality and, of the other, the candidates that are ranked for each.
+    """Probes of one modality, and the candidates of the other modality that are ranked for each probe.
 
     Attributes:
         probe: modality of the probes.
         probes: (q,) references of the probes.
-        candidates: (q, N) those of 1:N matching, the right one first; or (g,) the one gallery of a retrieval.
+        candidates: for 1:N matching (q, N), the matching candidate first; for retrieval (g,), the gallery.
         source: where the list came from, for error messages.
     """
 
@@ -103,8 +104,9 @@ class Cell:
     """One test condition: a trial list resolved against the unique items of an :class:`EvaluationSet`.
 
     Attributes:
-        name: ``heard`` or ``unheard``, possibly behind a list-set prefix: ``balanced/heard``.
+        name: ``heard`` or ``unheard``, possibly after the name of a set of lists: ``balanced/heard``.
         language: the language of its voices, "" where unknown.
+        trials: the list, with keys and labels.
         voice_index: (t,) rows into ``EvaluationSet.voices``.
         face_index: (t,) rows into ``EvaluationSet.faces``.
     """
@@ -121,10 +123,10 @@ class Ranking:
     """A :class:`RankingList` resolved against the unique items of an :class:`EvaluationSet`.
 
     Attributes:
-        name: of the test condition.
-        probe: modality of the probes; the candidates are of the other one.
+        name: name of the test condition.
+        probe: modality of the probes; the candidates have the other modality.
         probe_index: (q,) rows of the probes.
-        candidate_index: (q, N) or (g,) rows of the candidates, as in the list.
+        candidate_index: (q, N) or (g,) rows of the candidates, in the order of the list.
     """
 
     name: str
@@ -134,13 +136,20 @@ class Ranking:
 
     @property
     def task(self) -> Literal["matching", "retrieval"]:
-        """1:N matching has candidates of its own for each probe, retrieval one gallery."""
+        """Matching has separate candidates for each probe, retrieval has one gallery."""
         return "matching" if self.candidate_index.ndim == 2 else "retrieval"
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """Everything a validation or test run embeds and scores: each unique item once, and the tests over them."""
+    """Everything that a validation or test run embeds and scores.
+
+    Attributes:
+        voices: the unique voices of all test conditions, each embedded once.
+        faces: the unique faces.
+        cells: verification tests by name.
+        rankings: matching and retrieval tests by name.
+    """
 
     voices: Items
     faces: Items
@@ -152,17 +161,27 @@ class EvaluationSet:
         return self.voices if modality == "voice" else self.faces
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ScoredCell:
-    """What a refinement may see of one cell: no labels, no identities, no ids, by construction.
+    """What a refinement may see of one test condition: no labels, no identities, no item ids.
+
+    Arrays that have the right type are kept, not copied. Lists become arrays.
+
+    Example:
+        >>> cell = ScoredCell([0.2, 0.9], [0, 0], [0, 1], voices=[[1.0, 0.0]], faces=[[0.8, 0.6], [0.0, 1.0]])
+        >>> cell.voices["model"].shape, cell.faces["model"].shape
+        ((1, 2), (2, 2))
 
     Attributes:
-        distances: (t,) float64 initial distances, lower = same person.
-        voice_index: (t,) rows into the cell's own unique voices.
-        face_index: (t,) rows into the cell's own unique faces.
-        voices: embeddings of the cell's unique voices by space: ``model`` (learnt, always there) and ``input``
-            (encoder embeddings, when the data module has them); each (n_voices, d).
-        faces: the same for faces; each (n_faces, d).
+        distances: (t,) initial distances, lower = same person.
+        voice_index: (t,) row of ``voices`` of each trial.
+        face_index: (t,) row of ``faces`` of each trial.
+        voices: embeddings (n_voices, d) of the unique voices by space: ``model`` (learnt, always there) and ``input``
+            (encoder embeddings, where the data module has them). A plain array is taken as ``{"model": array}``.
+        faces: the same for the unique faces, each (n_faces, d).
+
+    Raises:
+        DataError: shapes that do not fit together, or an index out of range.
     """
 
     distances: NDArray[np.float64]
@@ -171,9 +190,62 @@ class ScoredCell:
     voices: dict[str, NDArray[np.floating]]
     faces: dict[str, NDArray[np.floating]]
 
+    def __init__(
+        self,
+        distances: ArrayLike,
+        voice_index: ArrayLike,
+        face_index: ArrayLike,
+        voices: ArrayLike | Mapping[str, Any],
+        faces: ArrayLike | Mapping[str, Any],
+    ) -> None:
+        initial = _floats(distances, "distances", 1)
+        voice_rows, face_rows = _rows(voice_index, "voice_index"), _rows(face_index, "face_index")
+        if not len(initial) == len(voice_rows) == len(face_rows):
+            raise DataError(
+                f"ScoredCell: {len(initial)} distances, {len(voice_rows)} voice rows and {len(face_rows)} face rows; "
+                "give one of each per trial"
+            )
+        voice_spaces, face_spaces = _spaces(voices, "voices", voice_rows), _spaces(faces, "faces", face_rows)
+        values = (initial, voice_rows, face_rows, voice_spaces, face_spaces)
+        for name, value in zip(self.__dataclass_fields__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+
+def _floats(values: ArrayLike, name: str, dimensions: int) -> NDArray[Any]:
+    """The values as floating-point numbers; arrays of any floating type stay as they are."""
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f" or array.ndim != dimensions:
+        shape = "(trials,)" if dimensions == 1 else "(items, width)"
+        raise DataError(f"ScoredCell.{name}: {array.dtype} of shape {array.shape}; give numbers of shape {shape}")
+    return array
+
+
+def _rows(values: ArrayLike, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if not array.size:
+        array = array.astype(np.int64)  # an empty list is an array of float64
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise DataError(
+            f"ScoredCell.{name}: {array.dtype} of shape {array.shape}; give whole numbers of shape (trials,)"
+        )
+    return array
+
+
+def _spaces(values: ArrayLike | Mapping[str, Any], name: str, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Embeddings by space, each with a row for every index."""
+    given = dict(values) if isinstance(values, Mapping) else {"model": values}
+    spaces = {space: _floats(x, f"{name}[{space!r}]", 2) for space, x in given.items()}
+    for space, x in spaces.items():
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(x):
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise DataError(f"ScoredCell.{name}[{space!r}]: a trial names row {wrong}, but there are {len(x)} rows")
+    return spaces
+
 
 class ItemBatch(TypedDict):
-    """A batch of unique items of one modality: ``index`` (B,) int64 rows of the Items, ``x`` (B, ...) inputs."""
+    """A batch of unique items of one modality: ``index`` (B,) int64 rows of the items, ``x`` (B, ...) inputs."""
 
     index: object
     x: object
@@ -182,7 +254,7 @@ class ItemBatch(TypedDict):
 class PairBatch(TypedDict):
     """A training batch: ``voice`` (B, ...), ``face`` (B, ...), ``identity`` (B,) int64 class index.
 
-    ``clip`` (B,) int64 is the row of the training set that the voice (and the identity) is of.
+    ``clip`` (B,) int64 is the row of the training set that the voice and the identity come from.
     """
 
     voice: object
@@ -192,7 +264,7 @@ class PairBatch(TypedDict):
 
 
 class ItemTable(Protocol):
-    """All items of one modality: a feature table, or files."""
+    """All items of one modality: a table of features, or of media files."""
 
     @property
     def items(self) -> Items:

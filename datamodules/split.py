@@ -1,13 +1,13 @@
-"""Who is learnt from, who validates, who is tested: the part of a data module that features and media share."""
+"""Which identities train, validate and test: the part that data modules of features and of media share."""
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from datamodules.evaluation.checks import check_both_classes, check_heard, check
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
 from datamodules.io.people import check_known, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.io.text import expanded
 from datamodules.io.trials import read_trials
 from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.splits import draw_balanced, draw_equal
@@ -30,11 +31,11 @@ VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
 
 
 class ConditionDataModule(VoiceFaceDataModule):
-    """Has items, and makes test conditions over them.
+    """A data module that has items and makes test conditions of them.
 
     Args:
         root: folder that relative paths start from.
-        genders: CSV ``identity, gender``, where the items do not say.
+        genders: CSV ``identity, gender``, for items without a gender.
         **loading: options of :class:`VoiceFaceDataModule`.
     """
 
@@ -51,30 +52,47 @@ class ConditionDataModule(VoiceFaceDataModule):
         return self._genders
 
     def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
-        """A test condition over :attr:`tables`."""
+        """Makes a test condition of items of :attr:`tables`."""
         return self.condition_over(name, spec, self.tables)
 
     def condition_over(
-        self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable], own: tuple[bool, bool] = (False, False)
+        self,
+        name: str,
+        spec: CellSpec,
+        tables: tuple[ItemTable, ItemTable],
+        separate: tuple[bool, bool] = (False, False),
     ) -> Condition | RankingCondition:
-        """A test condition over the items of some tables; ``own`` tells whether only this condition has them."""
+        """Makes a test condition of items of other tables.
+
+        Args:
+            name: name of the condition.
+            spec: its options.
+            tables: voices and faces.
+            separate: whether the voices, and the faces, belong to this condition only.
+        """
         if spec.task == "verification":
-            return Condition(name, self.cell_trials(name, spec, tables), *tables, spec.language, own)
-        return RankingCondition(name, self.ranking_list(name, spec, tables), *tables, spec.language, own)
+            return Condition(name, *tables, spec.language, separate, trials=self.cell_trials(name, spec, tables))
+        ranking = self.ranking_list(name, spec, tables)
+        return RankingCondition(name, *tables, spec.language, separate, ranking=ranking)
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
-        """The trials of a test condition, read, or made of all pairs of some people in ``tables`` (None = its own).
+        """The trials of a test condition: read from a list, or all pairs of some identities.
+
+        Args:
+            name: name of the condition.
+            spec: its options.
+            tables: voices and faces to pair; None = :attr:`tables`.
 
         Raises:
             DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
         """
         if spec.trials is not None and spec.identities is None:
             return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
-        voices, faces, people = self._items_of(name, spec, tables or self.tables)
-        return all_pairs(name, voices, faces, people, spec.same_gender, spec.cross_video)
+        voices, faces, identities = self._items_of(name, spec, tables or self.tables)
+        return all_pairs(name, voices, faces, identities, spec.same_gender, spec.cross_video)
 
     def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
-        """The list of a matching or retrieval, read, or made of the items of some people in ``tables``.
+        """The list of a matching or retrieval test: read from a file, or made of the items of some identities.
 
         Raises:
             DataError: see :mod:`datamodules.sampling.rankings`.
@@ -82,8 +100,8 @@ class ConditionDataModule(VoiceFaceDataModule):
         if spec.trials is not None and spec.identities is None:
             read = read_matching if spec.task == "matching" else read_retrieval
             return read(self._at(spec.trials), spec.probe)
-        voices, faces, people = self._items_of(name, spec, tables)
-        voices, faces = (items_of(items, np.array(people), None) for items in (voices, faces))
+        voices, faces, identities = self._items_of(name, spec, tables)
+        voices, faces = (items_of(items, np.array(identities), None) for items in (voices, faces))
         if spec.task == "retrieval":
             return make_retrieval(voices, faces, spec.probe)
         options = (spec.candidates, spec.probes, spec.seed, spec.same_gender, spec.cross_video)
@@ -92,56 +110,60 @@ class ConditionDataModule(VoiceFaceDataModule):
     def _items_of(
         self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]
     ) -> tuple[Items, Items, list[str]]:
-        """Items in the language of a condition, with all genders that are known, and the people it names."""
+        """Items in the language of a condition, with their genders, and the identities that the condition names."""
         if spec.trials is not None or spec.identities is None:
             raise DataError(f"data.test.{name}: give either trials or identities")
-        people = read_identities(self._at(cast("list[str] | str", spec.identities)), f"data.test.{name}.identities")
+        identities = self._identities(spec.identities, f"data.test.{name}.identities")
         items = [table.items for table in tables]
-        check_known(people, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
+        check_known(identities, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")
         if spec.language:
-            items = [
-                items_of(part, np.array(people), [spec.language, ""]) for part in items
-            ]  # "": a file that does not say
-            people = np.intersect1d(items[0].identity, items[1].identity).tolist()
-        known = {identity: gender for identity, gender in self._genders.items() if identity in set(people)}
+            languages = [spec.language, ""]  # "": an item without a language
+            items = [items_of(part, np.array(identities), languages) for part in items]
+            identities = np.intersect1d(items[0].identity, items[1].identity).tolist()
+        known = {identity: gender for identity, gender in self._genders.items() if identity in set(identities)}
         items = [replace(part, gender=np.array([known.get(i, "") for i in part.identity.tolist()])) for part in items]
-        return items[0], items[1], people
+        return items[0], items[1], identities
 
     @cached_property
     def _genders(self) -> dict[str, str]:
-        """Gender of every person: what the items say, and ``data.genders`` over it."""
-        found: dict[str, str] = {}
+        """Gender of every identity, from the items and from ``data.genders``, which wins."""
+        genders: dict[str, str] = {}
         for table in self.tables:
             known = table.items.gender != ""
-            found.update(zip(table.items.identity[known].tolist(), table.items.gender[known].tolist(), strict=True))
-        return found | (read_genders(self._at(self.genders)) if self.genders else {})
+            genders.update(zip(table.items.identity[known].tolist(), table.items.gender[known].tolist(), strict=True))
+        return genders | (read_genders(self._at(self.genders)) if self.genders else {})
 
-    def _at(self, path: str | list[str]) -> str:
-        """A path below ``root``; lists of names stay as they are."""
-        return os.path.join(self.root, os.path.expanduser(path)) if isinstance(path, str) else cast(str, path)
+    def _at(self, path: str | Path) -> str:
+        """A path below ``root``."""
+        return str(Path(self.root) / expanded(path))
+
+    def _identities(self, source: Sequence[str] | str | Path, key: str) -> list[str]:
+        """Identities that an option lists, or the file below ``root`` that it names."""
+        return read_identities(self._at(source) if isinstance(source, str | Path) else source, key)
 
 
 class SplitDataModule(ConditionDataModule):
-    """Splits by person and checks that nobody and no language is where it must not be.
+    """Splits the identities, and checks that no test identity and no unheard language is in training.
 
-    Training uses the clips of the training people in the training languages, without the validation people. It refuses
-    to start if a test person is in training or validation, or if a cell is named ``heard`` or ``unheard`` and is not.
-    A subclass says which items there are (:attr:`tables`), which of them make a clip (:meth:`clip_rows`), and how they
-    are read.
+    Training uses the clips of the training identities in the training languages, without the validation identities.
+    A run is refused if a test identity is in training or validation, or if a test condition is named ``heard`` or
+    ``unheard`` and its language says otherwise. A subclass defines the items (:attr:`tables`), which of them make a
+    clip (:meth:`clip_rows`), and how they are read.
 
     Args:
-        train_languages: languages a model may hear in training.
-        test: trial lists by cell name: ``heard``, ``unheard``, possibly behind a list-set prefix: ``balanced/heard``.
-        train_identities: the people to learn from, as a list or a file (``folds.json#0``, ``manifest.csv#split=train``,
+        train_languages: languages that training uses.
+        test: trial lists by name of the test condition: ``heard``, ``unheard``, possibly after the name of a set of
+            lists: ``balanced/heard``.
+        train_identities: identities to train on, as a list or a file (``folds.json#0``, ``manifest.csv#split=train``,
             or one per line); None = all.
-        exclude_identities: people to leave out of training and validation: name the test people here.
-        val_identities: how many training people are held out for validation, as many of each gender as possible; or
-            who. 0 = none: no validation, every person is learnt from.
+        exclude_identities: identities to leave out of training and validation: name the test identities here.
+        val_identities: number of training identities that are held out for validation, as many of each gender as
+            possible; or a list or file of them. 0 = no validation: train on every identity.
         val_languages: languages of the validation trials; None = the training languages.
-        val_trials: trials per validation language.
-        split_seed: draws validation people and trials; independent of the seed of training.
+        val_trials: number of trials in each validation language.
+        split_seed: draws the validation identities and trials; independent of the seed of training.
         equal_clips: languages of an ablation over ``train_languages``: see :func:`draw_equal`; None = all clips.
-        **options: those of :class:`ConditionDataModule`.
+        **options: options of :class:`ConditionDataModule`.
     """
 
     def __init__(
@@ -159,7 +181,7 @@ class SplitDataModule(ConditionDataModule):
     ) -> None:
         super().__init__(**options)
         if not train_languages:
-            raise DataError("data.train_languages: is empty; name the language that training may hear")
+            raise DataError("data.train_languages: is empty; name the languages to train on")
         self.train_languages, self.val_languages = train_languages, val_languages or train_languages
         self.test = test or {}
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
@@ -169,23 +191,23 @@ class SplitDataModule(ConditionDataModule):
 
     @abstractmethod
     def clip_rows(self) -> tuple[Rows, Rows]:
-        """Rows of ``tables``: (n,) voices and (n,) faces of the same clip. The face says whose clip it is."""
+        """Rows of ``tables``: (n,) voices and (n,) faces of the same clips. The face determines the identity."""
 
     @abstractmethod
     def training_sources(self) -> tuple[ItemSource, ItemSource]:
-        """Readers of ``tables`` by row, with the augmentation of training."""
+        """Readers of ``tables`` by row, with augmentation."""
 
     @property
     def num_identities(self) -> int:
         return len(self.training_set().identities)
 
     def setup(self, stage: str) -> None:
-        """Reads and checks everything, so that a bad split or list stops a run before it starts."""
+        """Reads and checks everything, so that a bad split or list is found before a run starts."""
         self.training_set()
         if self.test:
-            tested = self.evaluation_set("test")
+            evaluation = self.evaluation_set("test")
             if stage != "predict":
-                for cell in tested.cells.values():
+                for cell in evaluation.cells.values():
                     check_both_classes(cell)
 
     def plain_sources(self) -> tuple[ItemSource, ItemSource]:
@@ -196,10 +218,10 @@ class SplitDataModule(ConditionDataModule):
         return self._training
 
     def reference_set(self) -> TrainingSet:
-        return self._clips_of(self.learnt_rows, self.plain_sources())
+        return self._clips_of(self.training_rows, self.plain_sources())
 
     def held_out_set(self) -> TrainingSet | None:
-        held_out = np.isin(self.tables[1].items.identity[self._clips[1]], self._val_people)
+        held_out = np.isin(self.tables[1].items.identity[self._clips[1]], self._val_names)
         rows = self._clips[0][held_out], self._clips[1][held_out]
         return self._clips_of(rows, self.plain_sources()) if held_out.any() else None
 
@@ -213,60 +235,62 @@ class SplitDataModule(ConditionDataModule):
             self._evaluations[kind] = self._validation_set() if kind == "validate" else self._test_set()
         return self._evaluations[kind]
 
-    def val_dataloader(self) -> list[DataLoader]:
-        return super().val_dataloader() if len(self._val_people) else []
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        return super().val_dataloader() if len(self._val_names) else []
 
     # -- training -----------------------------------------------------------------------------------------------
 
     @cached_property
     def _clips(self) -> tuple[Rows, Rows]:
-        """Voice and face rows of the clips that training and validation may use, validation people included."""
+        """Voice and face rows of the clips that training and validation may use."""
         voice, face = self.clip_rows()
         voices, faces = self.tables[0].items, self.tables[1].items
         check_known(self.train_languages, np.unique(voices.language[voice]), "train_languages")
         identity = faces.identity[face]
         keep = np.isin(voices.language[voice], self.train_languages) & (identity != "")
-        keep &= np.isin(faces.language[face], [*self.train_languages, ""])  # "": a portrait, of no language
+        keep &= np.isin(faces.language[face], [*self.train_languages, ""])  # "": a portrait without a language
         if self.train_identities is not None:
-            chosen = read_identities(self._at(self.train_identities), "data.train_identities")
+            chosen = self._identities(self.train_identities, "data.train_identities")
             check_known(chosen, np.unique(identity), "train_identities")
             keep &= np.isin(identity, chosen)
         if self.exclude_identities is not None:
-            keep &= ~np.isin(identity, read_identities(self._at(self.exclude_identities), "data.exclude_identities"))
+            keep &= ~np.isin(identity, self._identities(self.exclude_identities, "data.exclude_identities"))
         if self.equal_clips is not None:
             check_known(self.equal_clips, np.unique(voices.language[voice]), "equal_clips")
-            spoken = voices.language[voice]
-            keep &= draw_equal(identity, spoken, self.equal_clips, self.train_languages, self.split_seed)
+            keep &= draw_equal(
+                identity, voices.language[voice], self.equal_clips, self.train_languages, self.split_seed
+            )
         if not keep.any():
             raise DataError("data: no training clip is left; check train_languages, train_ and exclude_identities")
         return voice[keep], face[keep]
 
     @cached_property
-    def _val_people(self) -> NDArray[np.str_]:
-        people = np.unique(self.tables[1].items.identity[self._clips[1]])
+    def _val_names(self) -> NDArray[np.str_]:
+        """Sorted validation identities."""
+        identities = np.unique(self.tables[1].items.identity[self._clips[1]])
         if isinstance(self.val_identities, int):
-            if self.val_identities < 0 or self.val_identities == 1 or self.val_identities >= len(people):
+            if self.val_identities < 0 or self.val_identities == 1 or self.val_identities >= len(identities):
                 raise DataError(
-                    f"data.val_identities: {self.val_identities} of {len(people)} training people; give 0, or at "
-                    "least 2 and fewer than there are"
+                    f"data.val_identities: {self.val_identities} of {len(identities)} training identities; give 0, or "
+                    "at least 2 and fewer than there are"
                 )
-            return draw_balanced(people, self._genders, self.val_identities, self.split_seed)
-        chosen = read_identities(self._at(self.val_identities), "data.val_identities")
-        check_known(chosen, people, "val_identities")
+            return draw_balanced(identities, self._genders, self.val_identities, self.split_seed)
+        chosen = self._identities(self.val_identities, "data.val_identities")
+        check_known(chosen, identities, "val_identities")
         return np.array(chosen, dtype=np.str_)
 
     @cached_property
-    def learnt_rows(self) -> tuple[Rows, Rows]:
-        """Rows of ``tables`` that training uses, (n,) voices and (n,) faces of the same clip."""
+    def training_rows(self) -> tuple[Rows, Rows]:
+        """Rows of ``tables`` that training uses: (n,) voices and (n,) faces of the same clips."""
         voice, face = self._clips
-        keep = ~np.isin(self.tables[1].items.identity[face], self._val_people)
+        keep = ~np.isin(self.tables[1].items.identity[face], self._val_names)
         if not keep.any():
-            raise DataError("data.val_identities: holds out everybody; leave some people to learn from")
+            raise DataError("data.val_identities: leaves no identity to train on; name fewer")
         return voice[keep], face[keep]
 
     @cached_property
     def _training(self) -> TrainingSet:
-        return self._clips_of(self.learnt_rows, self.training_sources())
+        return self._clips_of(self.training_rows, self.training_sources())
 
     def _clips_of(self, rows: tuple[Rows, Rows], sources: tuple[ItemSource, ItemSource]) -> TrainingSet:
         voices, faces = self.tables
@@ -279,18 +303,18 @@ class SplitDataModule(ConditionDataModule):
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     def _validation_set(self) -> EvaluationSet:
-        if not len(self._val_people):
+        if not len(self._val_names):
             return evaluation_set([], self._genders)
         voices, faces = self.tables
         check_known(self.val_languages, np.unique(voices.items.language), "val_languages")
         conditions = []
         for language in self.val_languages:
             kind = "heard" if language in self.train_languages else "unheard"
-            alone = sum((other in self.train_languages) == (kind == "heard") for other in self.val_languages) == 1
-            own_voices = items_of(voices.items, self._val_people, [language])
-            own_faces = items_of(faces.items, self._val_people, [language, ""])
-            trials = make_trials(own_voices, own_faces, self.val_trials, self.split_seed)
-            conditions.append(Condition(kind if alone else f"{language}/{kind}", trials, voices, faces))
+            only = sum((other in self.train_languages) == (kind == "heard") for other in self.val_languages) == 1
+            val_voices = items_of(voices.items, self._val_names, [language])
+            val_faces = items_of(faces.items, self._val_names, [language, ""])
+            trials = make_trials(val_voices, val_faces, self.val_trials, self.split_seed)
+            conditions.append(Condition(kind if only else f"{language}/{kind}", voices, faces, trials=trials))
         return evaluation_set(conditions, self._genders)
 
     def _test_set(self) -> EvaluationSet:
@@ -298,13 +322,13 @@ class SplitDataModule(ConditionDataModule):
             raise DataError("data.test: names no trial list; give one as test: {heard: trials.csv}")
         specs = {name: as_spec(spec) for name, spec in self.test.items()}
         conditions = {name: self.condition(name, spec) for name, spec in specs.items()}
-        found = evaluation_set(list(conditions.values()), self._genders)
-        learnt = {"training": self.training_set().identities, "validation": self._val_people}
+        evaluation = evaluation_set(list(conditions.values()), self._genders)
+        roles = {"training": self.training_set().identities, "validation": self._val_names}
         for name, condition in conditions.items():
             if specs[name].seen:
-                check_seen(condition, self.tables, self.learnt_rows)
+                check_seen(condition, self.tables, self.training_rows)
             else:
-                check_unseen(condition, learnt)
-        for cell in found.cells.values():
-            check_heard(cell, found.voices, self.train_languages)
-        return found
+                check_unseen(condition, roles)
+        for cell in evaluation.cells.values():
+            check_heard(cell, evaluation.voices, self.train_languages)
+        return evaluation

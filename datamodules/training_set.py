@@ -1,4 +1,4 @@
-"""The training loader: knows where it is, so that a run resumed inside an epoch goes on with the next batch."""
+"""Training clips, and their loader, which a run resumed inside an epoch continues with the next batch."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from datamodules.sampling.samplers import PairBatchSampler
 from datamodules.schema import ItemBatch, PairBatch
 
 
-class ResumableLoader(DataLoader):
-    """A loader of training pairs whose position Lightning saves in the checkpoint and restores.
+class ResumableLoader(DataLoader[Any]):
+    """A loader of training pairs. Lightning saves its position in the checkpoint and restores it.
 
-    The samplers draw a batch from (seed, epoch, step) alone, so the position is all there is to save, and it is the
-    same on every rank.
+    The samplers draw each batch from (seed, epoch, step). So the position is the whole state, and it is the same on
+    every rank.
 
     Args:
-        dataset: what is loaded.
-        batch_sampler: which pairs.
-        **options: of ``DataLoader``.
+        dataset: the training pairs.
+        batch_sampler: draws the pairs of each batch.
+        **options: options of ``DataLoader``.
     """
 
-    def __init__(self, dataset: Dataset, batch_sampler: PairBatchSampler, **options: Any) -> None:
+    def __init__(self, dataset: Dataset[Any], batch_sampler: PairBatchSampler, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batch_sampler, **options)
         self.pairs = batch_sampler
         self._done = 0
         self._resume = {"epoch": -1, "batch": 0}
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were handed out."""
+        """The epoch, and the number of its batches that were used."""
         return {"epoch": self.pairs.epoch, "batch": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Starts the given epoch, and no other, after its first ``batch`` batches."""
+        """Makes the epoch of ``state`` start after its first ``batch`` batches; other epochs start at 0."""
         self._resume = dict(state)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: nothing runs before the first batch is asked for. Lightning creates the iterator of a resumed run
-        # before it tells the sampler the epoch, and worker processes would fetch batches of the wrong one.
+        # A generator: nothing runs before the first batch is requested. Lightning creates the iterator of a resumed run
+        # before it sets the epoch of the sampler, and worker processes would fetch batches of the wrong epoch.
         resume, self._resume = self._resume, {"epoch": -1, "batch": 0}
         self._done = resume["batch"] if resume["epoch"] == self.pairs.epoch else 0
         self.pairs.start = self._done
@@ -62,17 +62,17 @@ class ItemSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The clips a model learns from. Row i of ``voice_rows`` and of ``face_rows`` is a pair of the same clip.
+    """The clips that a model trains on. Entry i of ``voice_rows`` and of ``face_rows`` belong to the same clip.
 
     Attributes:
-        voices: reads voices by row, with the training-time augmentation of the data module.
+        voices: reads voices by row, with the data module's augmentation for training.
         faces: reads faces by row.
         voice_rows: (n,) rows of ``voices``.
         face_rows: (n,) rows of ``faces``.
         identity: (n,) class index 0..C-1.
         language: (n,) language of each clip.
-        identities: (C,) identity names by class index.
-        video: (n,) video of each clip, "" where it is unknown or voice and face are of different ones.
+        identities: (C,) name of the identity of each class.
+        video: (n,) video of each clip, "" where it is unknown, or where voice and face come from different videos.
     """
 
     voices: ItemSource
@@ -85,8 +85,8 @@ class TrainingSet:
     video: NDArray[np.str_]
 
 
-class _Pairs(Dataset):
-    """Indexed by (voice position, face position) pairs, a whole batch at a time."""
+class _Pairs(Dataset[PairBatch]):
+    """Reads a whole batch of pairs (voice position, face position) at once."""
 
     def __init__(self, train: TrainingSet) -> None:
         self.train = train
@@ -102,8 +102,8 @@ class _Pairs(Dataset):
         )
 
 
-class _UniqueItems(Dataset):
-    """Unique items of one modality, some rows of a source, with their index, so that a bank can write them by index."""
+class _UniqueItems(Dataset[ItemBatch]):
+    """Some rows of a source, each with its index, under which the bank of embeddings stores it."""
 
     def __init__(self, source: ItemSource, rows: NDArray[np.int64]) -> None:
         self.source, self.rows = source, rows

@@ -1,0 +1,1 @@
+"""Test conditions, the evaluation set made of them, and the checks before a run."""

@@ -1,4 +1,4 @@
-"""Test conditions: trials and ranking lists, read from files or made of the items of some people."""
+"""Builds the evaluation set: the unique items of all test conditions, and the tests as rows of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable
 
 
 def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:
-    """The unique items over all conditions, features read, each item once, and the cells and rankings over them.
+    """The unique items of all conditions with their features, and the cells and rankings over them.
 
-    Ids of a condition's own files get its name in front (``unheard/00001``): challenges number each list from zero.
+    Challenges number the items of each list from zero. So the ids of items that belong to one condition only begin with
+    its name: ``unheard/00001``.
+
+    Raises:
+        DataError: the voices of a condition have another language than its config gives.
     """
     voices, voice_index = _unique(conditions, 0, genders)
     faces, face_index = _unique(conditions, 1, genders)
@@ -35,7 +39,7 @@ def _unique(
     tables: dict[int, tuple[ItemTable, str, list[NDArray[np.int64]]]] = {}
     for condition in conditions:
         table = (condition.voices, condition.faces)[side]
-        prefix = f"{condition.name}/" if condition.own[side] else ""
+        prefix = f"{condition.name}/" if condition.separate[side] else ""
         tables.setdefault(id(table), (table, prefix, []))[2].append(condition.rows[side])
     parts: list[Items] = []
     offset, total = {}, 0
@@ -70,10 +74,12 @@ def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:
     )
 
 
-def _language(condition: Condition, spoken: NDArray[np.str_]) -> str:
-    """The one language of a cell's voices, "" when there are several or none is known."""
-    found, given = np.unique(spoken).tolist(), condition.language
-    wrong = [language for language in found if language not in ("", given)]
-    if given and wrong:
-        raise DataError(f"data.test.{condition.name}: its language is given as {given}, it holds {', '.join(wrong)}")
-    return given or (found[0] if len(found) == 1 else "")
+def _language(condition: Condition, of_voices: NDArray[np.str_]) -> str:
+    """The language of a condition's voices, "" where there are several or none is known."""
+    languages, configured = np.unique(of_voices).tolist(), condition.language
+    wrong = [language for language in languages if language not in ("", configured)]
+    if configured and wrong:
+        raise DataError(
+            f"data.test.{condition.name}: its language is set to {configured}, but its voices are {', '.join(wrong)}"
+        )
+    return configured or (languages[0] if len(languages) == 1 else "")

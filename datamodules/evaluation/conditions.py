@@ -1,4 +1,4 @@
-"""Test conditions: from trial lists to unique items and rows."""
+"""Test conditions: what a config says of them, and their lists resolved to rows of tables."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from datamodules.schema import DataError, ItemTable, Modality, Ranking, RankingL
 
 @dataclass
 class CellSpec:
-    """One test condition. A bare path stands for ``CellSpec(trials=path)``.
+    """The options of one test condition. In a config, a path stands for ``CellSpec(trials=path)``.
 
     Attributes:
         trials: a trial list.
-        labels: a file of its labels, where the list has none and the labels are known.
-        language: of its voices; "" = as the items say. Needed for ``heard`` and ``unheard`` of items that do not.
-        voices: files of its own, as the challenges release them; None = those of the data module.
+        labels: a file with its labels, where the list has none and the labels are known.
+        language: language of its voices; "" = as the items say. Needed for ``heard`` and ``unheard`` where the items
+            have no language.
+        voices: separate feature files of this condition, as the challenges release them; None = those of the data
+            module.
         faces: the same for faces.
-        identities: instead of ``trials``: every voice of these people with every face of theirs, labelled by identity;
-            with ``language``, those of that language.
-        task: ``verification`` of trials (EER, AUC), 1:N ``matching``, or ``retrieval`` (mAP). Lists of the latter two
-            are described in :mod:`datamodules.sampling.rankings`; with ``identities`` they are made of these people's items.
-        probe: modality of the probes of a matching or retrieval; the candidates are of the other one.
-        candidates: N of a matching that is made.
-        probes: how many it has.
+        identities: instead of ``trials``: pairs every voice of these identities with every face of theirs, labelled by
+            identity; with ``language``, only items in that language.
+        task: ``verification`` of trials (EER, AUC), 1:N ``matching``, or ``retrieval`` (mAP). For the lists of
+            the last two see :mod:`datamodules.io.rankings`; with ``identities`` they are drawn.
+        probe: modality of the probes of a matching or retrieval; the candidates have the other modality.
+        candidates: N of a 1:N matching that is made of ``identities``.
+        probes: its number of probes.
         seed: draws them.
-        same_gender: of what is made of ``identities``: who is not the same person is of the same gender.
-        cross_video: voices and faces of the same person are from different videos.
-        seen: its people are in training, and known by videos that are not; other tests are of people never seen.
+        same_gender: with ``identities``: pair different identities only if they have the same gender.
+        cross_video: with ``identities``: pair a voice and a face of one identity only if their videos differ.
+        seen: its identities are in training, but none of its videos is. Of other tests no identity is in training.
     """
 
     trials: str | None = None
@@ -53,42 +55,50 @@ class CellSpec:
 
 
 def as_spec(spec: str | CellSpec) -> CellSpec:
-    """A bare path stands for a list."""
+    """The options of a test condition of which a config gives only the trial list."""
     return CellSpec(trials=spec) if isinstance(spec, str) else spec
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
-    """A trial list and the tables its items are in; ``own`` tells whether they are its own (voices, faces)."""
+class _Tables:
+    """The tables that the items of a test condition are in.
+
+    Attributes:
+        name: name of the test condition.
+        voices: table of its voices.
+        faces: table of its faces.
+        language: the language its config gives; "" = as the items say.
+        separate: whether the voices, and the faces, belong to this condition only.
+        rows: rows of the voices and rows of the faces that it uses.
+    """
 
     name: str
-    trials: Trials
     voices: ItemTable
     faces: ItemTable
     language: str = ""
-    own: tuple[bool, bool] = (False, False)
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]] = field(init=False)
+    separate: tuple[bool, bool] = (False, False)
+    rows: tuple[Rows, Rows] = field(init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Condition(_Tables):
+    """A trial list whose references are resolved to rows of tables: one voice row and one face row per trial."""
+
+    trials: Trials = field(kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", resolve(self.trials, self.voices.items.ids, self.faces.items.ids))
 
 
 @dataclass(frozen=True, eq=False)
-class RankingCondition:
-    """A ranking list and the tables its items are in; ``own`` tells whether they are its own (voices, faces).
+class RankingCondition(_Tables):
+    """A ranking list whose references are resolved to rows of tables; the candidates of all probes one after another.
 
     Raises:
-        DataError: an unknown item, an unknown person, or a matching list whose first candidate is not the right one.
+        DataError: an unknown item, an item without identity, or a matching list whose first candidate does not match.
     """
 
-    name: str
-    ranking: RankingList
-    voices: ItemTable
-    faces: ItemTable
-    language: str = ""
-    own: tuple[bool, bool] = (False, False)
-    rows: tuple[Rows, Rows] = field(init=False)
-    """Of the voices and of the faces, those of candidates one probe after the other."""
+    ranking: RankingList = field(kw_only=True)
 
     def __post_init__(self) -> None:
         ranking = self.ranking
@@ -98,26 +108,27 @@ class RankingCondition:
         object.__setattr__(self, "rows", (probes, flat) if ranking.probe == "voice" else (flat, probes))
         self._check(np.asarray(table.items.identity[probes]), np.asarray(other.items.identity[flat]))
 
-    def _check(self, person: NDArray[np.str_], candidate: NDArray[np.str_]) -> None:
-        """Who is who comes from the items, never from the order of a list: the two must agree."""
+    def _check(self, probe: NDArray[np.str_], candidate: NDArray[np.str_]) -> None:
+        """Compares the list with the identities of the items, which alone decide what matches."""
         source = self.ranking.source
-        for who, names in ((person, self.ranking.probes), (candidate, self.ranking.candidates.ravel())):
-            if (who == "").any():
+        for identity, names in ((probe, self.ranking.probes), (candidate, self.ranking.candidates.ravel())):
+            if (identity == "").any():
                 raise DataError(
-                    f"{source}: whose {names[who == ''][0]} is, is unknown; add an identity column to its feature file"
+                    f"{source}: item {names[identity == ''][0]} has no identity; "
+                    "add an identity column to its feature file or manifest"
                 )
         if self.ranking.candidates.ndim == 2:
-            same = candidate.reshape(len(person), -1) == person[:, None]
+            same = candidate.reshape(len(probe), -1) == probe[:, None]
             wrong = np.flatnonzero(~same[:, 0] | same[:, 1:].any(axis=1))
             if wrong.size:
                 raise DataError(
-                    f"{source}, probe {wrong[0] + 1} ({self.ranking.probes[wrong[0]]}): the first candidate, and only "
-                    "it, must be of the probe's person"
+                    f"{source}, probe {wrong[0] + 1} ({self.ranking.probes[wrong[0]]}): the first candidate, and no "
+                    "other, must have the identity of the probe"
                 )
-        elif lost := sorted(set(person) - set(candidate)):
-            raise DataError(f"{source}: {len(lost)} people are sought who are not in the gallery, first {lost[0]}")
+        elif lost := sorted(set(probe) - set(candidate)):
+            raise DataError(f"{source}: {len(lost)} identities of queries are not in the gallery, first {lost[0]}")
 
     def resolved(self, voice: Rows, face: Rows) -> Ranking:
-        """The ranking over rows of unique items, given in the order of :attr:`rows`."""
+        """The ranking over rows of unique items; ``voice`` and ``face`` are in the order of :attr:`rows`."""
         probe, flat = (voice, face) if self.ranking.probe == "voice" else (face, voice)
         return Ranking(self.name, self.ranking.probe, probe, flat.reshape(self.ranking.candidates.shape))

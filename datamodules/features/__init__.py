@@ -1,0 +1,1 @@
+"""Data modules for embeddings, in a memory-mapped store."""

@@ -1,4 +1,4 @@
-"""Voice-face association on embeddings: any dataset whose clips went through frozen encoders."""
+"""Data module for embeddings: any data set whose clips were embedded by frozen encoders."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class FeatureArray:
 
 
 class FeatureDataModule(SplitDataModule):
-    """Embeddings in, trials out. File formats and an example with data of your own: ``datamodules/README.md``.
+    """Trains and tests on embeddings from feature files. Formats and an example: ``datamodules/README.md``.
 
     Args:
-        voices: feature files of the voices; several are joined by item id.
+        voices: feature files of the voices, relative to ``root``; several are joined by item id.
         faces: feature files of the faces.
-        train_languages: languages a model may hear in training.
+        train_languages: languages that training uses.
         normalise: scale embeddings to unit length.
-        **options: those of :class:`SplitDataModule`; files are below its ``root``.
+        **options: options of :class:`SplitDataModule`.
     """
 
     def __init__(
@@ -76,43 +76,43 @@ class FeatureDataModule(SplitDataModule):
         return FeatureArray(cast(NDArray[np.floating], self.evaluation_set(stage).items(modality).features))
 
     def condition(self, name: str, spec: CellSpec) -> Condition | RankingCondition:
-        """A test condition over files of its own where it has them."""
-        own = spec.voices is not None, spec.faces is not None
+        """A test condition over its separate feature files, where it has them."""
+        separate = spec.voices is not None, spec.faces is not None
         voices = self.tables[0] if spec.voices is None else self._table(spec.voices, "voice", labelled=False)
         faces = self.tables[1] if spec.faces is None else self._table(spec.faces, "face", labelled=False)
         if (voices.dim, faces.dim) != self.dims:
-            raise DataError(f"data.test.{name}: widths are {(voices.dim, faces.dim)}, those of training {self.dims}")
-        return self.condition_over(name, spec, (voices, faces), own)
+            raise DataError(f"data.test.{name}: widths are {(voices.dim, faces.dim)}, in training {self.dims}")
+        return self.condition_over(name, spec, (voices, faces), separate)
 
     @cached_property
     def _tables(self) -> tuple[FeatureTable, FeatureTable]:
         return self._table(self.voices, "voice", labelled=True), self._table(self.faces, "face", labelled=True)
 
     def _table(self, files: Sequence[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:
-        """Opens files below ``root``; ``labelled`` is what a CSV is unless its file says."""
-        found = []
+        """Opens files below ``root``; ``labelled`` holds for a CSV whose ``labelled`` is None."""
+        located = []
         for file in files:
-            file = FeatureFile(file) if isinstance(file, str) else file
+            file = file if isinstance(file, FeatureFile) else FeatureFile(str(file))
             index = self._at(file.index) if file.index else None
             labels = labelled if file.labelled is None else file.labelled
-            found.append(replace(file, path=self._at(file.path), index=index, labelled=labels))
-        return FeatureTable(found, modality, self.normalise)
+            located.append(replace(file, path=self._at(file.path), index=index, labelled=labels))
+        return FeatureTable(located, modality, self.normalise)
 
 
 def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a voice and a face of the same clip.
 
-    Row i of both files is a pair where the files are row-aligned: as many rows, and either the same index or the same
-    identity, language and video in every row. Otherwise the voices and the faces of each (identity, language, video)
-    are paired in order of their ids, the shorter side starting over, so that each occurs at least once; an item whose
-    rows name several languages or videos is among those of each. Where no video is known, a person's clips in a
-    language count as one video.
+    Two files are row-aligned if they have the same number of rows, and either the same index or the same identity,
+    language and video in every row. Then row i of both is a pair. Otherwise the voices and faces of each (identity,
+    language, video) are paired in order of their ids, as :func:`pairs_by_video` does. An item whose rows name several
+    languages or videos belongs to each of them. Where no video is known, the clips of an identity in a language count
+    as one video.
 
     Returns:
         (n,) items of ``voices`` and (n,) items of ``faces``.
 
     Raises:
-        DataError: not one pair.
+        DataError: there is no pair.
     """
     first_voices, first_faces = voices.files[0], faces.files[0]
     voice, face = first_voices.item_of_row, first_faces.item_of_row
@@ -125,8 +125,8 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
             and np.array_equal(first_voices.video, first_faces.video)
         ):
             return np.asarray(voice), np.asarray(face)
-    (own, voice_of), (other, face_of) = _uses(first_voices), _uses(first_faces)
-    voice, face = pairs_by_video(own, other)
+    (voice_uses, voice_of), (face_uses, face_of) = _uses(first_voices), _uses(first_faces)
+    voice, face = pairs_by_video(voice_uses, face_uses)
     if len(voice) == 0:
         raise DataError(
             f"feature files {first_voices.file.path} and {first_faces.file.path} have no identity, language and video "
@@ -136,7 +136,7 @@ def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.in
 
 
 def _uses(file: OpenFeatureFile) -> tuple[Items, NDArray[np.int64]]:
-    """Every item with each language and video that rows name for it, and the item of each of these."""
+    """An entry for each item with each of its languages and videos, and the item of each entry."""
     rows = pd.DataFrame({"item": file.item_of_row, "language": file.language, "video": file.video}).drop_duplicates()
     item, items = rows["item"].to_numpy(), file.items
     language, video = (np.asarray(getattr(file, name))[rows.index] for name in ("language", "video"))
@@ -144,13 +144,13 @@ def _uses(file: OpenFeatureFile) -> tuple[Items, NDArray[np.int64]]:
 
 
 class PermutedFeatureDataModule(FeatureDataModule):
-    """Learns from the voice of one training clip with the face of another, drawn by ``seed``.
+    """Negative control: trains on shuffled voice-face pairs; validation and test are unchanged.
 
-    Whatever is learnt so must score 50 % on people it never saw; validation and test are left as they are. Options are
-    those of :class:`FeatureDataModule`.
+    The voice of a training clip goes with the face of another, drawn by ``seed``. A model trained so must score about
+    50 % on unseen identities. The options are those of :class:`FeatureDataModule`.
     """
 
     @cached_property
-    def learnt_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        voice, face = super().learnt_rows
+    def training_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        voice, face = super().training_rows
         return np.random.default_rng(self.seed).permutation(voice), face

@@ -1,4 +1,4 @@
-"""The memory-mapped feature store: files opened once, joined by item id, read by row."""
+"""The memory-mapped feature store: feature files are opened once, joined by item id and read by row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,14 @@ _FORMAT = 2  # of the cache; raise it when what is written changes
 
 @dataclass(frozen=True, eq=False)
 class OpenFeatureFile:
-    """One file, its embeddings in a memory map.
+    """An opened feature file, its embeddings in a memory map.
 
     Attributes:
-        file: where it came from.
+        file: what was opened.
         x: (n, d) embeddings by row of the file.
         row: (m,) first row of ``x`` of each item.
-        item_of_row: (n,) item of each row; rows that repeat an item share it.
-        items: the m unique items, in order of first occurrence; language "" where the rows of one name several.
+        item_of_row: (n,) item of each row; an item may have several rows.
+        items: the m unique items, in order of first occurrence; language "" where the rows of an item differ in it.
         language: (n,) of each row.
         video: (n,) of each row.
     """
@@ -46,23 +47,23 @@ class OpenFeatureFile:
     video: NDArray[np.str_]
 
 
-def open_feature_file(file: FeatureFile | str, modality: Modality) -> OpenFeatureFile:
-    """Opens a file.
+def open_feature_file(file: FeatureFile | str | Path, modality: Modality) -> OpenFeatureFile:
+    """Opens a feature file.
 
-    The first time, an npz or CSV is expanded into the cache (:mod:`datamodules.io.cache`) and checked; from then on, and
-    for npy always, the embeddings are mapped, not read. Where the cache cannot be written, they are read into memory.
+    The first time, an npz or CSV is checked and expanded into the cache (:mod:`datamodules.io.cache`). Later, and for
+    npy always, the embeddings are mapped into memory, not read. Without a writable cache they are read into memory.
 
     Args:
-        file: the file, or its path.
-        modality: which column of an index describes its items.
+        file: the feature file, or its path.
+        modality: what it contains; says which column of an index describes its items.
 
     Returns:
-        The file; an item in several rows with equal embeddings is kept once.
+        The opened file. An item in several rows with equal embeddings is kept once.
 
     Raises:
-        DataError: unreadable, an embedding that is not finite, or two different embeddings of one item.
+        DataError: an unreadable file, an embedding that is not finite, or two different embeddings of one item.
     """
-    file = FeatureFile(file) if isinstance(file, str) else file
+    file = file if isinstance(file, FeatureFile) else FeatureFile(str(file))
     paths = paths_of(file)
     in_place = paths[0].suffix == ".npy"
     key = cache_key(_FORMAT, split_fragment(file.path)[1], file.labelled is not False, file.columns, file.language,
@@ -74,26 +75,27 @@ def open_feature_file(file: FeatureFile | str, modality: Modality) -> OpenFeatur
         try:
             return _map(folder, file, paths[0] if in_place else folder / "x.npy")
         except (OSError, ValueError, EOFError) as error:
-            warnings.warn(f"cache entry {folder} is damaged ({error}); it is made anew", stacklevel=2)
+            warnings.warn(f"cache entry {folder} is damaged ({error}); making it again", stacklevel=2)
             discard(folder)
     raise DataError(f"cache entry {folder} cannot be read back; check the disk or set VOICEFACE_CACHE")
 
 
 def _expand(folder: Path, file: FeatureFile, modality: Modality) -> None:
-    found = _in_memory(file, modality)
-    if not isinstance(found.x, np.memmap):
-        np.save(folder / "x.npy", found.x)
-    np.save(folder / "row.npy", found.row)
-    np.save(folder / "item_of_row.npy", found.item_of_row)
-    np.save(folder / "row_language.npy", found.language)
-    np.save(folder / "row_video.npy", found.video)
+    opened = _in_memory(file, modality)
+    if not isinstance(opened.x, np.memmap):
+        np.save(folder / "x.npy", opened.x)
+    np.save(folder / "row.npy", opened.row)
+    np.save(folder / "item_of_row.npy", opened.item_of_row)
+    np.save(folder / "row_language.npy", opened.language)
+    np.save(folder / "row_video.npy", opened.video)
     for name in ("ids", *FIELDS):
-        np.save(folder / f"{name}.npy", getattr(found.items, name))
+        np.save(folder / f"{name}.npy", getattr(opened.items, name))
 
 
 def _map(folder: Path, file: FeatureFile, x: Path) -> OpenFeatureFile:
-    def column(name: str) -> NDArray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    def column(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
 
     items = Items(**{name: column(name) for name in ("ids", *FIELDS)})
     row, item_of_row, language, video = map(column, ("row", "item_of_row", "row_language", "row_video"))
@@ -101,7 +103,7 @@ def _map(folder: Path, file: FeatureFile, x: Path) -> OpenFeatureFile:
 
 
 def _in_memory(file: FeatureFile, modality: Modality) -> OpenFeatureFile:
-    """Reads and checks a file, without the cache."""
+    """Reads and checks a feature file, without the cache."""
     rows = read_feature_file(file, modality)
     x = rows.x if rows.in_place else np.ascontiguousarray(rows.x, dtype=np.float32)
     ids = rows.table["item"].to_numpy(dtype=object)
@@ -111,9 +113,9 @@ def _in_memory(file: FeatureFile, modality: Modality) -> OpenFeatureFile:
     row[item_of_row[::-1]] = np.arange(len(ids))[::-1]
     _check_equal(x, row, item_of_row, ids, file.path)
     identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)) for name in FIELDS)
-    own = language[row]
-    own[item_of_row[language != own[item_of_row]]] = ""  # a portrait shown with clips in several
-    items = Items(_strings(unique), identity[row], own, gender[row], video[row])
+    of_item = language[row]
+    of_item[item_of_row[language != of_item[item_of_row]]] = ""  # a portrait shown with clips in several languages
+    items = Items(_strings(unique), identity[row], of_item, gender[row], video[row])
     return OpenFeatureFile(file, x, row, item_of_row.astype(np.int64), items, language, video)
 
 
@@ -126,7 +128,9 @@ def _check_finite(x: NDArray[np.floating], ids: NDArray[np.object_], path: str) 
         bad = ~np.isfinite(x[start : start + _CHUNK]).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
-            raise DataError(f"feature file {path}, row {row + 1}: item {ids[row]} has NaN or infinity; extract it anew")
+            raise DataError(
+                f"feature file {path}, row {row + 1}: the embedding of {ids[row]} contains NaN or inf; extract it again"
+            )
 
 
 def _check_equal(
@@ -143,14 +147,14 @@ def _check_equal(
 
 
 class FeatureTable:
-    """One modality: its files joined by item id.
+    """The feature files of one modality, joined by item id.
 
-    Each file's embedding is scaled to unit length, they are concatenated, and the result is scaled to unit length
-    again, so every file weighs the same. An all-zero embedding stays zero.
+    The embeddings of each file are scaled to unit length and concatenated, and the result is scaled to unit length
+    again. So every file has the same weight. An all-zero embedding stays zero.
 
     Args:
-        files: one or more; the items and the order of rows are those of the first.
-        modality: what they hold.
+        files: one or more feature files, or their paths; the first determines the items and their order.
+        modality: what they contain.
         normalise: scale to unit length on reading.
 
     Attributes:
@@ -159,10 +163,10 @@ class FeatureTable:
         dim: width of what :meth:`read` returns.
 
     Raises:
-        DataError: an item of the first file is missing from another, or they name different persons for it.
+        DataError: an item of the first file is missing from another, or they give it different identities.
     """
 
-    def __init__(self, files: Sequence[FeatureFile | str], modality: Modality, normalise: bool = True) -> None:
+    def __init__(self, files: Sequence[FeatureFile | str | Path], modality: Modality, normalise: bool = True) -> None:
         if not files:
             raise DataError(f"data.{modality}s: names no feature file; give at least one")
         self.files = [open_feature_file(file, modality) for file in files]
@@ -191,20 +195,21 @@ class FeatureTable:
 
     def _joined(self, file: OpenFeatureFile) -> NDArray[np.int64]:
         """Row of ``file.x`` of each item of the first file."""
-        mine, theirs = self.items, file.items
-        if np.array_equal(mine.ids, theirs.ids):
-            position = np.arange(len(mine), dtype=np.int64)
+        first, where = self.items, f"feature file {file.file.path}"
+        if np.array_equal(first.ids, file.items.ids):
+            position = np.arange(len(first), dtype=np.int64)
         else:
-            position = pd.Index(theirs.ids.astype(object)).get_indexer(mine.ids.astype(object))
-        where = f"feature file {file.file.path}"
+            position = pd.Index(file.items.ids.astype(object)).get_indexer(first.ids.astype(object))
         if (position < 0).any():
             lost = np.flatnonzero(position < 0)
-            raise DataError(f"{where}: lacks {len(lost)} items of {self.files[0].file.path}, first {mine.ids[lost[0]]}")
-        person = theirs.identity[position]
-        wrong = np.flatnonzero((person != mine.identity) & (person != "") & (mine.identity != ""))
+            raise DataError(
+                f"{where}: lacks {len(lost)} items of {self.files[0].file.path}, first {first.ids[lost[0]]}"
+            )
+        identity = file.items.identity[position]
+        wrong = np.flatnonzero((identity != first.identity) & (identity != "") & (first.identity != ""))
         if wrong.size:
             i = wrong[0]
             raise DataError(
-                f"{where}: item {mine.ids[i]} is {person[i]}, but {mine.identity[i]} in {self.files[0].file.path}"
+                f"{where}: item {first.ids[i]} is {identity[i]}, but {first.identity[i]} in {self.files[0].file.path}"
             )
         return file.row[position]

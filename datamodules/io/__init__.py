@@ -1,0 +1,1 @@
+"""Reads and writes files. Every error names the file, the line and the remedy."""

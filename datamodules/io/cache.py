@@ -1,4 +1,7 @@
-"""Things made once from other files: written beside, flushed, renamed, so that no reader ever sees half of one."""
+"""A cache on disk of what is made from other files. Entries are renamed into place when complete.
+
+So no reader sees a part of an entry, even after a crash.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ def cache_key(*parts: object, files: tuple[Path, ...] = ()) -> str:
 def cached_folder(kind: str, key: str, fill: Callable[[Path], None]) -> Path | None:
     """The folder of a cache entry, filled on first use.
 
-    Processes that fill the same entry at once do not disturb each other: each fills a folder of its own, the first
-    rename wins, and the others use its result.
+    Several processes may fill the same entry at once: each fills a temporary folder, the first rename wins, and the
+    others use its result.
 
     Args:
         kind: sub-folder of the cache.
@@ -36,7 +39,7 @@ def cached_folder(kind: str, key: str, fill: Callable[[Path], None]) -> Path | N
         fill: writes the entry's files into an empty folder.
 
     Returns:
-        The folder, or None if the cache cannot be written (read-only or full disk), which is said in a warning.
+        The folder, or None with a warning where the cache cannot be written (read-only or full disk).
     """
     root = cache_folder()
     final = root / kind / key
@@ -46,25 +49,43 @@ def cached_folder(kind: str, key: str, fill: Callable[[Path], None]) -> Path | N
         final.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
     except OSError as error:
-        _say_unusable(root, error)
+        _warn_unusable(root, error)
         return None
     try:
         fill(draft)
         for path in (*draft.rglob("*"), draft):
             _flush(path)
-        draft.chmod(0o755)  # mkdtemp's 0700 would shut colleagues out of a shared cache
+        draft.chmod(0o755)  # mkdtemp's 0700 would lock other users out of a shared cache
         draft.rename(final)
     except OSError as error:
         if not final.is_dir():  # otherwise another process was first
-            _say_unusable(root, error)
+            _warn_unusable(root, error)
             return None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return final
 
 
+def cached_or_temporary(kind: str, key: str, fill: Callable[[Path], None]) -> tuple[Path, object]:
+    """The folder of a cache entry, or a temporary folder where the cache cannot be written.
+
+    Args:
+        kind: see :func:`cached_folder`.
+        key: see :func:`cached_folder`.
+        fill: see :func:`cached_folder`.
+
+    Returns:
+        The folder, and an object: a temporary folder is removed when nothing refers to this object any more.
+    """
+    if (folder := cached_folder(kind, key, fill)) is not None:
+        return folder, None
+    temporary = tempfile.TemporaryDirectory(prefix="voiceface-")
+    fill(Path(temporary.name))
+    return Path(temporary.name), temporary
+
+
 def discard(folder: Path) -> None:
-    """Removes a damaged entry, so that it is made anew."""
+    """Removes a damaged entry, so that the next call makes it again."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -76,9 +97,9 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _say_unusable(root: Path, error: OSError) -> None:
+def _warn_unusable(root: Path, error: OSError) -> None:
     warnings.warn(
-        f"cache folder {root} cannot be written ({error.strerror}); working without it is slower. "
-        "Set VOICEFACE_CACHE to a folder with space",
+        f"cache folder {root} cannot be written ({error.strerror}); work without it is slower; "
+        "set VOICEFACE_CACHE to a folder with free space",
         stacklevel=3,
     )

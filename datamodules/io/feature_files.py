@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.people import gender_letter
-from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_table, read_text, split_fragment
+from datamodules.io.tables import read_table
+from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, split_fragment
 from datamodules.schema import DataError, Modality
 
 FIELDS = ("identity", "language", "video", "gender")
@@ -27,18 +28,18 @@ _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib
 
 @dataclass
 class FeatureFile:
-    """One file of embeddings of one modality. A bare path stands for ``FeatureFile(path)``.
+    """A file of embeddings of one modality. In a config, a path stands for ``FeatureFile(path)``.
 
     Attributes:
         path: ``file.npz`` (arrays ``x, identity, language, video, item``), ``file.npz#array`` (a named array),
-            ``file.npy`` (needs ``index``) or a headerless ``file.csv``.
-        index: what the rows are: a CSV or parquet table with a column ``item`` (or ``voice``/``face``, by modality) and
-            any of ``identity, language, video, gender``; or a challenge list whose lines the rows follow. Rows follow
-            the index, unless an npz holds item ids of its own: then they are looked up in it.
+            ``file.npy`` (needs ``index``) or a ``file.csv`` without column names.
+        index: describes the rows: a CSV or parquet table with a column ``item`` (or ``voice``/``face``, by modality)
+            and any of ``identity, language, video, gender``; or a challenge list. Row i of the file is line i of the
+            index. An npz with item ids is an exception: its items are looked up in the index by id.
         labelled: whether the last column of a CSV is the identity. None = yes for ``data.voices`` and ``data.faces``,
-            no for the files of a test cell, as in the challenges' releases.
-        columns: column names of the index by ours: ``{item: clip_id, video: youtube_id}``.
-        language: language of all items of a file that does not say.
+            no for the files of a test condition, as in the challenges' releases.
+        columns: names of the index's columns, by our names: ``{item: clip_id, video: youtube_id}``.
+        language: language of all items, where the file and its index do not give one.
     """
 
     path: str
@@ -50,12 +51,12 @@ class FeatureFile:
 
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
-    """A file as it lies in its file, row by row; an item may occur in several rows.
+    """The content of a feature file, row by row; an item may occur in several rows.
 
     Attributes:
         x: (n, d) embeddings, of any floating type.
         table: (n,) columns ``item`` and :data:`FIELDS`, "" where unknown.
-        in_place: ``x`` is a memory map of the file's own file.
+        in_place: whether ``x`` is a memory map of the file itself.
     """
 
     x: NDArray[np.floating]
@@ -64,20 +65,21 @@ class FeatureRows:
 
 
 def paths_of(file: FeatureFile) -> tuple[Path, ...]:
-    """The files a file consists of.
+    """The paths of a feature file and, where it has one, its index.
 
     Raises:
-        DataError: one does not exist.
+        DataError: one of them does not exist.
     """
     path = existing(split_fragment(file.path)[0], "feature file")
     return (path,) if file.index is None else (path, existing(file.index, "index of a feature file"))
 
 
 def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
-    """Reads a file as a whole.
+    """Reads a feature file.
 
     Raises:
-        DataError: unreadable, a key, row or column missing, lengths that differ, a value that is no number.
+        DataError: the file or its index is unreadable, a key, row or column is missing, their lengths differ, or a
+            value is not a number.
     """
     path, array = paths_of(file)[0], split_fragment(file.path)[1]
     where = f"feature file {file.path}"
@@ -91,7 +93,9 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
         raise DataError(f"{where}: unknown kind {path.suffix or 'of file'}; use .npz, .npy or .csv")
     x, table = rows.x, rows.table
     if x.ndim != 2 or not np.issubdtype(x.dtype, np.floating) or 0 in x.shape:
-        raise DataError(f"{where}: holds {x.dtype} of shape {x.shape}; (items, width) of a floating type is expected")
+        raise DataError(
+            f"{where}: contains {x.dtype} of shape {x.shape}; expected floating-point numbers (items, width)"
+        )
     if len(x) != len(table):
         raise DataError(f"{where}: {len(x)} rows, but {file.index or 'its item ids'} have {len(table)}")
     table["language"] = table["language"].where(table["language"] != "", file.language)
@@ -103,7 +107,8 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
 
 def _load(path: Path, where: str) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
     except _UNREADABLE as error:
         raise DataError(f"{where}: cannot be read ({_short(error)})") from error
 
@@ -160,7 +165,7 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
         raise located
     label = frame.iloc[:, -1].str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
     if label.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").any():
-        raise DataError(f"{where}: its last column is not an identity but a feature; set labelled: false")
+        raise DataError(f"{where}: the last column is a feature, not an identity; set labelled: false")
     if file.index is None:
         numbers = [f"{path.stem}/{i}" for i in range(len(frame))]
         return FeatureRows(
@@ -174,15 +179,15 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
 
 
 def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str) -> None:
-    """The label column and the index must split the rows alike, or the rows do not follow the index."""
+    """Compares the label column with the index: if they group the rows differently, the rows do not match the index."""
     first: dict[str, str] = {}
-    for i, (mine, theirs) in enumerate(zip(label, identity, strict=True)):
-        if theirs and first.setdefault(mine, theirs) != theirs:
-            raise DataError(f"{where}, line {i + 1}: label {mine} is {theirs} in {index}, but {first[mine]} further up")
+    for i, (value, name) in enumerate(zip(label, identity, strict=True)):
+        if name and first.setdefault(value, name) != name:
+            raise DataError(f"{where}, line {i + 1}: label {value} is {name} in {index}, but {first[value]} before")
 
 
 def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
-    """The first value of a headerless CSV that is not a finite number, by a slow scan; None if all are."""
+    """An error that names the first value of a CSV that is not a finite number; None if there is none. Slow."""
     rows, lines = csv_rows(read_text(path, "feature file"), where)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
@@ -198,32 +203,32 @@ def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
 
 
 def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
-    """What the rows of a file are: ``item`` and :data:`FIELDS`."""
+    """The index of a feature file: a row for each of its rows, with ``item`` and :data:`FIELDS`."""
     if file.index is None:
-        raise DataError(f"{where}: does not say which items its rows are; give the feature file an index")
+        raise DataError(f"{where}: has no item ids; give the feature file an index")
     if Path(file.index).suffix not in (".csv", ".tsv", ".parquet"):
         return _challenge_list(file.index, modality)
     source = read_table(file.index, "index")
     columns = {name: name for name in FIELDS if name in source.columns}
     columns["item"] = "item" if "item" in source.columns else modality
-    for name, theirs in (file.columns or {}).items():
+    for name, column in (file.columns or {}).items():
         if name not in ("item", *FIELDS):
             raise DataError(f"{where}: columns has {name}{nearest(name, FIELDS)}; use item, {', '.join(FIELDS)}")
-        columns[name] = theirs
-    for name, theirs in columns.items():
-        if theirs not in source.columns:
-            hint = nearest(theirs, source.columns) or f" among {', '.join(source.columns)}"
-            raise DataError(f"index {file.index}: no column {theirs} for {name}{hint}")
+        columns[name] = column
+    for name, column in columns.items():
+        if column not in source.columns:
+            hint = nearest(column, source.columns) or f" among {', '.join(source.columns)}"
+            raise DataError(f"index {file.index}: no column {column} for {name}{hint}")
     table = pd.DataFrame({name: source[columns[name]] if name in columns else "" for name in ("item", *FIELDS)})
     table["item"] = [stem(item) for item in table["item"]]
     return table.astype(str)
 
 
 def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:
-    """A train or test list: ``<wav> <jpg>``, ``<key> <wav> <jpg>`` or ``<index> <label> <wav> <jpg>``.
+    """Reads a train or test list as an index: ``[<key>] <wav> <jpg>`` or ``<index> <label> <wav> <jpg>``.
 
-    The identity of both modalities is that of the face path: in v1 the voices are renumbered without the test people,
-    the faces are not.
+    The identity of both modalities comes from the face path: in v1 the voice ids are renumbered without the test
+    identities, the face ids are not.
     """
     rows, lines = blank_separated_rows(read_text(path, "index"))
     if not rows:
@@ -231,10 +236,10 @@ def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]) or len(row) not in (2, 3, 4):
             raise DataError(f"index {path}, line {line}: {len(row)} columns; expected '[<key>] <voice> <face>'")
-    own = [row[-2 if modality == "voice" else -1] for row in rows]
-    _, language, video = zip(*map(media_fields, own), strict=True)
+    references = [row[-2 if modality == "voice" else -1] for row in rows]
+    _, language, video = zip(*map(media_fields, references), strict=True)
     identity = [media_fields(row[-1])[0] for row in rows]
-    item = [stem(reference) for reference in own]
+    item = [stem(reference) for reference in references]
     return pd.DataFrame({"item": item, "identity": identity, "language": language, "video": video, "gender": ""})
 
 

@@ -16,24 +16,25 @@ _PERSON = re.compile(r"id\d+")
 
 
 def stem(reference: str) -> str:
-    """A path without its extension: ``id0001/English/v/00001.wav`` -> ``id0001/English/v/00001``.
+    """A path without its extension: ``id0001/English/v/00001.wav`` becomes ``id0001/English/v/00001``.
 
-    An extension starts with a letter and has 2 to 5 characters, so that times in clip names (``clip_021.5``) stay.
+    An extension starts with a letter and has 2 to 5 characters, so a time in the name of a clip (``clip_021.5``) stays.
     """
     return re.sub(_EXTENSION, "", reference.replace("\\", "/"))
 
 
 def stems(references: Sequence[str] | NDArray[Any]) -> NDArray[np.object_]:
-    """:func:`stem` of each reference, a million a second."""
+    """:func:`stem` of many references at once."""
     slashed = pc.replace_substring(pa.array(references, pa.string()), "\\", "/")
-    return pc.replace_substring_regex(slashed, _EXTENSION, "").to_numpy(zero_copy_only=False)
+    names: NDArray[np.object_] = pc.replace_substring_regex(slashed, _EXTENSION, "").to_numpy(zero_copy_only=False)
+    return names
 
 
 def media_fields(reference: str) -> tuple[str, str, str]:
-    """(identity, language, video) of a MAV-Celeb media path, "" where the path does not say.
+    """(identity, language, video) of a MAV-Celeb media path, "" for what the path does not contain.
 
-    Reads ``.../idNNNN/<Language>/<video>/<file>`` (v1 to v3) and ``.../<Language>/idNNN/<file>`` (v4). Anonymous test
-    paths have no person.
+    Reads ``.../idNNNN/<Language>/<video>/<file>`` (v1 to v3) and ``.../<Language>/idNNN/<file>`` (v4). Paths of
+    anonymous test files contain no identity.
     """
     parts = reference.replace("\\", "/").split("/")
     for i, part in enumerate(parts[:-1]):
@@ -46,17 +47,17 @@ def media_fields(reference: str) -> tuple[str, str, str]:
 
 
 def unsafe(reference: str) -> str:
-    """Why a reference may not be opened: it is absolute or climbs out of its folder. "" when it is fine."""
+    """Why a reference must not be opened: it is absolute or leaves its folder; "" where it is safe."""
     parts = re.split(r"[/\\]", reference)
     if ".." in parts:
-        return "climbs out of the data folder by '..'"
+        return "leaves the data folder by '..'"
     if parts[0] == "" or re.match(r"[A-Za-z]:", reference):
         return "is absolute; give it relative to the data folder"
-    return "" if reference.isprintable() else "holds an unprintable character"
+    return "" if reference.isprintable() else "contains an unprintable character"
 
 
 def first_unsafe(references: pa.Array) -> int:
-    """Position of the first of many references that :func:`unsafe` refuses, -1 if there is none."""
+    """Position of the first reference that :func:`unsafe` refuses, -1 if there is none."""
     suspects = pc.match_substring_regex(references, r"\.\.|^[/\\]|^[A-Za-z]:|[^ -~]")
     for i in np.flatnonzero(suspects.to_numpy(zero_copy_only=False)):
         if unsafe(references[i].as_py()):

@@ -1,4 +1,4 @@
-"""Reads audio and images from disk. What cannot be trusted is an error of one line that names the file."""
+"""Reads audio and images from disk. A damaged file raises an error of one line that names it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from datamodules.schema import DataError
 
 SAMPLE_RATE = 16_000
 SHORTEST = 400  # samples: one analysis window of 25 ms
-QUIETEST = 2 / 32768  # peak to peak: dither of 16-bit audio stays below, any sound does not
-UNKNOWN_SIZE = 0xFFFFFFFF  # what a streamed wav writes for a length it did not know
+QUIETEST = 2 / 32768  # peak to peak: the dither of 16-bit audio stays below it, every sound is above
+UNKNOWN_SIZE = 0xFFFFFFFF  # the length that a streamed wav declares
 OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
 
 
 def samples_of(frames: int) -> int:
-    """Samples of 16 kHz audio under this many analysis frames of 25 ms every 10 ms."""
+    """Number of samples of 16 kHz audio that this many analysis frames (25 ms, every 10 ms) span."""
     return SHORTEST + (frames - 1) * 160
 
 
 def read_audio(path: str | Path, samples: int, positions: Sequence[float]) -> list[NDArray[np.float32]]:
-    """Crops of a recording, mono at 16 kHz; only the crops are decoded.
+    """Reads crops of a recording, mono at 16 kHz. Only the crops are decoded; channels are averaged.
 
-    A crop without any sound is moved to the loudest moment of the recording. Several channels are averaged.
+    A silent crop is moved to the loudest moment of the recording.
 
     Args:
-        path: any format libsndfile reads.
-        samples: length of a crop at 16 kHz; of a shorter recording every crop is the whole.
-        positions: where each crop lies, from 0 (start) over 0.5 (centre) to 1 (end).
+        path: a file of any format that libsndfile reads.
+        samples: length of a crop at 16 kHz. A shorter recording is returned whole for every crop.
+        positions: place of each crop: 0 = start, 0.5 = centre, 1 = end.
 
     Returns:
         One (n,) array for each position, n <= samples.
 
     Raises:
-        DataError: missing, empty, truncated, not audio, shorter than 25 ms, silent, or with NaN/inf samples.
+        DataError: the file is missing, empty, truncated, not audio, shorter than 25 ms, silent, or has NaN or infinite
+            samples.
     """
     path = Path(path)
     try:
@@ -58,15 +59,15 @@ def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) 
     up, down = SAMPLE_RATE, file.samplerate
     if file.frames * up < SHORTEST * down:
         raise DataError(f"{path}: {file.frames / down:.3f} s of audio, shorter than one analysis window of 0.025 s")
-    want = min(-(-samples * down // up), file.frames)
-    mono = _read(file, path, round(position * (file.frames - want)), want)
+    length = min(-(-samples * down // up), file.frames)
+    mono = _read(file, path, round(position * (file.frames - length)), length)
     if np.ptp(mono) <= QUIETEST:
         whole = _read(file, path, 0, file.frames)
         if np.ptp(whole) <= QUIETEST:
             raise DataError(f"{path}: silent audio")
         peak = int(np.abs(whole - whole.mean()).argmax())
-        start = min(max(0, peak - want // 2), file.frames - want)
-        mono = whole[start : start + want]
+        start = min(max(0, peak - length // 2), file.frames - length)
+        mono = whole[start : start + length]
     if up != down:
         common = int(np.gcd(up, down))
         mono = resample_poly(mono, up // common, down // common).astype(np.float32)[:samples]
@@ -74,7 +75,7 @@ def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) 
 
 
 def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDArray[np.float32]:
-    """Mono samples, checked."""
+    """``count`` mono samples from ``start`` on, checked."""
     file.seek(start)
     audio = file.read(count, dtype="float32", always_2d=True)
     if len(audio) < count:
@@ -86,7 +87,7 @@ def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDAr
 
 
 def truncation(path: Path) -> str:
-    """What a wav or Ogg file lacks, "" if nothing: libsndfile reads such a file short, without a word."""
+    """What a truncated wav or Ogg file lacks, "" if it is whole. Libsndfile reads such a file without an error."""
     size = path.stat().st_size
     with path.open("rb") as file:
         magic = file.read(4)
@@ -96,7 +97,7 @@ def truncation(path: Path) -> str:
                 name, length = head[:4], int.from_bytes(head[4:], "little")
                 if name == b"data":
                     lost = 0 if length == UNKNOWN_SIZE else file.tell() + length - size
-                    return f"{lost} bytes that its header announces are missing" if lost > 0 else ""
+                    return f"{lost} bytes that its header declares are missing" if lost > 0 else ""
                 file.seek(length + length % 2, 1)
         elif magic == b"OggS":
             file.seek(max(0, size - OGG_PAGE))
@@ -108,10 +109,10 @@ def truncation(path: Path) -> str:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image as RGB, upright by its EXIF tag; grey images become RGB.
+    """Reads an image as RGB, turned upright by its EXIF tag; grey images become RGB.
 
     Raises:
-        DataError: missing, truncated or not an image.
+        DataError: the file is missing, truncated or not an image.
     """
     path = Path(path)
     try:

@@ -1,24 +1,26 @@
-"""Lists of identities, their genders and their items."""
+"""Lists of identities, the gender of each, and the items that belong to them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.text import nearest, read_table, read_text, split_fragment
+from datamodules.io.tables import read_table
+from datamodules.io.text import nearest, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 
 
 def gender_letter(value: str, where: str) -> str:
-    """ "M", "F" or "" of any usual spelling.
+    """Any usual spelling of a gender as "M", "F" or "".
 
     Raises:
-        DataError: another value.
+        DataError: any other value.
     """
     try:
         return _GENDERS[value.strip().lower()]
@@ -26,8 +28,12 @@ def gender_letter(value: str, where: str) -> str:
         raise DataError(f"{where}: gender {value!r} is unknown; write M, F or nothing") from None
 
 
-def read_genders(path: str) -> dict[str, str]:
-    """Gender of each identity from a CSV with the columns ``identity`` (or ``id``) and ``gender``."""
+def read_genders(path: str | Path) -> dict[str, str]:
+    """Reads the gender of each identity from a CSV with the columns ``identity`` (or ``id``) and ``gender``.
+
+    Raises:
+        DataError: an unreadable file, a missing column, or an unknown gender.
+    """
     table = read_table(path, "genders")
     person = next((name for name in ("identity", "id") if name in table.columns), None)
     if person is None or "gender" not in table.columns:
@@ -38,36 +44,36 @@ def read_genders(path: str) -> dict[str, str]:
     }
 
 
-def read_identities(source: Sequence[str] | str, what: str) -> list[str]:
-    """Identities, given as they are or in a file.
+def read_identities(source: Sequence[str] | str | Path, what: str = "identities") -> list[str]:
+    """Reads identities from a file, or takes them from a list.
 
-    A file is text with one identity per line; JSON, a list or ``file.json#key`` for a list inside it; or a table with a
-    column ``identity``, of which ``table.csv#column=value`` takes the rows where a column has a value.
+    The file may be text with one identity per line; JSON with a list, or ``file.json#key`` for a list under a key; or a
+    table with a column ``identity``. ``table.csv#column=value`` takes the rows in which a column has that value.
 
     Args:
-        source: identities, or a path.
-        what: its config key, for messages.
+        source: a path, or the identities.
+        what: the config key they come from, for messages.
 
     Returns:
         Unique identities, sorted.
 
     Raises:
-        DataError: missing, unreadable, an unknown key or column, or no identity at all.
+        DataError: a missing or unreadable file, an unknown key or column, or no identity at all.
     """
-    if not isinstance(source, str):
-        found = [str(identity) for identity in source]
+    if not isinstance(source, str | Path):
+        identities = [str(identity) for identity in source]
     else:
         path, key = split_fragment(source)
         suffix = path.rpartition(".")[2].lower()
         if suffix == "json":
-            found = _from_json(path, key, what)
+            identities = _from_json(path, key, what)
         elif suffix in ("csv", "tsv", "parquet"):
-            found = _from_table(path, key, what)
+            identities = _from_table(path, key, what)
         else:
-            found = [line.strip() for line in read_text(path, what).split("\n") if line.strip()]
-    if not found:
+            identities = [line.strip() for line in read_text(path, what).split("\n") if line.strip()]
+    if not identities:
         raise DataError(f"{what} {source}: names no identity")
-    return sorted(set(found))
+    return sorted(set(identities))
 
 
 def _from_json(path: str, key: str, what: str) -> list[str]:
@@ -98,9 +104,9 @@ def _from_table(path: str, key: str, what: str) -> list[str]:
     return [identity for identity in table["identity"] if identity]
 
 
-def items_of(items: Items, people: NDArray[np.str_], languages: list[str] | None) -> Items:
-    """The items of some people in some languages, None = any."""
-    mask = np.isin(items.identity, people)
+def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | None) -> Items:
+    """The items of some identities in some languages; None = any language."""
+    mask = np.isin(items.identity, identities)
     if languages is not None:
         mask &= np.isin(items.language, languages)
     columns = (items.ids, items.identity, items.language, items.gender, items.video)
@@ -109,8 +115,13 @@ def items_of(items: Items, people: NDArray[np.str_], languages: list[str] | None
 
 
 def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:
-    """Refuses a language or person that the data do not have, with the nearest name."""
+    """Refuses a language or identity that the data do not have.
+
+    Raises:
+        DataError: names the nearest one, or those there are.
+    """
     for name in names:
         if name not in known:
-            there = ", ".join(known[known != ""][:8]) or "none: give the feature files a language or an index"
-            raise DataError(f"data.{key}: {name} is unknown{nearest(name, known.tolist()) or f'; there is {there}'}")
+            available = ", ".join(known[known != ""][:8]) or "none: give the feature files a language or an index"
+            hint = nearest(name, known.tolist()) or f"; the data have {available}"
+            raise DataError(f"data.{key}: {name} is unknown{hint}")

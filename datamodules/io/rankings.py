@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Readers of matching and retrieval lists. Formats: ``datamodules/README.md``."""
 
 from __future__ import annotations
 
@@ -10,30 +10,28 @@ from datamodules.io.item_ids import unsafe
 from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList
 
-pass
-
 
 def read_matching(path: str | Path, probe: Modality) -> RankingList:
-    """A list ``<probe> <right one> <wrong one> ...``: separated by blanks, no header, N candidates in every line.
+    """Reads ``<probe> <matching candidate> <other candidate> ...``: blanks between, no header, N candidates a line.
 
     Raises:
-        DataError: unreadable, empty, lines of another width, fewer than two candidates, or an unsafe path.
+        DataError: an unreadable or empty list, lines of different widths, one candidate only, or an unsafe path.
     """
     rows, lines = _rows(path, "matching list")
     width = len(rows[0])
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width or width < 3:
-            wanted = width if width >= 3 else "'<probe> <right one> <wrong one> ...'"
-            raise DataError(f"matching list {path}, line {line}: {len(row)} columns, expected {wanted}")
+            expected = width if width >= 3 else "'<probe> <matching candidate> <other candidate> ...'"
+            raise DataError(f"matching list {path}, line {line}: {len(row)} columns, expected {expected}")
     table = np.array(rows, dtype=np.str_)
     return RankingList(probe, table[:, 0], table[:, 1:], f"matching list {path}")
 
 
 def read_retrieval(path: str | Path, probe: Modality) -> RankingList:
-    """Two lines of files separated by blanks: the queries, then the gallery.
+    """Reads a list of two lines, files separated by blanks: the queries, then the gallery.
 
     Raises:
-        DataError: unreadable, another number of lines, or an unsafe path.
+        DataError: an unreadable list, another number of lines, or an unsafe path.
     """
     rows, _ = _rows(path, "retrieval list")
     if len(rows) != 2:

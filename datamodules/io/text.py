@@ -1,4 +1,4 @@
-"""Opening files with errors that say which file, which line and what to do."""
+"""Text files: opening, splitting and writing them, with errors that name the file, the line and the remedy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
-from pyarrow import ArrowException
 
 from datamodules.schema import DataError
 
@@ -27,11 +25,36 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
-def split_fragment(path: str) -> tuple[str, str]:
-    """``folds.json#0`` as (file, what to take of it). Names of folders and files may hold a # themselves."""
+def shown(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many, for an error message: ``a, b, c, d, e, ...``."""
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` replaced by the home folder; an unknown user's ``~name`` stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path is a file; false for a name that is too long, where ``Path.is_file`` raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def split_fragment(path: str | Path) -> tuple[str, str]:
+    """Splits ``folds.json#0`` into the file and the part of it that is meant.
+
+    Names of folders and files may contain a # themselves.
+    """
+    path = str(path)
     ends = [i for i, letter in enumerate(path) if letter == "#"]
     for end in (*ends, len(path)):
-        if os.path.isfile(os.path.expanduser(path[:end])):
+        if is_file(expanded(path[:end])):
             return path[:end], path[end + 1 :]
     end = next((i for i in ends if i > path.rfind("/")), len(path))
     return path[:end], path[end + 1 :]
@@ -47,24 +70,51 @@ def existing(path: str | Path, what: str) -> Path:
     Raises:
         DataError: there is no such file; names the nearest in its folder, or the part of the path that is missing.
     """
-    path = Path(os.path.expanduser(path))
-    if os.path.isfile(path):  # false, where Path.is_file raises for a name too long
+    path = expanded(path)
+    if is_file(path):
         return path
-    if os.path.isdir(path):
+    if _is_folder(path):
         raise DataError(f"{what} {path}: is a folder, a file is expected")
-    if os.path.isdir(path.parent):
+    if _is_folder(path.parent):
         hint = nearest(path.name, (p.name for p in path.parent.iterdir()))
         raise DataError(f"{what} {path}: no such file{hint}")
-    lost = [p for p in (path, *path.parents) if not os.path.exists(p)]
-    missing = next((p for p in lost if os.path.exists(p.parent)), lost[-1])
+    missing = path
+    while missing.parent != missing and not _is_folder(missing.parent):
+        missing = missing.parent
     raise DataError(
         f"{what} {path}: no such file; the folder {missing} does not exist; check the path and data.root"
         " (packaged configs take it from VOICEFACE_DATA or MAVCELEB_FEATURES)"
     )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+@contextmanager
+def draft_of(path: str | Path, suffix: str = "") -> Iterator[Path]:
+    """A temporary file in the folder of ``path`` that takes its place when the block ends without an error.
+
+    So a reader sees the old file or the new one, never a part. After an error the temporary file is removed.
+
+    Args:
+        path: the file to write.
+        suffix: of the temporary file, where the writer goes by it.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def read_text(path: str | Path, what: str) -> str:
-    """Text of a UTF-8 file, without byte order mark, lines ended by ``\\n``.
+    r"""Text of a UTF-8 file, without byte order mark, lines ended by ``\n``.
 
     Raises:
         DataError: missing, unreadable or not UTF-8 (names the line).
@@ -81,12 +131,14 @@ def read_text(path: str | Path, what: str) -> str:
         raise DataError(f"{what} {path}, line {line}: not UTF-8; save the file as UTF-8 text") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{what} {path}, line {line}: holds a zero byte; this is not a text file")
+        raise DataError(f"{what} {path}, line {line}: contains a zero byte; this is not a text file")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def csv_rows(text: str, where: str) -> tuple[list[list[str]], list[int]]:
-    """Rows of comma-separated text that are not blank, fields stripped, and the line each row ends on, from 1.
+    """Rows of comma-separated text, and the line (from 1) that each row ends on.
+
+    Fields are stripped; blank rows are left out.
 
     Raises:
         DataError: broken quoting; names the line.
@@ -105,43 +157,15 @@ def csv_rows(text: str, where: str) -> tuple[list[list[str]], list[int]]:
 
 
 def blank_separated_rows(text: str) -> tuple[list[list[str]], list[int]]:
-    """Rows of text separated by blanks that are not empty, and the line of each, from 1."""
-    rows = [line.split() for line in text.split("\n")]
-    kept = [i for i, row in enumerate(rows) if row]
+    """Rows of text whose columns are separated by blanks, and the line (from 1) of each; blank rows are left out."""
+    return _without_blank_rows([line.split() for line in text.split("\n")])
+
+
+def tab_separated_rows(text: str) -> tuple[list[list[str]], list[int]]:
+    """Rows of text whose columns are separated by tabs, and the line (from 1) of each; blank rows are left out."""
+    return _without_blank_rows([[field.strip() for field in line.split("\t")] for line in text.split("\n")])
+
+
+def _without_blank_rows(rows: list[list[str]]) -> tuple[list[list[str]], list[int]]:
+    kept = [i for i, row in enumerate(rows) if any(row)]
     return [rows[i] for i in kept], [i + 1 for i in kept]
-
-
-def read_table(path: str | Path, what: str) -> pd.DataFrame:
-    """A table of strings from a CSV, TSV or parquet file with column names.
-
-    Raises:
-        DataError: missing, unreadable, empty, repeated column names, or a row of another width (names the line).
-    """
-    path = existing(path, what)
-    if path.suffix == ".parquet":
-        try:
-            frame = pd.read_parquet(path)
-        except (OSError, ValueError, ArrowException) as error:
-            raise DataError(f"{what} {path}: not a readable parquet file ({' '.join(str(error).split())})") from error
-        table = frame.astype(object).where(frame.notna(), "").astype(str)
-        table.columns = [str(name) for name in frame.columns]
-    else:
-        text = read_text(path, what)
-        if path.suffix == ".tsv":
-            rows = [[field.strip() for field in line.split("\t")] for line in text.split("\n")]
-            kept = [i for i, row in enumerate(rows) if any(row)]
-            rows, lines = [rows[i] for i in kept], [i + 1 for i in kept]
-        else:
-            rows, lines = csv_rows(text, f"{what} {path}")
-        if not rows:
-            raise DataError(f"{what} {path}: is empty; a line of column names is expected")
-        for row, line in zip(rows, lines, strict=True):
-            if len(row) != len(rows[0]):
-                raise DataError(f"{what} {path}, line {line}: {len(row)} columns, but line 1 names {len(rows[0])}")
-        table = pd.DataFrame(rows[1:], columns=rows[0], dtype=str)
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise DataError(f"{what} {path}: column {twice[0]} occurs twice")
-    if table.empty:
-        raise DataError(f"{what} {path}: has column names but no rows")
-    return table

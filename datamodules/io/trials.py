@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Sequence
 from functools import reduce
@@ -18,7 +17,7 @@ from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
 from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
-from datamodules.io.text import blank_separated_rows, csv_rows, nearest, read_text
+from datamodules.io.text import blank_separated_rows, csv_rows, draft_of, nearest, read_text
 from datamodules.schema import DataError, Trials
 
 _COLUMNS = ("key", "voice", "face", "label")
@@ -26,65 +25,64 @@ _BY_WIDTH = {3: ("key", "voice", "face"), 4: ("key", "label", "voice", "face")}
 
 
 def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
-    """Reads a trial list, whichever of the known formats it has.
+    """Reads a trial list, in any of these formats, recognised from the first line.
 
-    - CSV with column names ``key, voice, face[, label]`` in any order;
-    - the challenges' ``<key> <voice> <face>``, one or more spaces, no label;
-    - ``<index> <label> <voice> <face>``.
+    - CSV with the column names ``key, voice, face[, label]`` in any order;
+    - the challenges' ``<key> <voice> <face>``, separated by blanks, without labels;
+    - ``<index> <label> <voice> <face>``, separated by blanks.
 
-    CRLF, a byte order mark, blank lines and a missing last line end are fine.
+    CRLF, a byte order mark, blank lines and a missing end of the last line are accepted.
 
     Args:
         path: the list.
-        labels: a file of its labels, where the list has none: per line a label, ``<key> <label>`` or ``<label> ...``.
-            Where its other column holds keys they are matched by key, otherwise the lines follow the list.
+        labels: a file with the labels, where the list has none. A line is a label, ``<key> <label>`` or
+            ``<label> ...``. Labels are matched by key if the file has the keys of the list, else by line.
 
     Raises:
-        DataError: one line that names file, line, column and reason.
+        DataError: a missing file or a bad line; names file, line, column and reason.
     """
     text = read_text(path, "trial list")
     source = str(path)
     columns = _parse(text, source)
     refs = {name: columns[name].combine_chunks().dictionary_encode() for name in ("voice", "face")}
     _check(columns, refs, source)
-    found: NDArray[np.int8] | None = None
+    known: NDArray[np.int8] | None = None
     if "label" in columns:
-        found = columns["label"].cast(pa.int8()).to_numpy()
+        known = columns["label"].cast(pa.int8()).to_numpy()
     keys = _strings(columns["key"])
     if labels is not None:
-        if found is not None:
-            raise DataError(f"trial list {source}: has labels of its own; leave out {labels}")
-        found = _read_labels(labels, keys)
+        if known is not None:
+            raise DataError(f"trial list {source}: already has labels; leave out {labels}")
+        known = _read_labels(labels, keys)
     voices, faces = (_strings(c.dictionary)[c.indices.to_numpy()] for c in (refs["voice"], refs["face"]))
-    return Trials(keys=keys, voices=voices, faces=faces, labels=found, source=source)
+    return Trials(keys=keys, voices=voices, faces=faces, labels=known, source=source)
 
 
 def write_trials(trials: Trials, path: str | Path) -> None:
-    """Writes a list as CSV ``key, voice, face[, label]``, whole or not at all; :func:`read_trials` gives it back."""
-    path = Path(path)
+    """Writes a list as CSV ``key, voice, face[, label]``, which :func:`read_trials` reads back.
+
+    Raises:
+        DataError: the file cannot be written; an older one is left as it is.
+    """
     columns = [trials.keys.tolist(), trials.voices.tolist(), trials.faces.tolist()]
     if trials.labels is not None:
         columns.append(trials.labels.tolist())
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
+        with draft_of(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS[: len(columns)])
             writer.writerows(zip(*columns, strict=True))
-        draft.replace(path)
     except OSError as error:
         raise DataError(f"trial list {path}: cannot be written ({error.strerror})") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def resolve(
     trials: Trials, voices: Sequence[str] | NDArray[np.str_], faces: Sequence[str] | NDArray[np.str_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the items each trial names.
+    """Rows of the items that each trial names.
 
-    A reference is looked up as it is, then without its extension, then without leading folders one after the other
-    (``v1/voices/id0001/...`` -> ``id0001/...``).
+    A reference is looked up as written, then without its extension, then without its first folder, without its first
+    two folders, and so on (``v1/voices/id0001/...`` becomes ``id0001/...``).
 
     Args:
         trials: (t,) the list.
@@ -95,8 +93,8 @@ def resolve(
         (t,) rows of ``voices`` and (t,) rows of ``faces``.
 
     Raises:
-        DataError: an item is unknown (names the line and the nearest id), or two files of the list, alike but for their
-            folder, would be one item.
+        DataError: an item is unknown (names the line and the nearest id), or two references of the list that differ
+            only in their first folders lead to the same item.
     """
     sides = (trials.voices, voices, "voice"), (trials.faces, faces, "face")
     voice_rows, face_rows = (resolve_column(trials.source, *side) for side in sides)
@@ -106,7 +104,20 @@ def resolve(
 def resolve_column(
     source: str, references: NDArray[np.str_], ids: Sequence[str] | NDArray[np.str_], column: str
 ) -> NDArray[np.int64]:
-    """:func:`resolve` for one column (n,) of the list ``source``: (n,) rows of ``ids``."""
+    """Looks up one column as :func:`resolve` does.
+
+    Args:
+        source: the list, for messages.
+        references: (n,) references of the column.
+        ids: (m,) item ids.
+        column: its name, for messages.
+
+    Returns:
+        (n,) rows of ``ids``.
+
+    Raises:
+        DataError: as :func:`resolve`.
+    """
     codes, unique = pd.factorize(references.astype(object))
     index = pd.Index(np.asarray(ids).astype(object))
     rows = index.get_indexer(unique)
@@ -118,20 +129,21 @@ def resolve_column(
         lost = missing[(rows[missing] < 0) & (np.array(shorter) == "")]
         if lost.size:
             first = int(np.flatnonzero(codes == lost[0])[0])
-            hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; look at the ids of the feature file"
+            hint = nearest(stem(unique[lost[0]]), index.tolist()) or "; compare it with the ids of the feature file"
             where = _where(source, first)
             raise DataError(f"{where}, column {column}: unknown item {unique[lost[0]]}{hint}")
         depth[missing] += 1
         still = rows[missing] < 0
         names[missing[still]] = np.array(shorter, dtype=object)[still]
     _refuse_merged(source, unique, rows, depth, column)
-    return rows[codes].astype(np.int64)
+    known: NDArray[np.int64] = rows[codes].astype(np.int64)
+    return known
 
 
 def _refuse_merged(
     source: str, unique: NDArray[np.object_], rows: NDArray[np.int64], depth: NDArray[np.int64], column: str
 ) -> None:
-    """Leading folders were dropped (depth > 1): two references must not have become one item by it."""
+    """Refuses two references that became one item because leading folders were dropped (depth > 1)."""
     dropped = np.flatnonzero(depth > 1)
     if dropped.size == 0 or len(np.unique(rows)) == len(rows):
         return
@@ -139,24 +151,24 @@ def _refuse_merged(
     for i in np.r_[np.flatnonzero(depth <= 1), dropped]:
         other = by_row.setdefault(int(rows[i]), str(unique[i]))
         if depth[i] > 1 and stem(other) != stem(unique[i]):
-            raise DataError(f"trial list {source}, column {column}: {other} and {unique[i]} would be one item")
+            raise DataError(f"trial list {source}, column {column}: {other} and {unique[i]} lead to the same item")
 
 
 def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
-    """Columns by name, header removed; every row has the same width."""
+    """Columns by name, without the line of column names; every row has the same width."""
     head = _head(text)
     if not head:
         raise DataError(f"trial list {source}: is empty; give key, voice and face per line")
     names, comma = _names(head), _is_csv(head)
     width = len(names) if comma else len(head.split())
     if comma:
-        wrong = [name for name in names if name not in _COLUMNS]
-        lacking = [name for name in _COLUMNS[:3] if name not in names]
-        if wrong or lacking or len(set(names)) < width:
-            said = (
-                f"unknown column {wrong[0]!r}{nearest(wrong[0], _COLUMNS)}" if wrong else f"columns {', '.join(names)}"
-            )
-            raise DataError(f"trial list {source}, line 1: {said}; expected key,voice,face[,label]")
+        unknown = [name for name in names if name not in _COLUMNS]
+        missing = [name for name in _COLUMNS[:3] if name not in names]
+        if unknown or missing or len(set(names)) < width:
+            problem = f"columns {', '.join(names)}"
+            if unknown:
+                problem = f"unknown column {unknown[0]!r}{nearest(unknown[0], _COLUMNS)}"
+            raise DataError(f"trial list {source}, line 1: {problem}; expected key,voice,face[,label]")
     elif width not in _BY_WIDTH:
         raise DataError(
             f"trial list {source}, line 1: {width} column{'s' * (width > 1)}; expected '<key> <voice> <face>', "
@@ -183,12 +195,13 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
     filled = reduce(pc.or_, (pc.not_equal(column, "") for column in columns.values()))
     if not pc.any(filled).as_py():
         raise DataError(f"trial list {source}: has column names but no trials")
-    # lines of commas alone, as spreadsheets leave them, are blank lines
+    # lines that consist of commas only, as spreadsheets leave them, count as blank
     return columns if pc.all(filled).as_py() else {name: column.filter(filled) for name, column in columns.items()}
 
 
 def _single_blanks(text: str) -> str:
-    """Columns parted by one blank, none at the ends of lines. (A regular expression takes seconds for a million.)"""
+    """Text with one blank between columns and none at the ends of lines."""
+    # a regular expression takes seconds for a million lines
     text = text.replace("\t", " ")
     while "  " in text:
         text = text.replace("  ", " ")
@@ -205,12 +218,12 @@ def _names(head: str) -> list[str]:
 
 
 def _is_csv(head: str) -> bool:
-    """Whether the first line names columns, rather than being a trial whose paths hold commas."""
+    """Whether the first line has column names; a trial may also contain commas, in its paths."""
     return "," in head and (len(head.split()) not in _BY_WIDTH or any(name in _COLUMNS for name in _names(head)))
 
 
 def _explain(source: str, width: int, why: str) -> DataError:
-    """The error of the first line with another number of columns than the first line, else ``why``."""
+    """An error that names the first line with another number of columns than line 1, else gives the reason ``why``."""
     rows, lines = _rows(source)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
@@ -219,13 +232,13 @@ def _explain(source: str, width: int, why: str) -> DataError:
 
 
 def _rows(source: str) -> tuple[list[list[str]], list[int]]:
-    """Rows, column names included, and their lines, from 1: slow, for error messages."""
+    """Rows, the column names included, and the line (from 1) of each. Slow: only for error messages."""
     text = read_text(source, "trial list")
     return csv_rows(text, f"trial list {source}") if _is_csv(_head(text)) else blank_separated_rows(text)
 
 
 def _where(source: str, row: int) -> str:
-    """``trial list FILE, line N`` of a trial; a list made in memory has trial numbers."""
+    """Names the line of a trial for a message; for a list that was not read from a file, its number."""
     if not Path(source).is_file():
         return f"{source}, trial {row + 1}"
     _, lines = _rows(source)
@@ -241,7 +254,7 @@ def _check(columns: dict[str, pa.ChunkedArray], refs: dict[str, pa.DictionaryArr
 
     for name, column in columns.items():
         refuse(pc.equal(column, ""), name, "is empty")
-    refuse(pc.match_substring_regex(columns["key"], r"[\s\pZ\pC]"), "key", "{} holds a blank or control character")
+    refuse(pc.match_substring_regex(columns["key"], r"[\s\pZ\pC]"), "key", "{} contains a blank or control character")
     if "label" in columns:
         refuse(pc.invert(pc.is_in(columns["label"], pa.array(["0", "1"]))), "label", "{} is neither 0 nor 1")
     for name, encoded in refs.items():
@@ -251,7 +264,7 @@ def _check(columns: dict[str, pa.ChunkedArray], refs: dict[str, pa.DictionaryArr
         keys = columns["key"].to_pandas()
         row = int(np.flatnonzero(keys.duplicated())[0])
         first = int(np.flatnonzero(keys == keys[row])[0])
-        raise DataError(f"{_where(source, row)}, column key: {keys[row]!r} occurs before, in {_where(source, first)}")
+        raise DataError(f"{_where(source, row)}, column key: {keys[row]!r} is already used in {_where(source, first)}")
 
 
 def _read_labels(path: str | Path, keys: NDArray[np.str_]) -> NDArray[np.int8]:
@@ -262,18 +275,19 @@ def _read_labels(path: str | Path, keys: NDArray[np.str_]) -> NDArray[np.int8]:
         if len(columns) > at and set(columns[at]) <= {"0", "1"}:
             break
     else:
-        raise DataError(f"label file {path}: needs a column of 0 and 1, the first or the second, in lines of one width")
-    found = np.array(columns[at], dtype=np.int8)
+        raise DataError(f"label file {path}: the first or second column must be 0 or 1, in lines of equal width")
+    labels: NDArray[np.int8] = np.array(columns[at], dtype=np.int8)
     if len(columns) > 1:
         index = pd.Index(columns[1 - at])
         position = index.get_indexer(keys.astype(object)) if index.is_unique else np.full(len(keys), -1)
         if (position >= 0).all():
-            return found[position]
+            by_key: NDArray[np.int8] = labels[position]
+            return by_key
         if (position >= 0).any():
             raise DataError(f"label file {path}: no label for trial {keys[position < 0][0]}")
-    if len(found) != len(keys):
-        raise DataError(f"label file {path}, line {lines[-1]}: {len(found)} labels for {len(keys)} trials")
-    return found
+    if len(labels) != len(keys):
+        raise DataError(f"label file {path}, line {lines[-1]}: {len(labels)} labels for {len(keys)} trials")
+    return labels
 
 
 def _strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.str_]:

@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one they work for."""
+"""Worker processes that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from multiprocessing import parent_process
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it ends, however that was: the initializer of a pool's processes.
+    """Ends this process when its parent ends, for whatever reason. Use it as the initializer of a process pool.
 
-    A pool's processes wait for work at a pipe that they hold open themselves. So a parent that is killed leaves them
-    behind, with all their memory, until somebody finds them.
+    The workers of a pool wait for work at a pipe that they hold open themselves. Without this, a killed parent leaves
+    them behind with all their memory.
     """
     parent = parent_process()
     if parent is None:

@@ -1,8 +1,7 @@
-"""Any dataset of voices and faces that a table describes."""
+"""Data module for any data set of voices and faces that a table describes."""
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from datamodules.io.item_ids import stem, unsafe
 from datamodules.io.people import gender_letter
-from datamodules.io.text import nearest, read_table
+from datamodules.io.tables import read_table
+from datamodules.io.text import expanded, is_file, nearest, shown
 from datamodules.media.module import MediaDataModule
 from datamodules.media.table import MediaTable, media_table
 from datamodules.schema import DataError
@@ -22,24 +22,24 @@ from datamodules.split import VAL_IDENTITIES
 REQUIRED = ("voice", "face", "identity", "language")
 OPTIONAL = ("video", "gender", "split")
 SPLITS = ("train", "val", "test", "")
-SHOWN = 5
+_COLUMNS = (*REQUIRED, *OPTIONAL)
 
 
 class ManifestDataModule(MediaDataModule):
-    """A CSV or parquet table with one clip per row, and trial lists.
+    """Trains and tests on the files of a manifest: a CSV or parquet table with one clip per row.
 
-    Columns: ``voice, face`` (files), ``identity``, ``language``, and optionally ``video``, ``gender`` and ``split``
-    (``train``, ``val``, ``test``). With ``split``, only ``train`` and ``val`` rows may be learnt from, and nobody may
-    be in two of them. Trial lists name the files as the table does. Identity and language may be empty in rows that are
-    only tested.
+    The columns are ``voice, face`` (files), ``identity``, ``language``, and optionally ``video``, ``gender`` and
+    ``split`` (``train``, ``val``, ``test``). With ``split``, ``test`` rows are never used in training, and an identity
+    may be in one split only. Trial lists name the files as the table does. Identity and language may be empty in rows
+    that are only used in tests.
 
     Args:
         manifest: the table.
-        train_languages: languages a model may hear in training.
+        train_languages: languages that training uses.
         root: folder that the files and lists are relative to; None = the folder of the manifest.
-        columns: column names of the manifest by ours: ``{voice: audio, language: lang}``.
-        val_identities: see :class:`SplitDataModule`; None = the people of the ``val`` rows, else 6.
-        **options: those of :class:`MediaDataModule`.
+        columns: names of the manifest's columns, by our names: ``{voice: audio, language: lang}``.
+        val_identities: see :class:`SplitDataModule`; None = the identities of the ``val`` rows, else 6.
+        **options: options of :class:`MediaDataModule`.
     """
 
     def __init__(
@@ -51,53 +51,19 @@ class ManifestDataModule(MediaDataModule):
         val_identities: int | list[str] | str | None = None,
         **options: Any,
     ) -> None:
-        self.manifest = os.path.expanduser(manifest)
-        folder = os.path.dirname(os.path.abspath(self.manifest)) if root is None else os.path.expanduser(root)
+        self.manifest = str(expanded(manifest))
+        folder = str(Path(self.manifest).absolute().parent if root is None else expanded(root))
         validated = VAL_IDENTITIES if val_identities is None else val_identities
         super().__init__(train_languages=train_languages, root=folder, val_identities=validated, **options)
         self.columns, self._val_by_split = columns or {}, val_identities is None
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
-        """The manifest under our column names, checked."""
-        where = f"manifest {self.manifest}"
-        source = read_table(self.manifest, "manifest")
-        names = {name: name for name in (*REQUIRED, *OPTIONAL) if name in source.columns}
-        for name, theirs in self.columns.items():
-            if name not in (*REQUIRED, *OPTIONAL):
-                raise DataError(f"data.columns: {name} is no column{nearest(name, (*REQUIRED, *OPTIONAL))}")
-            names[name] = theirs
-        for name in (*REQUIRED, *self.columns):
-            theirs = names.get(name, name)
-            if theirs not in source.columns:
-                hint = nearest(theirs, source.columns) or f"; it has {', '.join(source.columns)}"
-                raise DataError(f"{where}: no column {theirs}{hint}; name yours in data.columns")
-        table = pd.DataFrame({name: source[names[name]] if name in names else "" for name in (*REQUIRED, *OPTIONAL)})
-        for name in ("voice", "face"):
-            for row, reference in enumerate(table[name]):
-                if why := ("is empty" if not reference else unsafe(reference)):
-                    raise DataError(f"{where}, row {row + 1}, column {names[name]}: {reference} {why}")
-        wrong = np.flatnonzero(~table["split"].isin(SPLITS))
-        if wrong.size:
-            value = table["split"][wrong[0]]
-            raise DataError(f"{where}, row {wrong[0] + 1}, column split: {value!r} is unknown; use train, val or test")
-        table["gender"] = [gender_letter(value, where) for value in table["gender"]]
-        self._check_split(table)
-        return table
-
-    def _check_split(self, table: pd.DataFrame) -> None:
-        """Nobody may be in two splits."""
-        people = table[(table["identity"] != "") & (table["split"] != "")].groupby("identity")["split"].nunique()
-        both = people.index[people > 1].tolist()
-        if both:
-            raise DataError(
-                f"manifest {self.manifest}, column split: {len(both)} people are in more than one split: "
-                f"{', '.join(both[:SHOWN])}{', ...' if len(both) > SHOWN else ''}"
-            )
+        return read_manifest(self.manifest, self.columns)
 
     @cached_property
     def _files(self) -> tuple[MediaTable, MediaTable, NDArray[np.int64], NDArray[np.int64]]:
-        rows, found = self._rows, []
+        rows, tables = self._rows, []
         if self._val_by_split and (rows["split"] == "val").any():
             self.val_identities = sorted(set(rows["identity"][rows["split"] == "val"]) - {""})
         for modality in ("voice", "face"):
@@ -105,15 +71,16 @@ class ManifestDataModule(MediaDataModule):
             paths = [Path(self.root) / reference for reference in rows[modality]]
             self._check_files(dict(zip(rows[modality], paths, strict=True)), modality)
             columns = [rows[name] for name in ("identity", "language", "gender", "video")]
-            found.append(media_table(zip(ids, paths, *columns, strict=True), f"manifest {self.manifest}"))
-        return found[0][0], found[1][0], found[0][1], found[1][1]
+            tables.append(media_table(zip(ids, paths, *columns, strict=True), f"manifest {self.manifest}"))
+        (voices, voice_rows), (faces, face_rows) = tables
+        return voices, faces, voice_rows, face_rows
 
     def _check_files(self, paths: dict[str, Path], modality: str) -> None:
-        lost = [reference for reference, path in paths.items() if not path.is_file()]
+        lost = [reference for reference, path in paths.items() if not is_file(path)]
         if lost:
             raise DataError(
                 f"manifest {self.manifest}: {len(lost)} of {len(paths)} {modality} files are missing under "
-                f"{self.root}: {', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}; set data.root"
+                f"{self.root}: {shown(lost)}; set data.root"
             )
 
     @property
@@ -122,5 +89,49 @@ class ManifestDataModule(MediaDataModule):
 
     def clip_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         voice, face = self._files[2:]
-        learnt = (self._rows["split"] != "test").to_numpy()
-        return voice[learnt], face[learnt]
+        kept = (self._rows["split"] != "test").to_numpy()
+        return voice[kept], face[kept]
+
+
+def read_manifest(path: str | Path, columns: dict[str, str] | None = None) -> pd.DataFrame:
+    """Reads and checks a manifest.
+
+    Args:
+        path: a CSV, TSV or parquet table; see :class:`ManifestDataModule`.
+        columns: names of its columns, by our names: ``{voice: audio, language: lang}``.
+
+    Returns:
+        The columns ``voice, face, identity, language, video, gender, split`` as text, "" where unknown.
+
+    Raises:
+        DataError: an unreadable table, a missing column, an empty or unsafe path of a file, an unknown split or gender,
+            or an identity in more than one split.
+    """
+    where = f"manifest {path}"
+    source = read_table(path, "manifest")
+    names = {name: name for name in _COLUMNS if name in source.columns}
+    for name, column in (columns or {}).items():
+        if name not in _COLUMNS:
+            raise DataError(f"data.columns: {name} is not a column of a manifest{nearest(name, _COLUMNS)}")
+        names[name] = column
+    for name in (*REQUIRED, *(columns or {})):
+        column = names.get(name, name)
+        if column not in source.columns:
+            hint = nearest(column, source.columns) or f"; it has {', '.join(source.columns)}"
+            raise DataError(f"{where}: no column {column}{hint}; name yours in data.columns")
+    table = pd.DataFrame({name: source[names[name]] if name in names else "" for name in _COLUMNS})
+    for name in ("voice", "face"):
+        for row, reference in enumerate(table[name]):
+            if why := ("is empty" if not reference else unsafe(reference)):
+                raise DataError(f"{where}, row {row + 1}, column {names[name]}: {reference} {why}")
+    wrong = np.flatnonzero(~table["split"].isin(SPLITS))
+    if wrong.size:
+        value = table["split"][wrong[0]]
+        raise DataError(f"{where}, row {wrong[0] + 1}, column split: {value!r} is unknown; use train, val or test")
+    table["gender"] = [gender_letter(value, where) for value in table["gender"]]
+    splits = table[(table["identity"] != "") & (table["split"] != "")].groupby("identity")["split"].nunique()
+    if several := splits.index[splits > 1].tolist():
+        raise DataError(
+            f"{where}, column split: {len(several)} identities are in more than one split: {shown(several)}"
+        )
+    return table

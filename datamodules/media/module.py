@@ -1,4 +1,4 @@
-"""Raw media: waveforms and images of a table of files, read by row."""
+"""Data module for raw media: waveforms and images, read from a table of files."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ MEL_BINS, CHANNELS = 128, 3
 
 @dataclass
 class MediaOptions:
-    """How files become inputs. All but the sizes is not from the paper.
+    """How files become inputs of the network. Only the sizes are from the papers.
 
     Attributes:
         frames: filter-bank frames of a voice crop, as ``model.network.frames``: 512 = 5.12 s.
-        voice_crops: of each voice in evaluation: 1 = the centre; more are spread from start to end and their embeddings
-            averaged.
-        whole_voice: seconds; if above 0, the whole of a voice, or its central so many seconds, is one more of the
-            crops that are averaged in evaluation. The network hears it at its own length.
+        voice_crops: crops of each voice in evaluation: 1 = the centre. Several are spread from start to end, and their
+            embeddings are averaged.
+        whole_voice: seconds. If above 0, evaluation averages one more crop: the whole voice, or its central part of
+            this length. The network gets it at its full length.
         image_size: side of a face in pixels, as ``model.network.image_size``.
         image_normalisation: of the colours: ``imagenet`` (CAV-MAE) or ``clip`` (the [SCC] authors' later wrapper).
-        smallest_crop: share of a face's area that a training crop keeps at least.
+        smallest_crop: smallest part of a face's area that a training crop keeps, 0..1.
         colour: largest relative change of brightness, contrast and saturation in training.
         flip: probability of a mirror image in training.
-        on_bad_sample: an unreadable training file stops the run (``raise``), or another one of the same person takes
-            its place (``skip``): at most 0.1 % of the files, listed in bad_samples.txt of the run folder. Validation
-            and test always raise.
+        on_bad_sample: what an unreadable training file does: ``raise`` stops the run; ``skip`` takes another file of
+            the same identity instead, for at most 0.1 % of the files, and lists them in bad_samples.txt of the run
+            folder. Validation and test always raise.
     """
 
     frames: int = 512
@@ -66,7 +66,7 @@ class MediaOptions:
             if getattr(self, name) < 1:
                 raise DataError(f"data.media.{name}: {getattr(self, name)} must be at least 1")
         if self.whole_voice < 0:
-            raise DataError(f"data.media.whole_voice: {self.whole_voice} is not a number of seconds; 0 = no")
+            raise DataError(f"data.media.whole_voice: {self.whole_voice} is negative; give seconds, or 0 for none")
         if not 0 < self.smallest_crop <= 1:
             raise DataError(f"data.media.smallest_crop: {self.smallest_crop} must be above 0 and at most 1")
         if self.on_bad_sample not in ("raise", "skip"):
@@ -78,8 +78,8 @@ class MediaDataModule(SplitDataModule):
 
     Args:
         media: how files are read; None = the defaults of :class:`MediaOptions`.
-        eval_batch_size: items per embedding batch on each rank.
-        **options: those of :class:`SplitDataModule`.
+        eval_batch_size: items per batch when embedding, on each rank.
+        **options: options of :class:`SplitDataModule`.
     """
 
     def __init__(self, media: MediaOptions | None = None, eval_batch_size: int = 64, **options: Any) -> None:
@@ -93,21 +93,21 @@ class MediaDataModule(SplitDataModule):
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Mel bins of the network's front end and channels of an image."""
+        """Mel bins of the network's front end, and channels of an image."""
         return MEL_BINS, CHANNELS
 
     @cached_property
     def _bad(self) -> tuple[BadSamples | None, BadSamples | None]:
-        """What is done with unreadable training voices and faces."""
+        """The records of unreadable training voices and faces; None where such a file stops the run."""
         if self.media.on_bad_sample == "raise":
             return None, None
-        found = []
-        for table, rows in zip(self.tables, self.learnt_rows, strict=True):
-            people = pd.DataFrame({"identity": table.items.identity, "language": table.items.language})
-            group = people.groupby(["identity", "language"], sort=False).ngroup().to_numpy()
-            learnt = np.isin(np.arange(len(group)), rows)
-            found.append(BadSamples(np.where(learnt, group, -1)))
-        return found[0], found[1]
+        records = []
+        for table, rows in zip(self.tables, self.training_rows, strict=True):
+            owners = pd.DataFrame({"identity": table.items.identity, "language": table.items.language})
+            group = owners.groupby(["identity", "language"], sort=False).ngroup().to_numpy()
+            in_training = np.isin(np.arange(len(group)), rows)
+            records.append(BadSamples(np.where(in_training, group, -1)))
+        return records[0], records[1]
 
     def training_sources(self) -> tuple[ItemSource, ItemSource]:
         voices, faces = self.tables
@@ -129,8 +129,8 @@ class MediaDataModule(SplitDataModule):
 
     def evaluation_source(self, stage: Stage, modality: Modality) -> MediaSource:
         table = self.tables[0 if modality == "voice" else 1]
-        where = pd.Index(table.items.ids.astype(object))
-        paths = table.paths[where.get_indexer(self.evaluation_set(stage).items(modality).ids.astype(object))]
+        index = pd.Index(table.items.ids.astype(object))
+        paths = table.paths[index.get_indexer(self.evaluation_set(stage).items(modality).ids.astype(object))]
         return self._plain_source(modality, paths)
 
     def _plain_source(self, modality: Modality, paths: NDArray[np.str_], bad: BadSamples | None = None) -> MediaSource:
@@ -141,7 +141,7 @@ class MediaDataModule(SplitDataModule):
             return VoiceSource(paths, samples_of(media.frames), media.voice_crops, whole, bad=bad)
         return FaceSource(paths, plain_transform(media.image_size, media.image_normalisation), bad=bad)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         if self.trainer is not None:
             for bad in filter(None, self._bad):
                 bad.record = Path(self.trainer.default_root_dir) / "bad_samples.txt"

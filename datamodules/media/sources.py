@@ -1,4 +1,4 @@
-"""Voices and faces by row: the item sources of the media data modules."""
+"""Readers of voices and faces by row: the item sources of the media data modules."""
 
 from __future__ import annotations
 
@@ -19,65 +19,66 @@ from torchvision.transforms import InterpolationMode, v2
 from datamodules.io.media import read_audio, read_image
 from datamodules.schema import DataError
 
-ALLOWED = 1000  # one unreadable training file in this many may be passed over
+ALLOWED = 1000  # one unreadable training file in this many may be skipped
 
 
 class BadSamples:
-    """Training files that cannot be read, over all loader workers of a rank: at most 0.1 % (at least one) of them.
+    """Counts unreadable training files over all loader workers of a rank. 0.1 % of the files, at least one, may be.
 
     Args:
-        group: (n,) what a row may be replaced within: person and language; -1 for rows that are not learnt from.
-        record: text file that gets a line for each; None = none.
+        group: (n,) identity and language of each row as a number; a row is replaced by one of its group. -1 for rows
+            that are not in training.
+        record: text file that gets a line for each unreadable file; None = no file.
     """
 
     def __init__(self, group: NDArray[np.int64], record: Path | None = None) -> None:
         self.group, self.record = group, record
         self.files = int((group >= 0).sum())
         self.allowed = max(1, self.files // ALLOWED)
-        self._bad = torch.zeros(len(group), dtype=torch.bool).share_memory_()
+        self._bad: Tensor = torch.zeros(len(group), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def add(self, row: int, error: DataError) -> None:
-        """Notes an unreadable row.
+        """Records an unreadable row.
 
         Raises:
-            DataError: when they are more than allowed.
+            DataError: there are more of them than allowed.
         """
         self._bad[row] = True
         if self.record is not None:
             with self.record.open("a", encoding="utf-8") as file:
                 file.write(f"{error}\n")
         if int(self._bad.sum()) > self.allowed:
-            where = f", see {self.record}" if self.record is not None else ""
+            see = f", see {self.record}" if self.record is not None else ""
             raise DataError(
-                f"{error}; more than {self.allowed} of {self.files} training files are unreadable{where}: "
-                "mend them or take them out of the training list"
+                f"{error}; more than {self.allowed} of {self.files} training files are unreadable{see}; "
+                "repair them or take them out of the training list"
             ) from error
-        warnings.warn(f"passed over in training: {error}", stacklevel=2)
+        warnings.warn(f"skipped in training: {error}", stacklevel=2)
 
     def replacement(self, row: int, rng: np.random.Generator) -> int:
-        """Another row of the same person and language, or the row itself if it is not known to be bad.
+        """The row itself, or if it is known to be unreadable another of the same identity and language.
 
         Raises:
-            DataError: none is left.
+            DataError: there is no other.
         """
         if not self._bad[row]:
             return row
         others = np.flatnonzero((self.group == self.group[row]) & ~self._bad.numpy())
         if not len(others):
-            raise DataError("no readable training file is left of one person; take the person out of the training list")
+            raise DataError("an identity has no readable training file; take it out of the training list")
         return int(rng.choice(others))
 
 
 class MediaSource(ABC):
     """Reads files of one modality.
 
-    In training, what is random depends on ``seed`` and the batch's rows alone: not on the number of workers, nor on
+    In training, random choices depend only on ``seed`` and the rows of the batch, not on the number of workers or on
     whether the run was resumed.
 
     Args:
         paths: (n,) files by row.
-        seed: of the augmentation; None = none.
-        bad: what to do with unreadable training files; None = raise, as in evaluation.
+        seed: seed of the augmentation; None = no augmentation.
+        bad: record of unreadable training files; None = raise, as in evaluation.
     """
 
     modality: int
@@ -90,14 +91,14 @@ class MediaSource(ABC):
         """Inputs of the given rows, stacked.
 
         Raises:
-            DataError: an unreadable file; in training under ``bad``, only when too many are.
+            DataError: an unreadable file; with ``bad`` only if there are too many of them.
         """
-        wanted = [int(row) for row in rows]
-        rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *wanted))
-        return self.stack([self._load_or_replace(row, rng) for row in wanted])
+        numbers = [int(row) for row in rows]
+        rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *numbers))
+        return self.stack([self._load_or_replace(row, rng) for row in numbers])
 
     def stack(self, inputs: list[Tensor]) -> Tensor:
-        """A batch of what :meth:`load` gave."""
+        """Makes a batch of what :meth:`load` returned."""
         return torch.stack(inputs)
 
     def _load_or_replace(self, row: int, rng: np.random.Generator | None) -> Tensor:
@@ -112,20 +113,20 @@ class MediaSource(ABC):
 
     @abstractmethod
     def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
-        """One input; ``rng`` draws its augmentation, None for none."""
+        """Reads one input; ``rng`` draws its augmentation, None = no augmentation."""
 
 
 class VoiceSource(MediaSource):
-    """Waveforms (B, samples), or (B, crops, samples) with several crops; NaN after the end of a short recording.
+    """Reads waveforms (B, samples), or (B, crops, samples) for several crops, with NaN after a short recording.
 
-    In training one crop lies anywhere; in evaluation one lies in the centre, several are spread from start to end, and
-    the whole recording may come last: a batch is then as wide as its longest.
+    In training the crop is at a random place. In evaluation one crop is in the centre, several are spread from start to
+    end, and the whole recording may follow as one more. A batch is as wide as its longest crop.
 
     Args:
         paths: recordings.
         samples: length of a crop at 16 kHz.
-        crops: of each recording in evaluation.
-        whole: most samples of one more crop in evaluation, the whole recording; 0 = none.
+        crops: crops of each recording in evaluation.
+        whole: largest number of samples of one more crop in evaluation, the whole recording; 0 = none.
         seed: see :class:`MediaSource`.
         bad: see :class:`MediaSource`.
     """
@@ -164,7 +165,7 @@ class VoiceSource(MediaSource):
 
 
 class FaceSource(MediaSource):
-    """Normalised images (B, 3, size, size).
+    """Reads normalised images (B, 3, size, size).
 
     Args:
         paths: images.
@@ -189,8 +190,8 @@ class FaceSource(MediaSource):
         image = read_image(str(self.paths[row]))
         if rng is None:
             return self.transform(image)
-        # torchvision draws from torch's global generator: lend it a seed and give back its state. Only the CPU's:
-        # torch.manual_seed would also touch the accelerator's.
+        # torchvision draws from torch's global generator: set its seed and restore its state afterwards. Only the CPU's
+        # generator is concerned; torch.manual_seed would also seed that of the accelerator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(rng.integers(2**62)))
             return self.transform(image)
@@ -199,7 +200,7 @@ class FaceSource(MediaSource):
 Normalisation = Literal["imagenet", "clip"]
 
 
-# Mean and standard deviation of the channels. ImageNet's are CAV-MAE's, CLIP's the [SCC] authors' later wrapper's.
+# Mean and standard deviation of the channels: ImageNet's as in CAV-MAE, CLIP's as in the [SCC] authors' later wrapper.
 STATISTICS: dict[Normalisation, tuple[list[float], list[float]]] = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "clip": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
@@ -210,9 +211,14 @@ ImageTransform = Callable[[Image.Image], Tensor]
 
 
 def plain_transform(size: int = 224, normalisation: Normalisation = "imagenet") -> ImageTransform:
-    """Shorter side to ``size`` (bicubic), centre crop, normalise: PIL RGB -> (3, size, size) float32."""
+    """Scales the shorter side to ``size`` (bicubic), crops the centre and normalises.
+
+    Returns:
+        PIL RGB -> (3, size, size) float32.
+    """
     resize = v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-    return v2.Compose([resize, v2.CenterCrop(size), *_to_tensor(normalisation)])
+    transform: ImageTransform = v2.Compose([resize, v2.CenterCrop(size), *_to_tensor(normalisation)])
+    return transform
 
 
 def augmenting_transform(
@@ -222,12 +228,12 @@ def augmenting_transform(
     colour: float = 0.2,
     flip: float = 0.5,
 ) -> ImageTransform:
-    """Random crop, mirror and colour, drawn from torch's global generator (not from the paper).
+    """Random crop, mirror image and colours, drawn from torch's global generator (not from the papers).
 
     Args:
         size: side of the output.
-        normalisation: of the channels.
-        smallest_crop: share of the image's area a crop keeps at least.
+        normalisation: normalisation of the channels.
+        smallest_crop: smallest part of the image's area that a crop keeps, 0..1.
         colour: largest relative change of brightness, contrast and saturation.
         flip: probability of a mirror image.
 
@@ -236,9 +242,10 @@ def augmenting_transform(
     """
     crop = v2.RandomResizedCrop(size, (smallest_crop, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True)
     jitter = v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour)
-    # on tensors, colours as floats: less than half the time of the same on a PIL image
+    # tensors, with colours as floats, take less than half the time of a PIL image
     image, number, normalise = _to_tensor(normalisation)
-    return v2.Compose([image, crop, v2.RandomHorizontalFlip(flip), number, jitter, normalise])
+    transform: ImageTransform = v2.Compose([image, crop, v2.RandomHorizontalFlip(flip), number, jitter, normalise])
+    return transform
 
 
 def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module]:

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The table of all media files of one modality."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class MediaTable:
     """All files of one modality.
 
     Attributes:
-        items: what they are.
-        paths: (n,) where they are.
-        uses: columns ``file`` (row of ``items``), ``language`` and ``video``: each file with all it occurs with.
+        items: an item for each file.
+        paths: (n,) path of each file.
+        uses: columns ``file`` (row of ``items``), ``language`` and ``video``: an entry for each file with each of the
+            languages and videos it occurs with.
     """
 
     items: Items
@@ -28,7 +29,7 @@ class MediaTable:
     uses: pd.DataFrame
 
     def array(self, items: NDArray[np.int64]) -> None:
-        """Media have no features."""
+        """None: media have no features."""
 
 
 Row = tuple[str, Path, str, str, str, str]
@@ -37,10 +38,10 @@ Row = tuple[str, Path, str, str, str, str]
 def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.int64]]:
     """The unique files among rows (id, path, identity, language, gender, video), and the file of each row.
 
-    A language that differs between rows of a file becomes "" (a portrait shown with clips in several languages).
+    A file whose rows name several languages (a portrait shown with several clips) gets the language "".
 
     Raises:
-        DataError: rows name different persons for one file, or two files differ in nothing but their suffix.
+        DataError: rows name different identities for one file, or two files differ only in their extension.
     """
     frame = pd.DataFrame(rows, columns=["id", "path", "identity", "language", "gender", "video"], dtype=object)
     row, _ = pd.factorize(frame["id"])
@@ -48,7 +49,7 @@ def media_table(rows: Iterable[Row], what: str) -> tuple[MediaTable, NDArray[np.
     elsewhere = np.flatnonzero(frame["path"].to_numpy() != first["path"].to_numpy()[row])
     if elsewhere.size:
         i = elsewhere[0]
-        raise DataError(f"{what}: {first['path'][row[i]]} and {frame['path'][i]} have the same name; rename one")
+        raise DataError(f"{what}: {first['path'][row[i]]} and {frame['path'][i]} have the same item id; rename one")
     other = np.flatnonzero(frame["identity"].to_numpy() != first["identity"].to_numpy()[row])
     if other.size:
         i = other[0]

@@ -1,8 +1,7 @@
-"""Looks at media files: how long, how large, whether they can be read. Headers only, where these are enough."""
+"""Checks media files: duration, size, and whether they can be read. Reads only headers where these are enough."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,24 +11,25 @@ import soundfile
 from PIL import Image
 
 from datamodules.io.media import SAMPLE_RATE, SHORTEST, read_audio, read_image, truncation
+from datamodules.io.text import draft_of
 from datamodules.schema import DataError, Modality
 
-_TAIL = 256  # bytes within which an unbroken jpg says that it ends
+_TAIL = 256  # a complete jpg has its end marker within so many last bytes
 
 
 class Probe(NamedTuple):
-    """What a file is; of a voice ``width`` and ``height`` are 0, of a face the other three.
+    """The properties of a file. ``width`` and ``height`` of a voice are 0, and the audio properties of a face.
 
     Attributes:
         path: relative to the root.
-        bytes: its size.
-        modified: when it was written, in ns.
-        seconds: duration.
-        rate: samples per second.
-        channels: of the recording.
-        width: in pixels.
-        height: in pixels.
-        problem: why it cannot be used, "" if it can.
+        bytes: size of the file.
+        modified: time of the last change, in ns.
+        seconds: duration of a recording.
+        rate: its samples per second.
+        channels: its number of channels.
+        width: width of an image in pixels.
+        height: height of an image in pixels.
+        problem: why the file cannot be used, "" if it can.
     """
 
     path: str
@@ -43,31 +43,31 @@ class Probe(NamedTuple):
     problem: str = ""
 
 
-def probe(root: Path, path: str, modality: Modality, decode: bool) -> Probe:
-    """Looks at one file; never raises for what is wrong with it.
+def probe(root: str | Path, path: str, modality: Modality, decode: bool) -> Probe:
+    """Checks one file. A problem with it is recorded, not raised.
 
     Args:
-        root: of the tree.
-        path: below it.
-        modality: what the file is.
-        decode: read all of it, which also finds silence, NaN and damage inside.
+        root: folder of the media.
+        path: path below ``root``.
+        modality: voice or face.
+        decode: decode the whole file, which also finds silence, NaN and damage inside.
     """
-    whole = root / path
+    whole = Path(root) / path
     size = modified = 0
     try:
         status = whole.stat()
         size, modified = status.st_size, status.st_mtime_ns
         if size == 0:
             raise DataError(f"{whole}: empty")
-        looked = _voice(whole, decode) if modality == "voice" else _face(whole, decode)
-        return Probe(path, size, modified, *looked)
+        properties = _voice(whole, decode) if modality == "voice" else _face(whole, decode)
+        return Probe(path, size, modified, *properties)
     except OSError as error:
         return Probe(path, size, modified, problem=error.strerror or str(error))
     except DataError as error:
         return Probe(path, size, modified, problem=str(error).removeprefix(f"{whole}: "))
 
 
-def probe_all(root: Path, decode: bool, batch: Iterable[tuple[str, Modality]]) -> list[Probe]:
+def probe_all(root: str | Path, decode: bool, batch: Iterable[tuple[str, Modality]]) -> list[Probe]:
     """:func:`probe` of several files."""
     return [probe(root, path, modality, decode) for path, modality in batch]
 
@@ -98,30 +98,31 @@ def _face(path: Path, decode: bool) -> tuple[float, int, int, int, int]:
 
 
 def _ends(path: Path) -> bool:
-    """Whether a jpg has its end marker at its end; one that has not may still be whole."""
+    """Whether a jpg has an end marker near its end; a complete one may also have it earlier."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return b"\xff\xd9" in file.read()
 
 
 def convert(path: Path, ffmpeg: str) -> str:
-    """Makes ``x.wav`` (16 kHz, mono) beside ``x.m4a``, whole or not at all; an existing newer one is kept.
+    """Converts ``x.m4a`` to ``x.wav`` (16 kHz, mono) in the same folder; a newer ``x.wav`` is kept.
+
+    Args:
+        path: the compressed file.
+        ffmpeg: the program to call.
 
     Returns:
-        Why that was not possible, "" if it was.
+        Why the conversion failed, "" if it did not.
     """
     target = path.with_suffix(".wav")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.wav")
     try:
         if target.is_file() and target.stat().st_mtime_ns >= path.stat().st_mtime_ns:
             return ""
         command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-i", str(path), "-vn", "-ac", "1", "-ar", str(SAMPLE_RATE)]
-        done = subprocess.run([*command, "-c:a", "pcm_s16le", str(beside)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            return f"ffmpeg cannot convert it ({' '.join(done.stderr.split())[-120:]})"
-        beside.replace(target)
+        with draft_of(target, ".wav") as draft:
+            subprocess.run([*command, "-c:a", "pcm_s16le", str(draft)], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        return f"ffmpeg cannot convert it ({' '.join(error.stderr.split())[-120:]})"
     except OSError as error:
         return f"cannot be converted in {path.parent} ({error.strerror})"
-    finally:
-        beside.unlink(missing_ok=True)
     return ""

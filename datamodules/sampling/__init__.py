@@ -1,0 +1,1 @@
+"""Draws training batches, validation identities, trial lists and ranking lists."""

@@ -1,4 +1,4 @@
-"""Which voice and which face come from the same clip."""
+"""Pairs voices and faces that come from the same clip or video."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ _CLIP = ("identity", "language", "video")
 
 
 def pairs_by_video(voices: Items, faces: Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs within each (identity, language, video), see :func:`clip_pairs`; rows (n,) and (n,), perhaps none."""
-    own, other = _frame(voices), _frame(faces)
-    groups = pd.concat([own, other]).groupby(list(_CLIP), sort=False).ngroup().to_numpy()
-    voice_group, face_group = groups[: len(own)], groups[len(own) :]
+    """Pairs voices and faces of the same (identity, language, video), in order of their ids.
+
+    Where there are fewer voices than faces, or fewer faces than voices, the fewer are used repeatedly, so each item
+    occurs at least once.
+
+    Returns:
+        (n,) rows of ``voices`` and (n,) rows of ``faces``; n may be 0.
+    """
+    voice_table, face_table = _frame(voices), _frame(faces)
+    groups = pd.concat([voice_table, face_table]).groupby(list(_CLIP), sort=False).ngroup().to_numpy()
+    voice_group, face_group = groups[: len(voices)], groups[len(voices) :]
     size = int(groups.max()) + 1
     voice_order, face_order = (
-        np.lexsort((frame["id"], group)) for frame, group in ((own, voice_group), (other, face_group))
+        np.lexsort((frame["id"], group)) for frame, group in ((voice_table, voice_group), (face_table, face_group))
     )
     voice_count, face_count = np.bincount(voice_group, minlength=size), np.bincount(face_group, minlength=size)
     both = (voice_count > 0) & (face_count > 0)

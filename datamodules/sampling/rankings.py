@@ -1,4 +1,4 @@
-"""Tests that rank candidates for a probe: 1:N matching and retrieval. Lists read, made, and resolved to items."""
+"""Draws lists for tests that rank candidates for a probe: 1:N matching and retrieval."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError, Items, Modality, RankingList, Rows
-
-pass
 
 
 def make_matching(
@@ -20,85 +18,97 @@ def make_matching(
     same_gender: bool = False,
     cross_video: bool = False,
 ) -> RankingList:
-    """Draws 1:N matching: a probe, a candidate of the same person, and one of each of N - 1 other people.
+    """Draws a 1:N matching list: a probe, a candidate of the same identity, and N - 1 of other identities.
 
-    People take turns as the probe; their clips, and who stands against them, are drawn uniformly.
+    The identities take turns as the probe. Their clips and the other identities are drawn uniformly.
 
     Args:
-        voices: with identities.
-        faces: with identities.
+        voices: all voices, with identities.
+        faces: all faces, with identities.
         probe: modality of the probes.
         candidates: N.
-        probes: how many.
+        probes: number of probes.
         seed: the same seed gives the same list.
-        same_gender: all candidates are of the probe's gender, so that gender does not help.
-        cross_video: the right candidate is from another video than the probe; who has one video is nobody's probe.
+        same_gender: all candidates have the probe's gender, so gender does not help.
+        cross_video: the matching candidate comes from another video than the probe; identities with one video are not
+            used as probes.
 
     Raises:
-        DataError: N < 2, no probe, too few people, or no genders or videos where they are needed.
+        DataError: N < 2, no probe, too few identities, or unknown genders or videos where they are needed.
     """
     if candidates < 2 or probes < 1:
-        raise DataError(f"1:{candidates} matching of {probes} probes: needs 2 candidates and 1 probe at least")
-    own, other = (voices, faces) if probe == "voice" else (faces, voices)
-    people = np.intersect1d(own.identity, other.identity)
-    people = people[people != ""]
-    rivals = _rivals(people, other, candidates, same_gender)
-    possible = [_positives(own, other, person, cross_video) for person in people]
+        raise DataError(f"1:{candidates} matching of {probes} probes: needs at least 2 candidates and 1 probe")
+    queries, gallery = (voices, faces) if probe == "voice" else (faces, voices)
+    identities = _in_both(voices, faces)
+    rivals = _rivals(identities, gallery, candidates, same_gender)
+    possible = [_positives(queries, gallery, identity, cross_video) for identity in identities]
     turns = np.flatnonzero([len(probe_rows) > 0 for probe_rows, _ in possible])
     if not len(turns):
-        raise DataError("matching: nobody has a voice and a face" + " from different videos" * cross_video)
-    clips = [np.flatnonzero(other.identity == person) for person in people]
+        raise DataError("matching: no identity has a voice and a face" + " from different videos" * cross_video)
+    clips = [np.flatnonzero(gallery.identity == identity) for identity in identities]
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(turns) for _ in range(-(-probes // len(turns)))])[:probes]
     rows = np.empty((probes, 1 + candidates), dtype=np.int64)
-    for i, person in enumerate(order):
-        probe_rows, right_rows = possible[person]
+    for i, turn in enumerate(order):
+        probe_rows, matching_rows = possible[turn]
         pick = rng.integers(len(probe_rows))
-        against = rng.choice(rivals[person], candidates - 1, replace=False)
+        others = rng.choice(rivals[turn], candidates - 1, replace=False)
         rows[i, 0] = probe_rows[pick]
-        for place, choice in enumerate([right_rows[pick], *(clips[rival] for rival in against)], 1):
+        for place, choice in enumerate([matching_rows[pick], *(clips[other] for other in others)], 1):
             rows[i, place] = choice[rng.integers(len(choice))]
     source = f"1:{candidates} matching from a {probe}, made with seed {seed}"
-    return RankingList(probe, np.asarray(own.ids)[rows[:, 0]], np.asarray(other.ids)[rows[:, 1:]], source)
+    return RankingList(probe, np.asarray(queries.ids)[rows[:, 0]], np.asarray(gallery.ids)[rows[:, 1:]], source)
 
 
-def _rivals(people: NDArray[np.str_], items: Items, candidates: int, same_gender: bool) -> list[Rows]:
-    """Places in ``people`` of those who may stand against each of them."""
-    gender = np.full(len(people), "")
+def _in_both(voices: Items, faces: Items) -> NDArray[np.str_]:
+    """The sorted identities that have voices and faces."""
+    identities: NDArray[np.str_] = np.intersect1d(voices.identity, faces.identity)
+    named: NDArray[np.str_] = identities[identities != ""]
+    return named
+
+
+def _rivals(identities: NDArray[np.str_], items: Items, candidates: int, same_gender: bool) -> list[Rows]:
+    """For each identity the positions in ``identities`` of those that may be its other candidates."""
+    gender = np.full(len(identities), "")
     if same_gender:
-        gender = np.array([items.gender[items.identity == person][0] for person in people])
+        gender = np.array([items.gender[items.identity == identity][0] for identity in identities])
         if (gender == "").any():
-            raise DataError(f"matching within a gender: that of {people[gender == ''][0]} is unknown; set data.genders")
-    rivals = [np.flatnonzero((gender == gender[i]) & (people != person)) for i, person in enumerate(people)]
-    for person, others in zip(people, rivals, strict=True):
+            unknown = identities[gender == ""][0]
+            raise DataError(f"matching within a gender: the gender of {unknown} is unknown; set data.genders")
+    rivals = [np.flatnonzero((gender == gender[i]) & (identities != name)) for i, name in enumerate(identities)]
+    for identity, others in zip(identities, rivals, strict=True):
         if len(others) < candidates - 1:
-            whom = " of the same gender" if same_gender else ""
-            raise DataError(f"1:{candidates} matching: {len(others)} other people{whom} stand against {person}")
-    if not len(people):
-        raise DataError(f"1:{candidates} matching: nobody has both voices and faces")
+            of_gender = " of the same gender" if same_gender else ""
+            raise DataError(
+                f"1:{candidates} matching needs {candidates - 1} other identities{of_gender}; "
+                f"{identity} has {len(others)}"
+            )
+    if not len(identities):
+        raise DataError(f"1:{candidates} matching: no identity has both voices and faces")
     return rivals
 
 
-def _positives(own: Items, other: Items, person: str, cross_video: bool) -> tuple[Rows, list[Rows]]:
-    """Rows of a person's possible probes, and for each the rows of what may be its right candidate."""
-    probes, right = np.flatnonzero(own.identity == person), np.flatnonzero(other.identity == person)
+def _positives(queries: Items, gallery: Items, identity: str, cross_video: bool) -> tuple[Rows, list[Rows]]:
+    """Rows of an identity's possible probes, and for each the rows of its possible matching candidates."""
+    probes, own = np.flatnonzero(queries.identity == identity), np.flatnonzero(gallery.identity == identity)
     if not cross_video:
-        return probes, [right] * len(probes)
-    matches = [right[(other.video[right] != own.video[row]) & (other.video[right] != "")] for row in probes]
-    kept = [i for i, match in enumerate(matches) if len(match) and own.video[probes[i]] != ""]
+        return probes, [own] * len(probes)
+    matches = [own[(gallery.video[own] != queries.video[row]) & (gallery.video[own] != "")] for row in probes]
+    kept = [i for i, match in enumerate(matches) if len(match) and queries.video[probes[i]] != ""]
     return probes[kept], [matches[i] for i in kept]
 
 
 def make_retrieval(voices: Items, faces: Items, probe: Modality) -> RankingList:
-    """Every item of one modality looks for its person among all items of the other, over people who have both.
+    """Makes a retrieval list: every item of one modality is a query, every item of the other is in the gallery.
+
+    Only identities with both voices and faces are used.
 
     Raises:
-        DataError: fewer than two such people.
+        DataError: there are fewer than two such identities.
     """
-    own, other = (voices, faces) if probe == "voice" else (faces, voices)
-    people = np.intersect1d(own.identity, other.identity)
-    people = people[people != ""]
-    if len(people) < 2:
-        raise DataError(f"retrieval needs two people with voices and faces; there are {len(people)}")
-    queries, gallery = (np.asarray(items.ids)[np.isin(items.identity, people)] for items in (own, other))
-    return RankingList(probe, queries, gallery, f"retrieval from a {probe} over {len(people)} people")
+    identities = _in_both(voices, faces)
+    if len(identities) < 2:
+        raise DataError(f"retrieval needs two identities with voices and faces; there are {len(identities)}")
+    sides = (voices, faces) if probe == "voice" else (faces, voices)
+    queries, gallery = (np.asarray(items.ids)[np.isin(items.identity, identities)] for items in sides)
+    return RankingList(probe, queries, gallery, f"retrieval from a {probe} over {len(identities)} identities")

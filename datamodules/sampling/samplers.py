@@ -1,7 +1,7 @@
-"""Samplers that shard themselves over DDP ranks and draw from (seed, epoch, step) only.
+"""Batch samplers for any number of DDP ranks, whose draws depend on (seed, epoch, step) only.
 
-Every rank draws the same global batch and keeps its own share, so nothing has to be communicated. Training samplers
-address a batch by its step: a resumed run starts at any step without drawing the batches before it.
+Every rank draws the same global batch and keeps its part, so the ranks need not communicate. A training sampler draws a
+batch from its step, so a resumed run can start at any step.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Pairs = list[tuple[int, int]]
 class EvenShardSampler(Sampler[int]):
     """Rows rank, rank + world, ... of an evaluation set, without padding.
 
-    Lightning's own sampler pads the set to a multiple of the ranks, which repeats items and moves the EER. Only a rank
-    that would be empty repeats one item, so that it enters the evaluation loop and its collectives; the embedding bank
-    writes by index, so the repetition changes nothing.
+    Lightning's sampler pads the set to a multiple of the ranks. That repeats items and changes the EER. Here only a
+    rank without any item gets one that another rank has too, because it must take part in the collective operations.
+    The bank of embeddings stores items by index, so the repeated item changes nothing.
 
     Args:
         size: number of items, at least 1.
-        rank: this process.
+        rank: rank of this process.
         world: number of processes.
     """
 
     def __init__(self, size: int, rank: int = 0, world: int = 1) -> None:
         if size < 1:
-            raise DataError("an evaluation set without items cannot be sharded; check the trial lists")
+            raise DataError("the evaluation set has no items; check the trial lists")
         self.rows = range(rank, size, world) if rank < size else range(rank % size, rank % size + 1)
 
     def __iter__(self) -> Iterator[int]:
@@ -50,20 +50,20 @@ class PairBatchSampler(Sampler[Pairs], ABC):
 
     Attributes:
         epoch: set by Lightning through :meth:`set_epoch` before each epoch.
-        start: first step of an iteration; set by the loader, 0 but after a resume in the middle of an epoch.
+        start: first step of an iteration; set by the loader, above 0 only after a resume within an epoch.
     """
 
     def __init__(self, batch_size: int, seed: int, rank: int, world: int) -> None:
         if seed < 0:
             raise DataError(f"data.seed: {seed} is negative; give 0 or more")
         if batch_size < 1:
-            raise DataError(f"data.batch_size: {batch_size} is not a number of pairs; give 1 or more")
+            raise DataError(f"data.batch_size: {batch_size} is not positive; give 1 or more")
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = self.start = 0
 
     @property
     def sampler(self) -> PairBatchSampler:
-        """Itself: Lightning looks for ``set_epoch`` on ``loader.batch_sampler.sampler``."""
+        """This object: Lightning looks for ``set_epoch`` on ``loader.batch_sampler.sampler``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -71,7 +71,7 @@ class PairBatchSampler(Sampler[Pairs], ABC):
 
     @abstractmethod
     def batch(self, step: int) -> Pairs:
-        """This rank's share of a batch of the current epoch."""
+        """This rank's part of a batch of the current epoch."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -80,7 +80,7 @@ class PairBatchSampler(Sampler[Pairs], ABC):
         return (self.batch(step) for step in range(self.start, len(self)))
 
     def _share(self, batch_size: int) -> int:
-        """Pairs per rank of a global batch: equal on all ranks, or gathered negatives and mean gradients are wrong."""
+        """Pairs of a global batch on each rank: gathered negatives and mean gradients need equal numbers."""
         share = batch_size // self.world
         if share < 1:
             raise DataError(f"a batch of {batch_size} cannot be split over {self.world} ranks; use fewer devices")
@@ -93,19 +93,19 @@ class PairBatchSampler(Sampler[Pairs], ABC):
 
 
 class IdentityBatchSampler(PairBatchSampler):
-    """Batches in which no identity occurs twice, so that every other pair of the batch is a true negative (SCC).
+    """Batches in which no identity occurs twice, so all other pairs of a batch are true negatives ([SCC]).
 
-    Each batch draws identities without replacement, and for each a voice and a face independently and uniformly over
-    its clips: any video, any of its languages. Where identities speak several languages, the languages are balanced
-    over the batch, for voices and faces independently. (Not from the paper, which leaves the sampling open.)
+    Each batch draws identities without replacement. For each it draws a voice and a face independently and uniformly
+    from its clips, of any video and language. Where identities have several languages, the languages are balanced over
+    the batch, for voices and faces independently. (Not from the paper, which does not specify the sampling.)
 
     Args:
         identity: (n,) class index of each clip.
         language: (n,) language of each clip.
         batch_size: pairs over all ranks; capped at the number of identities and cut to a multiple of ``world``.
-        steps_per_epoch: batches per epoch; None = as many as one pass over the clips has.
-        seed: batch ``step`` of epoch ``epoch`` is drawn from (seed, epoch, step).
-        rank: this process.
+        steps_per_epoch: batches per epoch; None = as many as one pass over the clips needs.
+        seed: a batch is drawn from (seed, epoch, step).
+        rank: rank of this process.
         world: number of processes; they get disjoint identities.
     """
 
@@ -120,11 +120,11 @@ class IdentityBatchSampler(PairBatchSampler):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, rank, world)
-        _, person = np.unique(identity, return_inverse=True)
-        _, spoken = np.unique(language, return_inverse=True)
-        self.identities, self.languages = int(person.max()) + 1, int(spoken.max()) + 1
+        _, identity_code = np.unique(identity, return_inverse=True)
+        _, language_code = np.unique(language, return_inverse=True)
+        self.identities, self.languages = int(identity_code.max()) + 1, int(language_code.max()) + 1
         if self.identities < 2:
-            raise DataError("identity sampling needs 2 training identities or more; there is one")
+            raise DataError("identity sampling needs at least 2 training identities; there is one")
         if self.identities < batch_size and rank == 0:
             warnings.warn(
                 f"batch_size {batch_size} is cut to {self.identities}: identity sampling draws each of the "
@@ -133,11 +133,11 @@ class IdentityBatchSampler(PairBatchSampler):
             )
         self.share = self._share(min(batch_size, self.identities))
         if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise DataError(f"data.steps_per_epoch: {steps_per_epoch} is not a number of batches; give 1 or more")
+            raise DataError(f"data.steps_per_epoch: {steps_per_epoch} is not positive; give 1 or more")
         self.steps = steps_per_epoch or -(-len(identity) // (self.share * world))
-        group = person * self.languages + spoken
+        group = identity_code * self.languages + language_code
         self.clips = np.argsort(group, kind="stable")
-        """Clips by (identity, language); ``self.stop - self.count`` is where each group begins."""
+        """Clips ordered by (identity, language); a group begins at ``self.stop - self.count``."""
         self.count = np.bincount(group, minlength=self.identities * self.languages).reshape(self.identities, -1)
         self.stop = np.cumsum(self.count).reshape(self.count.shape)
 
@@ -146,40 +146,41 @@ class IdentityBatchSampler(PairBatchSampler):
 
     def batch(self, step: int) -> Pairs:
         rng = np.random.default_rng((self.seed, self.epoch, step))
-        people = rng.choice(self.identities, self.share * self.world, replace=False)
-        voices, faces = self._draw(people, rng), self._draw(people, rng)
-        mine = slice(self.rank * self.share, (self.rank + 1) * self.share)
-        return list(zip(voices[mine].tolist(), faces[mine].tolist(), strict=True))
+        identities = rng.choice(self.identities, self.share * self.world, replace=False)
+        voices, faces = self._draw(identities, rng), self._draw(identities, rng)
+        part = slice(self.rank * self.share, (self.rank + 1) * self.share)
+        return list(zip(voices[part].tolist(), faces[part].tolist(), strict=True))
 
-    def _draw(self, people: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """One clip of each person, uniform over the clips of the language that :meth:`_spread` gives it."""
-        spoken = self._spread(self.count[people] > 0, rng)
-        stop, count = self.stop[people, spoken], self.count[people, spoken]
-        return self.clips[stop - 1 - rng.integers(count)]
+    def _draw(self, identities: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """A clip of each identity, uniform over its clips in the language that :meth:`_spread` chooses."""
+        languages = self._spread(self.count[identities] > 0, rng)
+        stop, count = self.stop[identities, languages], self.count[identities, languages]
+        clips: NDArray[np.int64] = self.clips[stop - 1 - rng.integers(count)]
+        return clips
 
-    def _spread(self, speaks: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Gives each row one of its languages, the rarest so far first: (batch, languages) -> (batch,)."""
-        chosen = speaks.argmax(axis=1)
-        several = np.flatnonzero(speaks.sum(axis=1) > 1)
+    def _spread(self, available: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Chooses a language for each row, the least used first: (batch, languages) -> (batch,)."""
+        chosen: NDArray[np.int64] = available.argmax(axis=1)
+        several = np.flatnonzero(available.sum(axis=1) > 1)
         used = np.bincount(np.delete(chosen, several), minlength=self.languages).astype(np.float64)
         for row in rng.permutation(several):
-            cost = np.where(speaks[row], used + rng.random(self.languages) / 2, np.inf)  # ties fall at random
+            cost = np.where(available[row], used + rng.random(self.languages) / 2, np.inf)  # ties are broken at random
             chosen[row] = cost.argmin()
             used[chosen[row]] += 1
         return chosen
 
 
 class ShuffledPairSampler(PairBatchSampler):
-    """One pass over all clips per epoch in a new order; voice and face of a pair are of the same clip (FOP).
+    """One pass over all clips per epoch, each epoch in another order; voice and face come from the same clip ([FOP]).
 
-    The last, partial batch is kept if every rank gets at least 2 pairs of it (batch normalisation needs two), else
-    dropped; what is dropped differs from epoch to epoch.
+    The last, partial batch is kept if every rank gets at least 2 pairs of it, which batch normalisation needs, else it
+    is dropped. So other clips are dropped in each epoch.
 
     Args:
         size: number of clips.
         batch_size: pairs over all ranks, cut to a multiple of ``world``.
         seed: the order of an epoch is drawn from (seed, epoch).
-        rank: this process.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -209,14 +210,14 @@ class ShuffledPairSampler(PairBatchSampler):
 class OncePairSampler(PairBatchSampler):
     """Every clip exactly once per epoch, in order, for closed-form methods that sum over the training set.
 
-    DDP wants the same number of batches on every rank, and none may be empty. So the clips are cut into
-    ``steps * world`` runs whose lengths differ by at most one, with ``steps = min(ceil(size / batch_size),
-    size // world)``: nothing is repeated, padded or dropped.
+    DDP needs the same number of batches on every rank, none of them empty. So the clips are cut into ``steps * world``
+    runs whose lengths differ by at most one, with ``steps = min(ceil(size / batch_size), size // world)``. No clip is
+    repeated or dropped.
 
     Args:
         size: number of clips, at least ``world``.
-        batch_size: largest number of pairs over all ranks, where it leaves at least one to each rank.
-        rank: this process.
+        batch_size: largest number of pairs over all ranks, if every rank gets at least one.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -245,7 +246,7 @@ class OtherVideoSampler(ShuffledPairSampler):
         video: (n,) video of each clip.
         batch_size: clips and their positives, over all ranks.
         seed: order and positives of an epoch are drawn from (seed, epoch).
-        rank: this process.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -256,7 +257,7 @@ class OtherVideoSampler(ShuffledPairSampler):
         self._positives = (-1, np.empty(0, dtype=np.int64))
 
     def set_groups(self, group: NDArray[np.int64]) -> None:
-        """Says which clips belong together from the next batch on: (n,) group of each clip."""
+        """Sets the (n,) group of each clip, from the next batch on."""
         self._group, self._positives = group, (-1, np.empty(0, dtype=np.int64))
 
     def batch(self, step: int) -> Pairs:
@@ -270,26 +271,26 @@ class OtherVideoSampler(ShuffledPairSampler):
 
 
 def draw_other_video(group: NDArray[np.int64], video: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each clip, one of the same group and another video, uniformly; where there is none, one of the group.
+    """Draws for each clip another of its group from another video; where there is none, any of its group.
 
     Args:
         group: (n,) group of each clip.
         video: (n,) video of each clip.
-        rng: draws.
+        rng: source of the draws.
 
     Returns:
         (n,) clips.
     """
-    order = np.lexsort((video, group))  # groups lie together, and in them the clips of a video
+    order = np.lexsort((video, group))  # the clips of a group are consecutive, and in it those of a video
     groups, videos = group[order], video[order]
     start, stop = (np.searchsorted(groups, groups, side) for side in ("left", "right"))
     begins = np.concatenate(([True], (np.diff(groups) != 0) | (np.diff(videos) != 0)))
     run = np.cumsum(begins) - 1
-    own_start, own = np.flatnonzero(begins)[run], np.bincount(run)[run]
-    alone = own == stop - start
-    own = np.where(alone, 0, own)
-    at = start + np.floor(rng.random(len(group)) * (stop - start - own)).astype(np.int64)
-    at += np.where(at >= own_start, own, 0)  # steps over the clips of its own video
+    video_start, video_size = np.flatnonzero(begins)[run], np.bincount(run)[run]
+    one_video = video_size == stop - start
+    skipped = np.where(one_video, 0, video_size)
+    at = start + np.floor(rng.random(len(group)) * (stop - start - skipped)).astype(np.int64)
+    at += np.where(at >= video_start, skipped, 0)  # skips the clips of the same video
     positives = np.empty(len(group), dtype=np.int64)
     positives[order] = order[at]
     return positives

@@ -1,4 +1,4 @@
-"""Equal numbers of clips whatever the training language, for ablations over it."""
+"""Draws identities for validation, and equal numbers of clips for ablations over the training language."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ def draw_equal(
     chosen: Sequence[str],
     seed: int,
 ) -> NDArray[np.bool_]:
-    """Draws of each person as many clips as there are in the compared language where they have fewest.
+    """Draws equally many clips of each identity, whatever the training languages (not from the papers).
 
-    They are shared out evenly among the chosen languages, so that training sets of any of the compared languages have
-    the same people and the same number of clips of each. Whoever lacks one of the compared languages drops out. Not
-    from the paper.
+    Of each identity as many clips are drawn as it has in that compared language in which it has fewest. They are
+    divided evenly among the chosen languages. So training sets of different languages have the same identities and the
+    same number of clips of each. Identities without clips in one of the compared languages are left out.
 
     Args:
-        identity: (n,) person of each clip.
+        identity: (n,) identity of each clip.
         language: (n,) language of each clip.
         compared: languages of the ablation.
-        chosen: those of this training set.
-        seed: of the draw.
+        chosen: languages of this training set.
+        seed: seed of the draw.
 
     Returns:
-        (n,) which clips are kept.
+        (n,) whether each clip is kept.
 
     Raises:
         DataError: a chosen language is not among the compared ones.
     """
     if missing := sorted(set(chosen) - set(compared)):
-        raise DataError(f"data.equal_clips: {', '.join(compared)}; train_languages has {', '.join(missing)} too")
+        raise DataError(f"data.equal_clips: {', '.join(compared)}; train_languages also has {', '.join(missing)}")
     rng = np.random.default_rng(seed)
     keep = np.zeros(len(identity), dtype=bool)
-    for turn, person in enumerate(np.unique(identity)):
-        rows = {spoken: np.flatnonzero((identity == person) & (language == spoken)) for spoken in compared}
+    for turn, name in enumerate(np.unique(identity)):
+        rows = {other: np.flatnonzero((identity == name) & (language == other)) for other in compared}
         size = min(map(len, rows.values()))
-        for position, spoken in enumerate(chosen):
-            # where the number is odd, the odd clip is of another language from person to person
+        for position, other in enumerate(chosen):
+            # clips that cannot be divided evenly fall to another language for each identity
             share = (size + (position + turn) % len(chosen)) // len(chosen)
-            keep[rng.permutation(rows[spoken])[:share]] = True
+            keep[rng.permutation(rows[other])[:share]] = True
     return keep
 
 
-def draw_balanced(people: NDArray[np.str_], genders: dict[str, str], size: int, seed: int) -> NDArray[np.str_]:
-    """Draws ``size`` people, as many of each gender as possible; where genders are unknown, of all alike.
+def draw_balanced(identities: NDArray[np.str_], genders: dict[str, str], size: int, seed: int) -> NDArray[np.str_]:
+    """Draws ``size`` identities, as many of each gender as possible. An unknown gender counts as a third one.
 
     Returns:
-        (size,) sorted identities; the same for the same people, genders and seed.
+        (size,) sorted identities; the same for the same identities, genders and seed.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(np.unique(people))
-    gender = np.array([genders.get(person, "") for person in order])
-    turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its gender each person is
+    order = rng.permutation(np.unique(identities))
+    gender = np.array([genders.get(identity, "") for identity in order])
+    turn = np.empty(len(order), dtype=np.int64)  # rank of each identity within its gender
     for letter in np.unique(gender):
         turn[gender == letter] = np.arange((gender == letter).sum())
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])

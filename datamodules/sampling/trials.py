@@ -1,4 +1,4 @@
-"""Labelled trial lists for validation and experiments, drawn from items whose identity is known."""
+"""Draws labelled trial lists from items with identities, for validation and experiments."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ Index = NDArray[np.int64]
 
 
 def make_trials(voices: Items, faces: Items, n: int, seed: int, kind: Kind = "balanced") -> Trials:
-    """Draws a labelled list, half of it positive, over the people who have voices and faces.
+    """Draws a labelled list, half of it positive, over the identities that have voices and faces.
 
-    - ``balanced``: every person has the same share of the positives, and of the voices and of the faces of the
-      negatives, as far as their clips reach.
-    - ``natural``: as in the official lists, each voice and each face is in one trial, and people keep their natural
-      share of clips. A person then has as many voices as faces, so cluster *sizes* alone betray who is who.
-    - ``scrambled``: the control for that. Of each person a random part of the voices and, independently, a random part
-      of the faces is kept (a fifth to all), then as ``balanced``. (Not from the paper.)
+    - ``balanced``: every identity has the same share of the positives, of the voices of the negatives and of the faces
+      of the negatives, as far as it has enough clips.
+    - ``natural``: as in the official lists, each voice and each face is in one trial, and identities keep their natural
+      share of clips. Each identity then has as many voices as faces, so the *sizes* of clusters reveal which belong
+      together.
+    - ``scrambled``: the control for that. Of each identity a random part of the voices and, independently, of the faces
+      is kept (between a fifth and all), then as ``balanced``. (Not from the papers.)
 
     Args:
-        voices: with identities.
-        faces: with identities.
-        n: number of trials; fewer where there are not as many different ones.
+        voices: all voices, with identities.
+        faces: all faces, with identities.
+        n: number of trials; fewer where there are not enough different pairs.
         seed: the same seed gives the same list.
-        kind: as above.
+        kind: see above.
 
     Returns:
-        Trials over the item ids, shuffled, no pair twice.
+        Trials of item ids, shuffled, no pair twice.
 
     Raises:
-        DataError: fewer than two people have both voices and faces, or ``n`` < 2.
+        DataError: fewer than two identities have both voices and faces, or ``n`` < 2.
     """
     if kind not in get_args(Kind):
         raise DataError(f"trial kind {kind!r} is unknown; use one of {', '.join(get_args(Kind))}")
     if n < 2:
-        raise DataError(f"{n} trials were asked for; give 2 or more")
-    people = np.intersect1d(voices.identity, faces.identity)
-    people = people[people != ""]
-    if len(people) < 2:
-        raise DataError(f"trials need two people with voices and faces; there are {len(people)}")
+        raise DataError(f"{n} trials cannot be drawn; ask for 2 or more")
+    identities = np.intersect1d(voices.identity, faces.identity)
+    identities = identities[identities != ""]
+    if len(identities) < 2:
+        raise DataError(f"trials need two identities with voices and faces; there are {len(identities)}")
     rng = np.random.default_rng(seed)
-    own_voices = [rng.permutation(np.flatnonzero(voices.identity == person)) for person in people]
-    own_faces = [rng.permutation(np.flatnonzero(faces.identity == person)) for person in people]
+    voice_groups = [rng.permutation(np.flatnonzero(voices.identity == identity)) for identity in identities]
+    face_groups = [rng.permutation(np.flatnonzero(faces.identity == identity)) for identity in identities]
     if kind == "scrambled":
-        own_voices = [_part(rows, rng) for rows in own_voices]
-        own_faces = [_part(rows, rng) for rows in own_faces]
+        voice_groups = [_part(rows, rng) for rows in voice_groups]
+        face_groups = [_part(rows, rng) for rows in face_groups]
     if kind == "natural":
-        positive, negative = _each_once(own_voices, own_faces, rng)
+        positive, negative = _each_once(voice_groups, face_groups, rng)
     else:
-        positive, negative = _balanced(own_voices, own_faces, n, rng)
+        positive, negative = _balanced(voice_groups, face_groups, n, rng)
     half = min(n // 2, len(positive), len(negative))
     positive, negative = positive[:half], negative[: min(n - half, half + 1)]
     pairs = np.concatenate([positive, negative])
@@ -75,26 +76,26 @@ def _part(rows: Index, rng: np.random.Generator) -> Index:
 
 
 def _balanced(voices: list[Index], faces: list[Index], n: int, rng: np.random.Generator) -> tuple[Index, Index]:
-    """Different positive and negative pairs, (p, 2) and (q, 2), people taking turns."""
-    people = len(voices)
+    """Different positive pairs (p, 2) and negative pairs (q, 2); the identities take turns."""
+    identities = len(voices)
     possible = np.array([len(v) * len(f) for v, f in zip(voices, faces, strict=True)])
-    turns = -(-n // (2 * people))
+    turns = -(-n // (2 * identities))
     while np.minimum(possible, turns).sum() < n // 2 and turns < possible.max():
-        turns *= 2  # people with many clips make up for those with few
+        turns *= 2  # identities with many clips make up for those with few
     positives, turn = [], []
-    for person in rng.permutation(people):
-        code = rng.choice(possible[person], min(turns, possible[person]), replace=False)
-        voice, face = np.divmod(code, len(faces[person]))
-        positives.append(np.stack([voices[person][voice], faces[person][face]], axis=1))
+    for i in rng.permutation(identities):
+        code = rng.choice(possible[i], min(turns, possible[i]), replace=False)
+        voice, face = np.divmod(code, len(faces[i]))
+        positives.append(np.stack([voices[i][voice], faces[i][face]], axis=1))
         turn.append(np.arange(len(code)))
     positive = np.concatenate(positives)[np.argsort(np.concatenate(turn), kind="stable")]
 
     negative = np.empty((0, 2), dtype=np.int64)
-    for _ in range(20):  # pairs that came up before are drawn anew, unless they have run out
+    for _ in range(20):  # repeated pairs are replaced by further draws, as long as there are other pairs
         if len(negative) >= n - n // 2:
             break
-        speaker = np.concatenate([rng.permutation(people) for _ in range(turns)])
-        other = (speaker + rng.integers(1, people, len(speaker))) % people
+        speaker = np.concatenate([rng.permutation(identities) for _ in range(turns)])
+        other = (speaker + rng.integers(1, identities, len(speaker))) % identities
         drawn = np.stack([_any_of(voices, speaker, rng), _any_of(faces, other, rng)], axis=1)
         negative = np.concatenate([negative, drawn])
         _, first = np.unique(negative, axis=0, return_index=True)
@@ -103,38 +104,39 @@ def _balanced(voices: list[Index], faces: list[Index], n: int, rng: np.random.Ge
 
 
 def _any_of(groups: list[Index], which: Index, rng: np.random.Generator) -> Index:
-    """A random member of each named group."""
+    """A random member of each of the groups ``which``."""
     size = np.array([len(group) for group in groups])
     start = np.cumsum(size) - size
-    return np.concatenate(groups)[start[which] + rng.integers(size[which])]
+    members: Index = np.concatenate(groups)[start[which] + rng.integers(size[which])]
+    return members
 
 
 def _each_once(voices: list[Index], faces: list[Index], rng: np.random.Generator) -> tuple[Index, Index]:
-    """Pairs in which no voice and no face occurs twice, half of each person's clips in positives."""
-    positives, rest_voices, rest_faces, person = [], [], [], []
-    for i, (own_voices, own_faces) in enumerate(zip(voices, faces, strict=True)):
-        clips = min(len(own_voices), len(own_faces))
-        half = (clips + rng.integers(2)) // 2  # odd clips fall to either side
-        positives.append(np.stack([own_voices[:half], own_faces[:half]], axis=1))
-        rest_voices.append(own_voices[half:clips])
-        rest_faces.append(own_faces[half:clips])
-        person.append(np.full(clips - half, i))
-    who = np.concatenate(person)
-    other = _derange(who, rng)
-    kept = rng.permutation(np.flatnonzero(who != who[other]))
+    """Pairs in which no voice and no face occurs twice; half of the clips of each identity are in positives."""
+    positives, rest_voices, rest_faces, owners = [], [], [], []
+    for i, (voice_rows, face_rows) in enumerate(zip(voices, faces, strict=True)):
+        clips = min(len(voice_rows), len(face_rows))
+        half = (clips + rng.integers(2)) // 2  # of an odd number, one half at random is larger
+        positives.append(np.stack([voice_rows[:half], face_rows[:half]], axis=1))
+        rest_voices.append(voice_rows[half:clips])
+        rest_faces.append(face_rows[half:clips])
+        owners.append(np.full(clips - half, i))
+    owner = np.concatenate(owners)
+    other = _derange(owner, rng)
+    kept = rng.permutation(np.flatnonzero(owner != owner[other]))
     negative = np.stack([np.concatenate(rest_voices)[kept], np.concatenate(rest_faces)[other[kept]]], axis=1)
     return rng.permutation(np.concatenate(positives)), negative
 
 
-def _derange(who: Index, rng: np.random.Generator) -> Index:
-    """A random order in which nobody stands at a place of their own, unless one person is most of the crowd."""
-    order = rng.permutation(len(who))
+def _derange(owner: Index, rng: np.random.Generator) -> Index:
+    """A random order that gives each place a clip of another identity, where no identity has most of the clips."""
+    order = rng.permutation(len(owner))
     for _ in range(100):
-        clash = np.flatnonzero(who == who[order])
+        clash = np.flatnonzero(owner == owner[order])
         if clash.size == 0:
             break
-        for i, j in zip(clash, rng.integers(len(who), size=len(clash)), strict=True):
-            if who[order[j]] != who[i] and who[order[i]] != who[j]:
+        for i, j in zip(clash, rng.integers(len(owner), size=len(clash)), strict=True):
+            if owner[order[j]] != owner[i] and owner[order[i]] != owner[j]:
                 order[i], order[j] = order[j], order[i]
     return order
 
@@ -146,25 +148,25 @@ def all_pairs(
     name: str,
     voices: Items,
     faces: Items,
-    people: Sequence[str],
+    identities: Sequence[str],
     same_gender: bool = False,
     cross_video: bool = False,
 ) -> Trials:
-    """Every voice with every face of some people, labelled by identity.
+    """Pairs every voice with every face of some identities, labelled by identity.
 
     Args:
-        name: of the test condition.
+        name: name of the test condition, for messages.
         voices: all voices.
         faces: all faces.
-        people: whose items to pair.
-        same_gender: only such different-person pairs.
-        cross_video: only such same-person pairs as are from different videos.
+        identities: whose items to pair.
+        same_gender: leave out different-person pairs of different genders.
+        cross_video: leave out same-person pairs from one video.
 
     Raises:
-        DataError: no pair is left of one kind, or there are more than 20 million pairs.
+        DataError: no same-person or no different-person pair is left, or there are more than 20 million pairs.
     """
-    voice = np.flatnonzero(np.isin(voices.identity, people))
-    face = np.flatnonzero(np.isin(faces.identity, people))
+    voice = np.flatnonzero(np.isin(voices.identity, identities))
+    face = np.flatnonzero(np.isin(faces.identity, identities))
     if len(voice) * len(face) > MAX_ALL_PAIRS:
         raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
     voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))
@@ -177,12 +179,14 @@ def all_pairs(
         one, other = np.asarray(voices.video)[voice], np.asarray(faces.video)[face]
         keep &= ~same | (one != other) & (one != "") & (other != "")
     if (same_gender or cross_video) and not ((keep & same).any() and (keep & ~same).any()):
-        raise DataError(f"data.test.{name}: these people's items leave no trial of one of the two kinds")
+        raise DataError(
+            f"data.test.{name}: the items of these identities leave no same-person or no different-person trial"
+        )
     voice, face, same = voice[keep], face[keep], same[keep]
     return Trials(
         keys=np.array([f"p{i:08d}" for i in range(len(voice))], dtype=np.str_),
         voices=np.asarray(voices.ids)[voice],
         faces=np.asarray(faces.ids)[face],
         labels=same.astype(np.int8),
-        source=f"all pairs of {len(people)} people",
+        source=f"all pairs of {len(identities)} identities",
     )

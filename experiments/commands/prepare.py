@@ -39,7 +39,7 @@ def main(command: str, argv: list[str]) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
-    from datamodules.prepare.manifest import look_at, manifest_of, remove_parts, write_parquet
+    from datamodules.prepare.manifest import check_files, manifest_of, remove_parts, write_parquet
     from datamodules.prepare.paths import COMPRESSED, compile_patterns, describe, list_files
 
     root: Path = options.root
@@ -63,7 +63,7 @@ def _prepare(options: argparse.Namespace) -> int:
     parts = out.with_name(f".{out.name}.parts")
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
     with progress("looking at files", len(files)) as report:
-        probes = look_at(root, listed, parts, options.workers, options.decode, report)
+        probes = check_files(root, listed, parts, options.workers, options.decode, report)
     problems |= {row.path: row.problem for row in probes.itertuples() if row.problem}
     sound = (probes["problem"] == "").to_numpy()
     kept = [file for file, fine in zip(files, sound, strict=True) if fine]

@@ -72,11 +72,11 @@ REFUSED = {
     "column names alone": (lambda t: t.splitlines()[0].encode(), "has column names but no trials"),
     "one class": (
         lambda t: "\n".join([line for line in t.splitlines() if not line.endswith(",0")]).encode(),
-        r"data\.test\.heard: all \d+ labels of .* are 1, an error rate needs both; mend the list, or take",
+        r"data\.test\.heard: all \d+ labels of .* are 1; an error rate needs both 0 and 1; correct the list, or remove",
     ),
     "a key twice": (
         lambda t: (t + t.splitlines()[1]).encode(),
-        r"line \d+, column key: 'E0' occurs before, in .*line 2$",
+        r"line \d+, column key: 'E0' is already used in .*line 2$",
     ),
     "an unknown file": (
         lambda t: t.replace("p6/English/1.wav", "p6/English/one.wav", 1).encode(),
@@ -84,10 +84,10 @@ REFUSED = {
     ),
     "not UTF-8": (lambda t: t.replace("E3", "\u00e93").encode("latin-1"), r"line 5: not UTF-8"),
     "UTF-16": (lambda t: t.encode("utf-16"), r"line 1: not UTF-8"),
-    "a zero byte": (lambda t: t.replace("E3", "E\0").encode(), r"line 5: holds a zero byte"),
+    "a zero byte": (lambda t: t.replace("E3", "E\0").encode(), r"line 5: contains a zero byte"),
     "path traversal": (
         lambda t: t.replace("p6/English/1.wav", "p6/../../../etc/passwd", 1).encode(),
-        r"line \d+, column voice: .* climbs out of the data folder",
+        r"line \d+, column voice: .* leaves the data folder",
     ),
     "an absolute path": (
         lambda t: t.replace("p6/English/1.wav", "/etc/passwd", 1).encode(),
@@ -138,7 +138,7 @@ def test_a_hostile_training_list_is_refused(tmp_path: Path, capsys: pytest.Captu
     path = tmp_path / "media" / "v1" / "English_train.txt"
     path.write_text("../../../etc/passwd id0001/English/vid0/0.jpg\n" + path.read_text())
     line = refusal(["fit", "--config", str(config), f"--run_dir={tmp_path / 'run'}"], capsys)
-    assert "English_train.txt, line 1: ../../../etc/passwd climbs out" in line
+    assert "English_train.txt, line 1: ../../../etc/passwd leaves the data folder" in line
 
 
 # -- submissions ---------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_one_training_file_may_be_skipped_and_is_listed(world: Path, workers: in
     skip = ["--data.media.on_bad_sample=skip", f"--data.num_workers={workers}"]
     done = warm.run(*fit(world, *FIT, *skip))
     assert done.returncode == 0, done.stderr
-    assert f"passed over in training: {world / TRAINED[0]}: not readable" in done.stderr
+    assert f"skipped in training: {world / TRAINED[0]}: not readable" in done.stderr
     listed = (world.parent / "run" / "bad_samples.txt").read_text().splitlines()
     assert len(listed) == 1
     assert listed[0].startswith(f"{world / TRAINED[0]}: ")
@@ -151,6 +151,6 @@ def test_more_than_one_in_a_thousand_ends_the_run(world: Path, capsys: pytest.Ca
     for path in lost:
         spoil(path, lambda _: b"")
     line = refusal(fit(world, *FIT, "--data.media.on_bad_sample=skip"), capsys)
-    assert re.search(r"more than 1 of 24 training files are unreadable, see .*bad_samples\.txt: mend them", line)
+    assert re.search(r"more than 1 of 24 training files are unreadable, see .*bad_samples\.txt; repair them", line)
     listed = (world.parent / "run" / "bad_samples.txt").read_text()
     assert all(str(path) in listed for path in lost)

@@ -245,7 +245,7 @@ def test_a_pack_that_is_not_finite_is_refused(value: float, tmp_path: Path, caps
     x[7, 2] = value
     np.save(tmp_path / "world" / "faces.npy", x)
     line = refusal(fit(config, tmp_path / "run"), capsys)
-    assert re.search(r"faces\.npy, row 8: item p1/English/1 has NaN or infinity; extract it anew", line)
+    assert re.search(r"faces\.npy, row 8: the embedding of p1/English/1 contains NaN or inf; extract it again", line)
 
 
 OVERFLOWS = r"voices embeddings that are not finite, first p\d/English/\d; .* try another checkpoint"

@@ -105,5 +105,5 @@ def test_weights_that_have_heard_the_unheard_language_are_refused(
 ) -> None:
     assert second(tmp_path, "Urdu", stage_one) == 2
     said = capsys.readouterr().err
-    assert "model.weights: were trained on English, but data.test.unheard calls English unheard" in said
+    assert "model.weights: were trained on English, but data.test.unheard is a test of unheard English" in said
     assert not (tmp_path / "Urdu" / "checkpoints" / "last.ckpt").exists()

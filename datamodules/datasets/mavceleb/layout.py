@@ -1,4 +1,4 @@
-"""Where MAV-Celeb keeps its lists and files, v1 to v4."""
+"""The folders of MAV-Celeb v1 to v4, and the places of lists and files in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from datamodules.io.item_ids import media_fields, unsafe
-from datamodules.io.text import blank_separated_rows, existing, read_text
+from datamodules.io.text import blank_separated_rows, existing, is_file, read_text, shown
 from datamodules.schema import DataError, Modality
 
 Version = Literal["v1", "v2", "v3", "v4"]
@@ -22,17 +22,16 @@ LANGUAGES: dict[Version, tuple[str, str]] = {
     "v3": ("English", "German"),
     "v4": ("English", "Bangla"),
 }
-SHOWN = 5  # files named in an error before it says "..."
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One version on disk.
+    """The folder of one version.
 
     Attributes:
-        root: folder that holds the versions.
+        root: folder of the versions.
         version: v1 to v4.
-        track: of the v4 test sets.
+        track: track of the v4 test sets.
     """
 
     root: Path
@@ -45,10 +44,10 @@ class Layout:
         return self.root / self.version
 
     def check(self, train_language: str) -> None:
-        """Says what is needed and where, if nothing is there.
+        """Checks that the folder of this version exists.
 
         Raises:
-            DataError: there is no folder of this version.
+            DataError: it does not; the message describes what it must contain.
         """
         if self.folder.is_dir():
             return
@@ -62,72 +61,81 @@ class Layout:
         variable = os.environ.get("MAVCELEB_ROOT")
         raise DataError(
             f"MAV-Celeb {self.version} is not at {self.folder} (MAVCELEB_ROOT is {variable or 'not set'}): set "
-            f"MAVCELEB_ROOT to the folder that holds {self.version}/ with {media}, and the lists "
+            f"MAVCELEB_ROOT to the folder that contains {self.version}/ with {media}, and the lists "
             f"{train_language}_train.txt ('<wav> <jpg>' per line), {languages[0]}_test.txt and {languages[1]}_test.txt "
             "('<key> <wav> <jpg>' per line)"
         )
 
     def find_list(self, name: str) -> Path:
-        """A list by its file name: in the version's folder, in ``{version}_lists`` beside it, or where v4 has it."""
+        """The path of a list: in the version's folder, in ``{version}_lists`` next to it, or in a folder of v4.
+
+        Raises:
+            DataError: there is no such list.
+        """
         for folder in (self.folder, self.root / f"{self.version}_lists", *self._parts()):
             for path in (folder / name, folder / name.removesuffix(".txt") / name):
-                if path.is_file():
+                if is_file(path):
                     return path
         return existing(self.folder / name, f"list of MAV-Celeb {self.version}")
 
     def locate(
         self, references: Sequence[str], modality: Modality, source: Path, test_language: str | None = None
     ) -> list[Path]:
-        """The file of each reference of a list, wherever the layout has it.
+        """Finds the file of each reference of a list.
 
         Args:
-            references: as written in the list.
-            modality: what they are.
+            references: references as written in the list.
+            modality: their modality.
             source: the list, for messages.
-            test_language: of a test list: its files may also lie in ``<Language>_test/{voices,faces}[s]`` by number.
+            test_language: language of a test list, whose files may also be in ``<Language>_test/{voice,face}[s]``,
+                named by number.
 
         Raises:
-            DataError: some are nowhere; names the first five.
+            DataError: some files are missing; names the first five.
         """
         names = (f"{modality}s", modality)
         bases = [self.folder, self.root, *self._parts()]
         tests = [base / f"{test_language}_test" for base in bases] if test_language else []
         trees = [base / name for base in (*bases, *tests) for name in ("", *names) if (base / name).is_dir()]
         numbered = [base / name for base in tests for name in names if (base / name).is_dir()]
-        found: list[Path] = []
+        paths: list[Path] = []
         lost: list[str] = []
-        hit = 0  # where the last one was: the next one is most likely there too
+        hit = 0  # the candidate that was the last file: most likely also the next one
         for reference in references:
             candidates = [tree / reference for tree in trees]
-            candidates += [folder / os.path.basename(reference) for folder in numbered]
+            candidates += [folder / reference.rpartition("/")[2] for folder in numbered]
             order = [hit, *(i for i in range(len(candidates)) if i != hit)]
-            hit = next((i for i in order if candidates[i].is_file()), -1)
+            hit = next((i for i in order if is_file(candidates[i])), -1)
             if hit < 0:
                 lost.append(reference)
                 hit = 0
             else:
-                found.append(candidates[hit])
+                paths.append(candidates[hit])
         if lost:
             raise DataError(
                 f"{source}: {len(lost)} of {len(references)} {modality} files are missing under {self.folder}: "
-                f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
+                f"{shown(lost)}"
             )
-        return found
+        return paths
 
     def _parts(self) -> list[Path]:
-        """Where v4 keeps its training set and its test sets."""
+        """The folders of v4's training set and test sets."""
         train, test = self.folder / "train_set", self.folder / "dev_set"
         return [train / "train_set", train, test / self.track, test]
 
 
 def read_training_list(path: Path, language: str) -> pd.DataFrame:
-    """A list ``<wav> <jpg>``: columns voice, face (references) and identity, one row per line.
+    """Reads a list ``<wav> <jpg>``: columns voice, face (references) and identity, one row per line.
 
-    The identity is that of the face: in v1 the voice ids are renumbered without the test people, the face ids are not.
+    The identity comes from the face: in v1 the voice ids are renumbered without the test identities, the face ids are
+    not.
+
+    Args:
+        path: the list.
+        language: the only language that may occur: a file of another one would make the test of that language invalid.
 
     Raises:
-        DataError: a line that is no pair, an unsafe path, a file of nobody, or files of another language: a model that
-            is said to have heard one language must not have seen a file of another.
+        DataError: a line that is not a pair, an unsafe path, a file without an identity, or files of another language.
     """
     rows, lines = blank_separated_rows(read_text(path, "training list"))
     if not rows:
@@ -140,15 +148,17 @@ def read_training_list(path: Path, language: str) -> pd.DataFrame:
         for reference in row:
             if why := unsafe(reference):
                 raise DataError(f"{path}, line {line}: {reference} {why}")
-            person, spoken, _ = media_fields(reference)
-            if not person:
-                raise DataError(f"{path}, line {line}: {reference} names no person (idNNNN/<Language>/<video>/<file>)")
-            if spoken != language:
+            name, file_language, _ = media_fields(reference)
+            if not name:
+                raise DataError(
+                    f"{path}, line {line}: {reference} names no identity (idNNNN/<Language>/<video>/<file>)"
+                )
+            if file_language != language:
                 foreign.append(f"line {line} {reference}")
-        identity.append(person)
+        identity.append(name)
     if foreign:
         raise DataError(
-            f"{path}: {len(foreign)} files are not {language}, the only language training may hear: "
-            f"{', '.join(foreign[:SHOWN])}{', ...' if len(foreign) > SHOWN else ''}; take them out of the list"
+            f"{path}: {len(foreign)} files are not {language}, the only training language: {shown(foreign)}; "
+            "take them out of the list"
         )
     return pd.DataFrame(rows, columns=["voice", "face"], dtype=object).assign(identity=identity)

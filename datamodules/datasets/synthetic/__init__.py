@@ -1,0 +1,1 @@
+"""Synthetic embeddings, voices and faces for the demo and for tests."""

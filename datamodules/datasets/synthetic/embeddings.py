@@ -1,15 +1,13 @@
-"""A world of voices and faces that never were: for the demo and for tests, made on first use in a second.
+"""Synthetic embeddings of voices and faces for the demo and for tests, made on first use.
 
-The geometry follows what real embeddings show (method.md section 4). A person has a gender, the dominant direction of
-both modalities, and an identity of which only a part shows in both voice and face; each modality sees them through a
-random map of its own, so that nothing can be compared before something is learnt. Language and recording add shifts,
-clips add noise, and some clips carry another person's name.
+The geometry imitates real embeddings. Gender is the dominant direction of both modalities. Of an identity only a part
+shows in both voice and face. Each modality has its own random map, so voices and faces cannot be compared before
+training. Language and recording add shifts, clips add noise, and some clips are labelled with another identity.
 """
 
 from __future__ import annotations
 
 import csv
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.features.module import FeatureDataModule
-from datamodules.io.cache import cache_key, cached_folder
+from datamodules.io.cache import cache_key, cached_or_temporary
 from datamodules.io.feature_files import FeatureFile
 from datamodules.io.trials import write_trials
 from datamodules.sampling.trials import make_trials
@@ -26,33 +24,31 @@ from datamodules.schema import DataError, Items, Modality
 
 LANGUAGES = ("Alpha", "Beta")
 WIDTHS: dict[Modality, int] = {"voice": 192, "face": 512}
-TEST_PEOPLE = 6  # 3 of each gender, as in MAV-Celeb V1
+TEST_IDENTITIES = 6  # 3 of each gender, as in MAV-Celeb V1
 TRIALS = 1000
-_FORMAT = 2  # of the folder; raise it when what is written changes
+_FORMAT = 2  # version of the cached files; raise it when their content changes
 
-# Expected lengths of the parts of an embedding: gender dominates, and so clusters of two are genders. Linear SCC heads
-# (tau .05, best of 30 epochs on validation people), mean of 8 worlds x 2 cells: EER 25 % raw, 24 % after chaining-
-# cluster, better in 12 of 16 (world 0: 24 -> 23, 21 -> 20); trained for too long 29 and 26; regularised CCA 25 %.
+# Expected lengths of the parts of an embedding. Gender dominates, so two clusters are the genders.
 GENDER, IDENTITY, LANGUAGE, RECORDING, NOISE, OFFSET = 1.0, 0.4, 0.3, 0.6, 1.0, 1.0
-# How strongly gender shows varies by person and again by clip (standard deviation, least). It blurs single scores but
-# not clusters: this is where the hard decisions of chaining-cluster gain.
+# The strength of gender varies by identity and by clip (standard deviation, least value). That blurs single scores but
+# not clusters, so the hard decisions of chaining-cluster can help.
 GENDER_SPREAD, GENDER_LEAST = 0.3, 0.5
 IDENTITY_DIM = 6
-MOOD = 1.0  # how far a clip strays from its person along the directions of identity, relative to people's spread
+MOOD = 1.0  # spread of the clips of an identity along the directions of identity, relative to that of identities
 VIDEO_CLIPS = 5
 _GEOMETRY = (GENDER, IDENTITY, LANGUAGE, RECORDING, NOISE, OFFSET, GENDER_SPREAD, GENDER_LEAST, IDENTITY_DIM, MOOD)
 
 
 class SyntheticDataModule(FeatureDataModule):
-    """Synthetic embeddings with the sizes and the protocol of MAV-Celeb V1: train one language, test both.
+    """Synthetic embeddings with the sizes and the protocol of MAV-Celeb V1: train on one language, test on both.
 
     Args:
-        identities: to train and validate on, half of each gender; 6 more are tested.
-        clips: of each person in each language.
-        shared: 0..1, part of the variance of the identity that voice and face have in common. 0 leaves only gender.
-        mislabelled: 0..1, share of clips under another person's name.
+        identities: number of identities to train and validate on, half of each gender; 6 more are tested.
+        clips: clips of each identity in each language.
+        shared: 0..1, part of an identity's variance that voice and face have in common; 0 = they share only gender.
+        mislabelled: 0..1, part of the clips that are labelled with another identity.
         world: seed of the data.
-        **options: those of :class:`FeatureDataModule`.
+        **options: options of :class:`FeatureDataModule`.
     """
 
     def __init__(
@@ -64,16 +60,12 @@ class SyntheticDataModule(FeatureDataModule):
         world: int = 0,
         **options: Any,
     ) -> None:
-        for name, share in (("shared", shared), ("mislabelled", mislabelled)):
-            if not 0 <= share <= 1:
-                raise DataError(f"data.{name}: {share} is not a share; give 0 to 1")
-        if identities < 4 or clips < 2 or world < 0:
-            raise DataError(
-                f"data: identities {identities}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
-            )
+        check_fractions(shared=shared, mislabelled=mislabelled)
+        check_sizes(identities, clips, world)
         self.identities, self.clips, self.shared = identities, clips, shared
         self.mislabelled, self.world = mislabelled, world
-        root = self._made()
+        parameters = (identities, clips, shared, mislabelled, world)
+        root, self._temporary = cached_or_temporary("synthetic", cache_key(_FORMAT, _GEOMETRY, *parameters), self._make)
         super().__init__(
             voices=[FeatureFile("voice.npy", index="clips.csv")],
             faces=[FeatureFile("face.npy", index="clips.csv")],
@@ -87,26 +79,16 @@ class SyntheticDataModule(FeatureDataModule):
             **options,
         )
 
-    def _made(self) -> Path:
-        """The folder of this world in the cache, or a temporary one where the cache cannot be written."""
-        parameters = (self.identities, self.clips, self.shared, self.mislabelled, self.world)
-        folder = cached_folder("synthetic", cache_key(_FORMAT, _GEOMETRY, *parameters), self._make)
-        if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="voiceface-")  # kept as long as the data module
-            folder = Path(self._temporary.name)
-            self._make(folder)
-        return folder
-
     def _make(self, folder: Path) -> None:
         rng = np.random.default_rng(self.world)
-        size = self.identities + TEST_PEOPLE
+        size = self.identities + TEST_IDENTITIES
         person = np.repeat(np.arange(size), len(LANGUAGES) * self.clips)
         language = np.tile(np.repeat(np.arange(len(LANGUAGES)), self.clips), size)
         video = np.tile(np.arange(self.clips) // VIDEO_CLIPS, size * len(LANGUAGES))
         features = embed(person, language, video, self.shared, self.mislabelled, rng)
 
         names = np.array([f"p{i:04d}" for i in range(size)], dtype=np.str_)
-        tested = names[-TEST_PEOPLE:]
+        tested = names[-TEST_IDENTITIES:]
         (folder / "test_people.txt").write_text("\n".join(tested) + "\n", encoding="utf-8")
         clip = np.tile(np.arange(self.clips), size * len(LANGUAGES))
         columns: dict[str, NDArray[np.str_]] = {
@@ -126,10 +108,31 @@ class SyntheticDataModule(FeatureDataModule):
             writer.writerows(zip(ids, *columns.values(), strict=True))
         for modality, x in features.items():
             np.save(folder / f"{modality}.npy", x)
-        for name, spoken in zip(("heard", "unheard"), LANGUAGES, strict=True):
-            kept = np.isin(columns["identity"], tested) & (columns["language"] == spoken)
+        for name, heard in zip(("heard", "unheard"), LANGUAGES, strict=True):
+            kept = np.isin(columns["identity"], tested) & (columns["language"] == heard)
             items = Items(ids[kept], *(columns[c][kept] for c in ("identity", "language", "gender", "video")))
             write_trials(make_trials(items, items, TRIALS, self.world, "scrambled"), folder / f"{name}.csv")
+
+
+def check_fractions(**options: float) -> None:
+    """Refuses options that are not between 0 and 1.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise DataError(f"data.{name}: {value} is not between 0 and 1")
+
+
+def check_sizes(identities: int, clips: int, world: int) -> None:
+    """Refuses a set that is too small to train and test on.
+
+    Raises:
+        DataError: names the least numbers.
+    """
+    if identities < 4 or clips < 2 or world < 0:
+        raise DataError(f"data: identities {identities}, clips {clips}, world {world}; give at least 4, 2 and 0")
 
 
 def embed(
@@ -140,20 +143,20 @@ def embed(
     mislabelled: float,
     rng: np.random.Generator,
 ) -> dict[Modality, NDArray[np.float32]]:
-    """Voices (n, 192) and faces (n, 512) of clips, not normalised; people of even number are male.
+    """Voices (n, 192) and faces (n, 512) of clips, not normalised; identities with an even number are male.
 
     Each row is OFFSET * o + GENDER * (+-s) * g + IDENTITY * A (z + MOOD * m) + LANGUAGE * l + RECORDING * r
     + NOISE * e, with unit directions o and g, a strength s, an isometry A of the identity space, and m, l, r, e of
-    expected length 1, drawn by clip, language, video and clip. A person's z in a modality is
-    ``sqrt(shared) * common + sqrt(1 - shared) * own``.
+    expected length 1, drawn by clip, language, video and clip. An identity's z in a modality is
+    ``sqrt(shared) * common + sqrt(1 - shared) * specific``.
 
     Args:
-        person: (n,) number of the person.
+        person: (n,) number of the identity.
         language: (n,) number of the language.
-        video: (n,) number of the video, counted per person and language.
+        video: (n,) number of the video, counted per identity and language.
         shared: 0..1, see above.
-        mislabelled: 0..1, share of clips that look and sound like another person.
-        rng: where everything comes from.
+        mislabelled: 0..1, part of the clips whose embeddings are those of another identity.
+        rng: source of all draws.
     """
     people, clips = int(person.max()) + 1, len(person)
     wrong = rng.random(clips) < mislabelled
@@ -163,10 +166,11 @@ def embed(
     scene = scene.ravel()  # numpy 2.0 keeps an axis here
 
     def drawn(rows: int, width: int) -> NDArray[np.float64]:
-        return rng.normal(size=(rows, width)) / np.sqrt(width)
+        values: NDArray[np.float64] = rng.normal(size=(rows, width)) / np.sqrt(width)
+        return values
 
     common = drawn(people, IDENTITY_DIM)
-    found: dict[Modality, NDArray[np.float32]] = {}
+    features: dict[Modality, NDArray[np.float32]] = {}
     for modality, width in WIDTHS.items():
         axes = np.linalg.qr(rng.normal(size=(width, IDENTITY_DIM + 2)))[0].T
         offset, gender, identity = axes[0], axes[1], axes[2:]
@@ -176,5 +180,5 @@ def embed(
         x += IDENTITY * (z[shown] + MOOD * drawn(clips, IDENTITY_DIM)) @ identity
         x += LANGUAGE * drawn(int(language.max()) + 1, width)[language]
         x += RECORDING * drawn(int(scene.max()) + 1, width)[scene] + NOISE * drawn(clips, width)
-        found[modality] = x.astype(np.float32)
-    return found
+        features[modality] = x.astype(np.float32)
+    return features

@@ -1,4 +1,4 @@
-"""Faces that never were: drawn, so that proportions and hair carry the traits of a person."""
+"""Synthetic faces: drawings whose proportions and hair show the traits of an identity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZE, _SCALE = 96, 2  # pixels of a picture; drawn larger, for smooth edges
 
 @dataclass(frozen=True)
 class Looks:
-    """What a person shows in every picture; 0 is average, most people lie within -2..2 of the first four.
+    """The appearance of an identity in all its pictures. The first four traits have mean 0 and mostly lie in -2..2.
 
     Attributes:
         heaviness: broad jaw and long nose.
@@ -21,9 +21,9 @@ class Looks:
         mouth: wide mouth.
         long_hair: down to the chin.
         beard: dark lower half of the face.
-        tone: 0..1, of the skin.
-        hue: 0..1, of the hair.
-        glasses: wears them.
+        tone: 0..1, darkness of the skin.
+        hue: 0..1, colour of the hair.
+        glasses: whether it wears glasses.
     """
 
     heaviness: float
@@ -39,11 +39,11 @@ class Looks:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pictures of one video share.
+    """What all pictures of one video have in common.
 
     Attributes:
-        background: RGB.
-        light: factor of all colours.
+        background: colour of the background, RGB.
+        light: factor for all colours.
     """
 
     background: tuple[int, int, int]
@@ -51,7 +51,7 @@ class Scene:
 
 
 def draw(looks: Looks, scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """A picture (96, 96): place, size, tilt and noise are the picture's own."""
+    """Draws a picture (96, 96); position, size, tilt and noise differ between pictures."""
     side = SIZE * _SCALE
     image = Image.new("RGB", (side, side), scene.background)
     pen = ImageDraw.Draw(image)
@@ -74,7 +74,7 @@ def draw(looks: Looks, scene: Scene, rng: np.random.Generator) -> Image.Image:
         oval(0, 0.0, 1.02, 1.15, hair)
         bar(0, 0.55, 1.0, 0.5, hair)
     oval(0, -0.2, 0.92, 1.05, hair)
-    oval(0, 0.05 + 0.06 * looks.age, 0.8, 1.0, skin)  # what the hairline leaves free
+    oval(0, 0.05 + 0.06 * looks.age, 0.8, 1.0, skin)  # the face below the hairline
     jaw = 0.62 + 0.12 * looks.heaviness
     oval(0, 0.5, jaw, 0.5, _mix(skin, hair, 0.6) if looks.beard else skin)
     thick, eye = 0.08 + 0.035 * looks.brow, 0.14 - 0.025 * looks.brow

@@ -1,14 +1,13 @@
-"""Voices and faces that never were, as real files in the layout of MAV-Celeb: the demo of raw media.
+"""Synthetic wav and jpg files in the layout of MAV-Celeb, for the demo of raw media.
 
-A person has a gender and four traits that show in voice and face alike: size (long vocal tract, broad jaw), pitch
-(low voice, thick brows), age (breathy voice, grey hair) and mouth (clear vowels, wide mouth). Skin, hair colour,
-glasses, microphone, background and light say nothing about the voice.
+An identity has a gender and four traits that show in voice and face: size (long vocal tract, broad jaw), pitch (low
+voice, thick brows), age (breathy voice, grey hair) and mouth (clear vowels, wide mouth). Skin, hair colour, glasses,
+microphone, background and light are unrelated to the voice.
 """
 
 from __future__ import annotations
 
 import csv
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,35 @@ from scipy.signal import lfilter
 
 from datamodules.datasets.mavceleb.layout import LANGUAGES, Version
 from datamodules.datasets.mavceleb.module import MAVCelebDataModule
+from datamodules.datasets.synthetic.embeddings import check_fractions, check_sizes
 from datamodules.datasets.synthetic.faces import Looks, Scene, draw
 from datamodules.datasets.synthetic.voices import LANGUAGES as SPOKEN
 from datamodules.datasets.synthetic.voices import RATE, Language, Speaker, speak
-from datamodules.io.cache import cache_key, cached_folder
+from datamodules.io.cache import cache_key, cached_or_temporary
 from datamodules.io.people import check_known
 from datamodules.sampling.trials import make_trials
-from datamodules.schema import DataError, Items
+from datamodules.schema import Items
 
-VERSION: Version = "v2"  # its layout; the languages are made up, whatever their names
+VERSION: Version = "v2"  # the layout; the two languages have its names but are invented
 SECONDS = 1.5
-TRAITS, VIDEO_CLIPS, TEST_PEOPLE, TEST_CLIPS, TRIALS = 4, 2, 12, 8, 1000
-_FORMAT = 4  # of the folder; raise it when what is written changes
+TRAITS, VIDEO_CLIPS, TEST_IDENTITIES, TEST_CLIPS, TRIALS = 4, 2, 12, 8, 1000
+_FORMAT = 4  # version of the cached files; raise it when their content changes
 
 
 class SyntheticMediaDataModule(MAVCelebDataModule):
-    """Synthetic wav and jpg under the protocol of MAV-Celeb: train one language, test both on people never met.
+    """Synthetic wav and jpg with the protocol of MAV-Celeb: train on one language, test on both with unseen identities.
 
     Args:
-        identities: to train and validate on, half of each gender; 12 more are tested.
-        clips: of each person to learn from; those who are tested have 8 in each language.
-        shared: 0..1, part of the variance of the traits that voice and face have in common. 0 leaves only gender.
-        world: seed of the corpus.
-        train_language: of v2: English or Hindi. Both are made up.
+        identities: number of identities to train and validate on, half of each gender; 12 more are tested.
+        clips: clips of each training identity; test identities have 8 in each language.
+        shared: 0..1, part of the traits' variance that voice and face have in common; 0 = they share only gender.
+        world: seed of the data.
+        train_language: English or Hindi, as in v2. Both are invented languages.
         val_identities: see :class:`SplitDataModule`.
-        **options: those of :class:`MAVCelebDataModule`.
+        **options: options of :class:`MAVCelebDataModule`.
 
     Raises:
-        DataError: a world too small to test in, or ``shared`` out of range.
+        DataError: a set too small to train and test on, or ``shared`` out of range.
     """
 
     def __init__(
@@ -60,18 +60,16 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
         **options: Any,
     ) -> None:
         check_known([train_language], np.array(LANGUAGES[VERSION]), "train_language")
-        if not 0 <= shared <= 1:
-            raise DataError(f"data.shared: {shared} is not a share; give 0 to 1")
-        if identities < 4 or clips < 2 or world < 0:
-            raise DataError(
-                f"data: identities {identities}, clips {clips}, world {world}; at least 4, 2 and 0 make a world to test in"
-            )
+        check_fractions(shared=shared)
+        check_sizes(identities, clips, world)
         self.identities, self.clips, self.shared, self.world = identities, clips, shared, world
         self.heard = train_language
+        key = cache_key(_FORMAT, identities, clips, shared, world, train_language)
+        root, self._temporary = cached_or_temporary("synthetic_media", key, self._make)
         super().__init__(
             version=VERSION,
             train_language=train_language,
-            root=str(self._made()),
+            root=str(root),
             track="no_gender",
             train_list=None,
             test=None,
@@ -83,28 +81,19 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
             **options,
         )
 
-    def _made(self) -> Path:
-        """The folder of this world in the cache, or a temporary one where the cache cannot be written."""
-        key = cache_key(_FORMAT, self.identities, self.clips, self.shared, self.world, self.heard)
-        folder = cached_folder("synthetic_media", key, self._make)
-        if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="voiceface-")  # kept as long as the data module
-            folder = Path(self._temporary.name)
-            self._make(folder)
-        return folder
-
     def _make(self, folder: Path) -> None:
-        size = self.identities + TEST_PEOPLE
+        size = self.identities + TEST_IDENTITIES
         names = np.array([f"id{i + 1:04d}" for i in range(size)], dtype=np.str_)
         genders = np.array(["M", "F"])[np.arange(size) % 2]
         with (folder / "genders.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("identity", "gender"), *zip(names, genders, strict=True)])
-        common, *own = np.random.default_rng(self.world).normal(size=(3, size, TRAITS))
-        heard, seen = (np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * rest for rest in own)
+        common, *specific = np.random.default_rng(self.world).normal(size=(3, size, TRAITS))
+        of_voice, of_face = (np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * rest for rest in specific)
         base = folder / VERSION
         for i, (name, gender) in enumerate(zip(names, genders, strict=True)):
             tested = i >= self.identities
-            speaker, looks = _speaker(gender, heard[i]), _looks(gender, seen[i], np.random.default_rng((self.world, i)))
+            looks_rng = np.random.default_rng((self.world, i))
+            speaker, looks = _speaker(gender, of_voice[i]), _looks(gender, of_face[i], looks_rng)
             for number, language in enumerate(LANGUAGES[VERSION]):
                 count = TEST_CLIPS if tested else self.clips if language == self.heard else 0
                 for video in range(-(-count // VIDEO_CLIPS)):
@@ -113,15 +102,15 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
                     ids = [_id(name, language, clip) for clip in clips]
                     _record([base / "voices" / f"{clip}.wav" for clip in ids], speaker, SPOKEN[number], rng)
                     _photograph([base / "faces" / f"{clip}.jpg" for clip in ids], looks, rng)
-        learnt = [_id(name, self.heard, clip) for name in names[: self.identities] for clip in range(self.clips)]
-        _write(base / f"{self.heard}_train.txt", [f"{clip}.wav {clip}.jpg" for clip in learnt])
+        training = [_id(name, self.heard, clip) for name in names[: self.identities] for clip in range(self.clips)]
+        _write(base / f"{self.heard}_train.txt", [f"{clip}.wav {clip}.jpg" for clip in training])
         for language in LANGUAGES[VERSION]:
             _write_test(base, language, names[self.identities :], self.world)
 
 
-def _id(person: str, language: str, clip: int) -> str:
-    """As on YouTube, a video's name is of one video, whoever is in it."""
-    return f"{person}/{language}/{person}v{clip // VIDEO_CLIPS:02d}/{clip:05d}"
+def _id(identity: str, language: str, clip: int) -> str:
+    """The path of a clip without extension; the name of a video is unique over all identities."""
+    return f"{identity}/{language}/{identity}v{clip // VIDEO_CLIPS:02d}/{clip:05d}"
 
 
 def _speaker(gender: str, traits: NDArray[np.float64]) -> Speaker:
@@ -141,7 +130,7 @@ def _looks(gender: str, traits: NDArray[np.float64], rng: np.random.Generator) -
 
 
 def _record(paths: list[Path], speaker: Speaker, language: Language, rng: np.random.Generator) -> None:
-    """The clips of one video: the same microphone and noise in all."""
+    """Writes the voices of one video, with the same microphone and noise in all."""
     microphone, noise = [1.0, rng.uniform(-0.3, 0.3)], 10 ** rng.uniform(-3, -2)
     for path in paths:
         wave = lfilter(microphone, 1.0, speak(speaker, language, SECONDS, rng))
@@ -151,7 +140,7 @@ def _record(paths: list[Path], speaker: Speaker, language: Language, rng: np.ran
 
 
 def _photograph(paths: list[Path], looks: Looks, rng: np.random.Generator) -> None:
-    """The pictures of one video: the same background and light in all."""
+    """Writes the faces of one video, with the same background and light in all."""
     background = tuple(rng.integers(40, 220, 3).tolist())
     scene = Scene(background, rng.uniform(0.8, 1.15))
     for path in paths:
@@ -159,11 +148,11 @@ def _photograph(paths: list[Path], looks: Looks, rng: np.random.Generator) -> No
         draw(looks, scene, rng).save(path, quality=90)
 
 
-def _write_test(base: Path, language: str, people: NDArray[np.str_], world: int) -> None:
-    """Trials ``<key> <wav> <jpg>``, and their labels in a file beside."""
-    who = np.repeat(people, TEST_CLIPS)
-    ids = np.array([_id(name, language, clip) for name in people for clip in range(TEST_CLIPS)], dtype=np.str_)
-    items = Items(ids, who, *(np.full(len(who), text) for text in (language, "", "")))
+def _write_test(base: Path, language: str, identities: NDArray[np.str_], world: int) -> None:
+    """Writes trials ``<key> <wav> <jpg>``, and their labels to a separate file."""
+    identity = np.repeat(identities, TEST_CLIPS)
+    ids = np.array([_id(name, language, clip) for name in identities for clip in range(TEST_CLIPS)], dtype=np.str_)
+    items = Items(ids, identity, *(np.full(len(identity), text) for text in (language, "", "")))
     trials = make_trials(items, items, TRIALS, world, "scrambled")
     columns = zip(trials.keys, trials.voices, trials.faces, strict=True)
     _write(base / f"{language}_test.txt", [f"{key} {voice}.wav {face}.jpg" for key, voice, face in columns])

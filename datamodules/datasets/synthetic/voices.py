@@ -1,4 +1,4 @@
-"""Voices that never were: source-filter synthesis, in two made-up languages."""
+"""Synthetic voices: source-filter synthesis in two invented languages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BANDWIDTHS = np.array([70.0, 90.0, 130.0, 200.0, 280.0])
 
 @dataclass(frozen=True, eq=False)
 class Language:
-    """What its speakers share.
+    """The properties of speech that all speakers of a language share.
 
     Attributes:
         vowels: (v, 2) first two formants in Hz of a 17 cm vocal tract.
@@ -53,13 +53,13 @@ LANGUAGES = (
 
 @dataclass(frozen=True)
 class Speaker:
-    """What a person brings to an utterance.
+    """The properties of speech that differ between speakers.
 
     Attributes:
         pitch: mean fundamental frequency in Hz.
         tract: resonances relative to those of a 17 cm vocal tract; shorter tracts have higher ones.
-        breath: 0..1, share of noise in the source; also steepens its slope.
-        openness: how far vowels lie from the neutral tube, 1 = as in the language's table.
+        breath: 0..1, part of noise in the source; a larger one also makes its spectrum steeper.
+        openness: distance of the vowels from those of a neutral tube; 1 = as in the language's table.
     """
 
     pitch: float
@@ -69,7 +69,7 @@ class Speaker:
 
 
 def speak(speaker: Speaker, language: Language, seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """An utterance (n,) at 16 kHz of random syllables: pulses and noise, each through a filter that moves."""
+    """An utterance (n,) of random syllables at 16 kHz: pulses and noise, each through a time-varying filter."""
     samples = int(seconds * RATE)
     frames = -(-samples // _HOP) + 1
     formants, noise_centre, voicing, loudness, syllable = _syllables(speaker, language, frames, rng)
@@ -93,13 +93,14 @@ def speak(speaker: Speaker, language: Language, seconds: float, rng: np.random.G
     breathy = 0.25 * speaker.breath * voiced + 0.25 * (loudness * (1 - voicing))[:, None] * hiss
     wave = _filtered(pulses, voiced) + _filtered(noise, breathy)
     wave = wave[:samples]
-    return (wave / np.abs(wave).max()).astype(np.float32)
+    utterance: NDArray[np.float32] = (wave / np.abs(wave).max()).astype(np.float32)
+    return utterance
 
 
 def _syllables(
     speaker: Speaker, language: Language, frames: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], ...]:
-    """By frame: formants (f, 5), centre of the noise, voicing 0..1, loudness 0..1, and how far syllables have come."""
+    """By frame: formants (f, 5), centre of the noise, voicing 0..1, loudness 0..1, and position in syllables."""
     rate = language.syllables * rng.uniform(0.85, 1.15)
     progress = np.cumsum(np.full(frames, rate * _HOP / RATE)) + rng.uniform()
     number = progress.astype(np.int64)
@@ -117,7 +118,7 @@ def _syllables(
 
 
 def _filtered(source: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A signal through (frames, bins) magnitudes by overlap-add."""
+    """Filters a signal by magnitudes (frames, bins), by overlap-add."""
     frames = np.lib.stride_tricks.sliding_window_view(source, _WINDOW)[::_HOP][: len(gains)]
     window = np.hanning(_WINDOW + 1)[:-1]
     parts = np.fft.irfft(np.fft.rfft(frames * window) * gains, _WINDOW)

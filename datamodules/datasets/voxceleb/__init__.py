@@ -1,0 +1,1 @@
+"""VoxCeleb1: public splits, test lists and the data modules."""

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.datasets.voxceleb.people import People, Split
+from datamodules.datasets.voxceleb.people import People, Split, read_tab_table
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.io.rankings import read_matching, read_retrieval
+from datamodules.io.tables import read_table
 from datamodules.io.text import blank_separated_rows, read_text
 from datamodules.schema import DataError, Modality, RankingList, Trials
 
@@ -20,12 +21,16 @@ _CMPC_COLUMNS = ("id", "label", "voice-path", "face-path")
 
 
 def public_tests(split: Split, test_people: list[str]) -> dict[str, CellSpec]:
-    """The tests of a split: those with public lists, and 1:10 matching, for which there are none, made by seed.
+    """The tests of a split: those with public lists, and 1:10 matching, which has no public list and is drawn by seed.
 
-    Names say the split first: ``pins/unseen/G`` is verification of unseen people with negatives of the same gender
-    (U = unrestricted, N nationality, A age), ``pins/matching/v2f/U`` 1:2 matching. The lists of Wen et al. in the share
-    are those from voice to face; ``wen/retrieval/f2v_swapped`` is that list with queries and gallery swapped, and 1:2
-    matching is made.
+    Names begin with the split: ``pins/unseen/G`` is verification of unseen identities with negatives of the same gender
+    (U = unrestricted, N = nationality, A = age), ``pins/matching/v2f/U`` is 1:2 matching. Of Wen et al. the public
+    lists from voice to face are used. ``wen/retrieval/f2v_swapped`` is such a list with queries and gallery swapped;
+    1:2 matching is drawn.
+
+    Args:
+        split: name of the split.
+        test_people: its test identities.
     """
     tests: dict[str, CellSpec] = {}
     if split == "pins":
@@ -53,24 +58,24 @@ def public_tests(split: Split, test_people: list[str]) -> dict[str, CellSpec]:
 
 
 def read_verification(path: str | Path, people: People) -> Trials:
-    """A verification list, its files as item ids.
+    """Reads a verification list; references become item ids.
 
-    Either CMPC's CSV, ``id,voice-speaker-id,face-speaker-id,label,voice-path,face-path``, or Wen's ``<voice> <face>``.
-    Labels are identities compared, and those of the CSV must agree. Rows are never counted on to alternate: in two
-    lists they do not.
+    The list is either CMPC's CSV, ``id,voice-speaker-id,face-speaker-id,label,voice-path,face-path``, or Wen's
+    ``<voice> <face>``. Labels are made by comparing identities; those of the CSV must agree.
 
     Raises:
-        DataError: unreadable, a line or column missing, an unknown person, or a label that contradicts the paths.
+        DataError: an unreadable list, a missing line or column, an unknown identity, or a label that contradicts the
+            paths.
     """
     where = f"verification list {path}"
     text = read_text(path, "verification list")
-    given: NDArray[np.str_] | None = None
+    listed: NDArray[np.str_] | None = None
     if "," in text.partition("\n")[0]:
-        table = _cmpc_table(path, text)
+        table = _cmpc_table(path)
         keys = table["id"].to_numpy(dtype=np.str_)
         if len(set(keys.tolist())) < len(keys):
             raise DataError(f"{where}: an id occurs twice")
-        given = table["label"].to_numpy(dtype=np.str_)
+        listed = table["label"].to_numpy(dtype=np.str_)
         pairs = table[["voice-path", "face-path"]].to_numpy(dtype=np.str_)
     else:
         rows, lines = blank_separated_rows(text)
@@ -82,59 +87,50 @@ def read_verification(path: str | Path, people: People) -> Trials:
         pairs = np.array(rows, dtype=np.str_)
         keys = np.array([str(line) for line in lines], dtype=np.str_)
     voices, faces = (people.items(column, where) for column in pairs.T)
-    labels = (_person(voices) == _person(faces)).astype(np.int8)
-    if given is not None:
-        wrong = np.flatnonzero(given != labels.astype(np.str_))
+    labels = (_identity(voices) == _identity(faces)).astype(np.int8)
+    if listed is not None:
+        wrong = np.flatnonzero(listed != labels.astype(np.str_))
         if wrong.size:
             i = wrong[0]
-            raise DataError(f"{where}, id {keys[i]}: label {given[i]}, but the paths are {voices[i]} and {faces[i]}")
+            raise DataError(f"{where}, id {keys[i]}: label {listed[i]}, but the paths are {voices[i]} and {faces[i]}")
     return Trials(keys, voices, faces, labels, where)
 
 
 def read_ranking(path: str | Path, spec: CellSpec, people: People) -> RankingList:
-    """A matching list; or a retrieval: CMPC's folder of ``wav_20k.csv`` and ``jpg_20k.csv``, or Wen's two lines.
+    """Reads a matching list, or a retrieval: CMPC's folder of ``wav_20k.csv`` and ``jpg_20k.csv``, or Wen's two lines.
 
-    Wen's lines are voices, then faces; with faces as probes they change places.
+    Wen's lines are voices, then faces; if faces are the probes, the two are swapped.
 
     Raises:
-        DataError: see :func:`read_matching` and :func:`read_retrieval`; an unknown person.
+        DataError: see :func:`read_matching` and :func:`read_retrieval`; an unknown identity.
     """
     path = Path(path)
     if spec.task == "matching":
-        found = read_matching(path, spec.probe)
+        ranking = read_matching(path, spec.probe)
     elif path.is_dir():
         sides = {"voice": _cmpc_gallery(path / "wav_20k.csv"), "face": _cmpc_gallery(path / "jpg_20k.csv")}
         other = "face" if spec.probe == "voice" else "voice"
-        found = RankingList(spec.probe, sides[spec.probe], sides[other], f"retrieval lists {path}")
+        ranking = RankingList(spec.probe, sides[spec.probe], sides[other], f"retrieval lists {path}")
     else:
-        found = read_retrieval(path, "voice")
+        ranking = read_retrieval(path, "voice")
         if spec.probe == "face":
-            found = RankingList("face", found.candidates, found.probes, found.source)
-    probes = people.items(found.probes, found.source)
-    candidates = people.items(found.candidates.ravel(), found.source).reshape(found.candidates.shape)
-    return RankingList(spec.probe, probes, candidates, found.source)
+            ranking = RankingList("face", ranking.candidates, ranking.probes, ranking.source)
+    probes = people.items(ranking.probes, ranking.source)
+    candidates = people.items(ranking.candidates.ravel(), ranking.source).reshape(ranking.candidates.shape)
+    return RankingList(spec.probe, probes, candidates, ranking.source)
 
 
-def _cmpc_table(path: str | Path, text: str) -> pd.DataFrame:
-    rows = [line.split(",") for line in text.split("\n") if line]
-    for line, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            raise DataError(f"verification list {path}, line {line}: {len(row)} columns, but line 1 has {len(rows[0])}")
-    table = pd.DataFrame(rows[1:], columns=rows[0], dtype=str)
-    lacking = [name for name in _CMPC_COLUMNS if name not in table]
-    if lacking or table.empty:
-        raise DataError(f"verification list {path}: no {f'column {lacking[0]}' if lacking else 'trials'}")
+def _cmpc_table(path: str | Path) -> pd.DataFrame:
+    table = read_table(path, "verification list")
+    if missing := [name for name in _CMPC_COLUMNS if name not in table]:
+        raise DataError(f"verification list {path}: no column {missing[0]}")
     return table
 
 
 def _cmpc_gallery(path: Path) -> NDArray[np.str_]:
     """The paths of a table ``VoxCeleb1 ID<TAB>path``."""
-    rows = [line.split("\t") for line in read_text(path, "retrieval list").split("\n") if line.strip()][1:]
-    for line, row in enumerate(rows, 2):
-        if len(row) != 2:
-            raise DataError(f"retrieval list {path}, line {line}: {len(row)} columns, expected 2 with a tab between")
-    return np.array([row[1] for row in rows], dtype=np.str_)
+    return np.array([row[1] for row in read_tab_table(path, "retrieval list", 2)], dtype=np.str_)
 
 
-def _person(items: NDArray[np.str_]) -> NDArray[np.str_]:
+def _identity(items: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.array([item.partition("/")[0] for item in items.tolist()], dtype=np.str_)

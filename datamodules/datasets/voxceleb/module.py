@@ -1,8 +1,7 @@
-"""VoxCeleb1: embeddings or media, an identity split, and its public verification, matching and retrieval lists."""
+"""VoxCeleb1 as embeddings or media, with its public splits and verification, matching and retrieval lists."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,25 +15,26 @@ from datamodules.features.module import FeatureDataModule
 from datamodules.features.table import FeatureTable
 from datamodules.io.feature_files import FeatureFile
 from datamodules.io.people import check_known
+from datamodules.io.text import expanded
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Rows, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
 
-LANGUAGE = "English"  # of most of VoxCeleb1, which does not say what is spoken
+LANGUAGE = "English"  # the language of most of VoxCeleb1, whose clips are not labelled
 VAL_TRIALS, BATCH_SIZE = 10_000, 256
 
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """Who is learnt from and what is tested.
+    """The identities that train and validate, and the tests.
 
     Attributes:
-        people: everybody.
-        train: ids of the training people, those of validation among them; None = all there are.
-        val: ids of the validation people, or how many are drawn.
-        excluded: ids of people left out of both; None = nobody.
+        people: all identities.
+        train: ids of the training identities, including those of validation; None = all.
+        val: ids of the validation identities, or the number of them to draw.
+        excluded: ids that neither train nor validate; None = none.
         tests: test conditions by name.
     """
 
@@ -48,53 +48,59 @@ class Protocol:
 def read_protocol(
     lists: str, split: Split | None, test: dict[str, str | CellSpec] | None, exclude_nationalities: list[str] | None
 ) -> Protocol:
-    """The protocol of a split; None = no split, no public tests: all people are learnt from (pre-training).
+    """Reads the protocol of a split.
+
+    Args:
+        lists: folder of the public lists.
+        split: name of the split; None = no split and no public tests: train on all identities (for pre-training).
+        test: test conditions in place of the public ones.
+        exclude_nationalities: identities of these countries are excluded.
 
     Raises:
-        DataError: see :func:`read_people` and :func:`read_split`; a nationality that nobody has.
+        DataError: see :func:`read_people` and :func:`read_split`; an unknown nationality.
     """
-    folder = os.path.expanduser(lists)
-    people = read_people(os.path.join(folder, "vox1_meta.csv"))
+    folder = expanded(lists)
+    people = read_people(folder / "vox1_meta.csv")
     check_known(exclude_nationalities or [], np.unique(list(people.nations.values())), "exclude_nationalities")
-    excluded = {person for person, nation in people.nations.items() if nation in (exclude_nationalities or [])}
+    excluded = {identity for identity, nation in people.nations.items() if nation in (exclude_nationalities or [])}
     if split is None:
         return Protocol(people, None, VAL_IDENTITIES, sorted(excluded) or None, test or {})
     roles = read_split(folder, split, people)
-    train, val = ([person for person in roles[role] if person not in excluded] for role in ("train", "val"))
+    train, val = ([identity for identity in roles[role] if identity not in excluded] for role in ("train", "val"))
     tests: dict[str, str | CellSpec] = {**public_tests(split, roles["test"])} if test is None else test
     return Protocol(people, train + val, val, sorted(excluded) or None, tests)
 
 
 def named_items(items: Items, people: People, source: str) -> Items:
-    """Items under the ids of :meth:`People.items`, which say identity and video; genders from ``vox1_meta.csv``.
+    """Items with the ids of :meth:`People.items`, the identity and video these contain, and the genders of ``people``.
 
     Raises:
-        DataError: an unknown person, or two items that become one.
+        DataError: an unknown identity, or two items with the same id.
     """
     ids = people.items(np.asarray(items.ids), source)
     unique, first = np.unique(ids, return_index=True)
     if len(unique) < len(ids):
         again = np.setdiff1d(np.arange(len(ids)), first)[0]
-        raise DataError(f"{source}: {items.ids[again]} and another item are both {ids[again]}")
+        raise DataError(f"{source}: {items.ids[again]} and another item both have the id {ids[again]}")
     parts = [item.split("/") for item in ids.tolist()]
     identity = np.array([part[0] for part in parts])
     video = np.array([part[1] if len(part) > 2 else "" for part in parts], dtype=np.str_)
     language = np.where(np.asarray(items.language) == "", LANGUAGE, items.language)
-    return Items(ids, identity, language, np.array([people.genders[person] for person in identity.tolist()]), video)
+    return Items(ids, identity, language, np.array([people.genders[name] for name in identity.tolist()]), video)
 
 
 class _VoxCelebProtocol(SplitDataModule):
-    """Tests from the public lists, and training without the videos that tests of seen people are on.
+    """Tests from the public lists, and training without the videos that tests of seen identities use.
 
     Args:
         lists: folder of ``vox1_meta.csv``, ``pins_splits``, ``wen`` and ``cmpc``.
-        split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = everybody is learnt from, nothing is tested.
+        split: ``pins`` (901/100/250) or ``wen`` (924/112/189); None = train on all identities, test nothing.
         test: test conditions by name, their lists below ``lists``; None = the public ones of the split.
-        exclude_nationalities: people of these countries are not learnt from.
+        exclude_nationalities: identities of these countries are left out of training and validation.
         val_identities: see :class:`SplitDataModule`; None = those of the split.
         val_trials: see :class:`SplitDataModule`.
         batch_size: pairs per optimiser step, over all ranks.
-        **options: those of :class:`FeatureDataModule` or :class:`ManifestDataModule`.
+        **options: options of :class:`FeatureDataModule` or :class:`ManifestDataModule`.
     """
 
     def __init__(
@@ -125,15 +131,15 @@ class _VoxCelebProtocol(SplitDataModule):
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
         if spec.trials is None or spec.identities is not None:
             return super().cell_trials(name, spec, tables)
-        return read_verification(os.path.join(self.lists, spec.trials), self.protocol.people)
+        return read_verification(expanded(self.lists) / spec.trials, self.protocol.people)
 
     def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
         if spec.trials is None or spec.identities is not None:
             return super().ranking_list(name, spec, tables)
-        return read_ranking(os.path.join(self.lists, spec.trials), spec, self.protocol.people)
+        return read_ranking(expanded(self.lists) / spec.trials, spec, self.protocol.people)
 
     def without_tested_videos(self, voice: Rows, face: Rows) -> tuple[Rows, Rows]:
-        """Clips less those of a video that a verification list of seen people uses."""
+        """Leaves out the clips of videos that a verification list of seen identities uses."""
         tested: set[str] = set()
         for name, spec in ((name, as_spec(spec)) for name, spec in self.test.items()):
             if spec.seen and spec.task == "verification" and spec.trials is not None:
@@ -149,9 +155,9 @@ class _VoxCelebProtocol(SplitDataModule):
 class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
     """VoxCeleb1 as embeddings: the options of the protocol and those of :class:`FeatureDataModule`.
 
-    Feature files name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, of the frontal
-    set, ``A.R._Rahman/00000550``; folders before the person do not matter. Test people never train; training and
-    validation people are those of the split.
+    Feature files name their items by path: ``id10002/<video>/00001``, ``A.R._Rahman/1.6/<video>/0035550`` or, for
+    frontal faces, ``A.R._Rahman/00000550``. Folders before the identity are ignored. Training, validation and test
+    identities are those of the split.
     """
 
     def _table(self, files: list[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
@@ -161,7 +167,7 @@ class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
 
     def clip_rows(self) -> tuple[Rows, Rows]:
         voices, faces = (table.items for table in self.tables)
-        if not (faces.video != "").any():  # frontal portraits go with every video
+        if not (faces.video != "").any():  # frontal faces belong to every video
             voices = replace(voices, video=np.zeros_like(voices.video))
         return self.without_tested_videos(*pairs_by_video(voices, faces))
 
@@ -170,8 +176,8 @@ class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
     """VoxCeleb1 as waveforms and images, from the manifest that ``prepare`` makes of its folders.
 
     Args:
-        manifest: the table; its paths name people as :class:`VoxCelebFeatureDataModule` says.
-        **options: of the protocol, and of :class:`ManifestDataModule`.
+        manifest: the table; for its paths see :class:`VoxCelebFeatureDataModule`.
+        **options: options of the protocol and of :class:`ManifestDataModule`.
     """
 
     def __init__(self, manifest: str, **options: Any) -> None:

@@ -78,5 +78,5 @@ def test_a_language_that_is_learnt_from_cannot_be_called_unheard(tmp_path: Path)
     data = media(tmp_path, list(LANGUAGES))
     people: list[str] | str = ["p0", "p1"]
     data.exclude_identities, data.test = people, {"unheard": CellSpec(identities=people, language="Urdu")}
-    with pytest.raises(DataError, match=r"data\.test\.unheard: holds Urdu voices, training hears English, Urdu"):
+    with pytest.raises(DataError, match=r"data\.test\.unheard: contains Urdu voices, training uses English, Urdu"):
         data.setup("fit")

@@ -130,20 +130,20 @@ def test_all_pairs_of_some_people(root: Path) -> None:
     [
         (
             {"exclude_identities": None, "val_identities": 0},
-            r"2 test people are in training too: id0004, id0005; name them in data\.exclude_identities",
+            r"2 test identities are also in training: id0004, id0005; name them in data\.exclude_identities",
         ),
         (
             {"exclude_identities": ["id0000"], "val_identities": ["id0004", "id0001"], "test": {"x": "Alpha.csv"}},
-            r"1 test people are in training too: id0005",
+            r"1 test identities are also in training: id0005",
         ),
         (
             {"exclude_identities": ["id0005"], "val_identities": ["id0004", "id0001"],
              "test": {"x": CellSpec(identities=["id0004"])}},
-            r"1 test people are in validation too: id0004",
+            r"1 test identities are also in validation: id0004",
         ),
-        ({"test": {"heard": "Beta.csv"}}, r"test\.heard: holds Beta voices, training hears Alpha; name .* unheard"),
-        ({"test": {"x/unheard": "Alpha.csv"}}, r"data\.test\.x/unheard: holds Alpha voices"),
-        ({"test": {"x": CellSpec("Alpha.csv", language="Beta")}}, "language is given as Beta, it holds Alpha"),
+        ({"test": {"heard": "Beta.csv"}}, r"test\.heard: contains Beta voices, training uses Alpha; name .* unheard"),
+        ({"test": {"x/unheard": "Alpha.csv"}}, r"data\.test\.x/unheard: contains Alpha voices"),
+        ({"test": {"x": CellSpec("Alpha.csv", language="Beta")}}, "language is set to Beta, but its voices are Alpha"),
         ({"test": {"heard": "Alpa.csv"}}, r"no such file; did you mean Alpha\.csv\?"),
         ({"test": {"heard": CellSpec()}}, "give either trials or identities"),
         ({"test": {"heard": CellSpec("Alpha.csv", identities=["id0005"])}}, "give either trials or identities"),
@@ -153,10 +153,10 @@ def test_all_pairs_of_some_people(root: Path) -> None:
         ({"train_languages": []}, "is empty"),
         ({"train_identities": ["id00001"]}, r"data\.train_identities: id00001 is unknown; did you mean id0001\?"),
         ({"train_identities": TESTED}, "no training clip is left"),
-        ({"val_identities": 4}, r"data\.val_identities: 4 of 4 training people"),
-        ({"val_identities": 1}, r"data\.val_identities: 1 of 4 training people"),
+        ({"val_identities": 4}, r"data\.val_identities: 4 of 4 training identities"),
+        ({"val_identities": 1}, r"data\.val_identities: 1 of 4 training identities"),
         ({"val_identities": ["id0004"]}, r"data\.val_identities: id0004 is unknown"),
-        ({"val_identities": ["id0000", "id0001", "id0002", "id0003"]}, "holds out everybody"),
+        ({"val_identities": ["id0000", "id0001", "id0002", "id0003"]}, "leaves no identity to train on"),
         ({"faces": ["faces.npz"]}, r"no such file; did you mean face\.npz\?"),
     ],
 )  # fmt: skip
@@ -168,7 +168,7 @@ def test_it_refuses_to_start(root: Path, options: dict[str, Any], said: str) -> 
 
 def test_the_first_five_of_many_are_shown(root: Path) -> None:
     everybody = [f"id{i:04d}" for i in range(6)]
-    with pytest.raises(DataError, match=r"6 test people .*: id0000, id0001, id0002, id0003, id0004, \.\.\.; name"):
+    with pytest.raises(DataError, match=r"6 test identities .*: id0000, id0001, id0002, id0003, id0004, \.\.\.; name"):
         module(root, exclude_identities=None, val_identities=0, test={"x": CellSpec(identities=everybody)}).setup("fit")
 
 

@@ -110,7 +110,7 @@ def test_without_a_cache_it_is_read_into_memory_and_said(tmp_path: Path, monkeyp
     x = write_npz(tmp_path / "p.npz")["x"]
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file" / "cache"))  # below a file: nobody can write there
-    with pytest.warns(UserWarning, match="cannot be written .* Set VOICEFACE_CACHE"):
+    with pytest.warns(UserWarning, match="cannot be written .* set VOICEFACE_CACHE"):
         file = open_feature_file(f"{tmp_path}/p.npz", "voice")
     np.testing.assert_array_equal(file.x, x)
     assert not isinstance(file.x, np.memmap)

@@ -116,7 +116,7 @@ def test_wide_csv_in_reasonable_time(tmp_path: Path) -> None:
         (["1.5,2,0", "1.5,2"], "line 2: 2 columns, but line 1 has 3"),
         (["1.5,2,0", "1.5,2,0,4"], "line 2: 4 columns, but line 1 has 3"),
         (["f1,f2,label", "1.5,2,0"], "line 1, column 1: 'f1'"),
-        (["1.5,2,0.25", "1.5,2,0.5"], "last column is not an identity but a feature; set labelled: false"),
+        (["1.5,2,0.25", "1.5,2,0.5"], "the last column is a feature, not an identity; set labelled: false"),
         ([], "cannot be read"),
     ],
 )
@@ -129,7 +129,7 @@ def test_bad_csv_says_where(tmp_path: Path, lines: list[str], said: str) -> None
 def test_csv_that_does_not_follow_its_list(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(TRAIN)
     path = csv(tmp_path / "voices.csv", X, [1, 2, 1, 2])
-    with pytest.raises(DataError, match=r"line 3: label 1 is id0005 in .*train\.txt, but id0002 further up"):
+    with pytest.raises(DataError, match=r"line 3: label 1 is id0005 in .*train\.txt, but id0002 before"):
         open_feature_file(FeatureFile(str(path), str(tmp_path / "train.txt")), "voice")
     path = csv(tmp_path / "short.csv", X[:3], [1, 1, 2])
     with pytest.raises(DataError, match=r"3 rows, but .*train\.txt have 4"):
@@ -157,11 +157,11 @@ def test_wrong_npz_says_what(tmp_path: Path) -> None:
     x = write_npz(tmp_path / "good.npz")["x"]
     bad = x.copy()
     bad[7, 1] = np.inf
-    with pytest.raises(DataError, match=r"row 8: item id0000/Beta/v1B/00003 has NaN or infinity"):
+    with pytest.raises(DataError, match=r"row 8: the embedding of id0000/Beta/v1B/00003 contains NaN or inf"):
         open_npz(tmp_path / "nan.npz", x=bad)
-    with pytest.raises(DataError, match="holds int64 of shape"):
+    with pytest.raises(DataError, match="contains int64 of shape"):
         open_npz(tmp_path / "int.npz", x=np.ones((48, 2), dtype=np.int64))
-    with pytest.raises(DataError, match=r"holds float32 of shape \(48,\)"):
+    with pytest.raises(DataError, match=r"contains float32 of shape \(48,\)"):
         open_npz(tmp_path / "flat.npz", x=x[:, 0])
     with pytest.raises(DataError, match="give the feature file an index"):
         open_npz(tmp_path / "long.npz", x=x[:-1])

@@ -91,7 +91,7 @@ def broken_audio(folder: Path) -> dict[str, tuple[Path, str]]:
     made = {
         "zero.wav": (b"", "not readable as audio"),
         "junk.wav": (b"not audio at all" * 100, "not readable as audio"),
-        "truncated.wav": (whole["wav"][:20000], "truncated audio, 44044 bytes that its header announces are missing"),
+        "truncated.wav": (whole["wav"][:20000], "truncated audio, 44044 bytes that its header declares are missing"),
         "truncated.ogg": (whole["ogg"][: len(whole["ogg"]) // 2], "truncated audio, its last page"),
         "truncated.flac": (whole["flac"][:20000], "not readable as audio|truncated"),
     }
@@ -261,7 +261,7 @@ def test_skip_replaces_by_the_same_person_up_to_the_cap_and_keeps_a_list(voices:
     record = tmp_path / "bad_samples.txt"
     source = VoiceSource(voices, 2000, seed=0, bad=BadSamples(person, record))
     Path(voices[1]).write_bytes(b"")
-    with pytest.warns(UserWarning, match="passed over in training: .*v1.wav"):
+    with pytest.warns(UserWarning, match="skipped in training: .*v1.wav"):
         batch = source.read([1, 4])
     whole = soundfile.read(voices[0], dtype="float32")[0]  # the only other file of person 0
     assert any(np.array_equal(batch[0].numpy(), whole[i : i + 2000]) for i in range(2001))
@@ -280,5 +280,5 @@ def test_the_cap_is_one_in_a_thousand() -> None:
 def test_a_person_without_readable_files_is_said(faces: np.ndarray) -> None:
     Path(faces[0]).write_bytes(io.BytesIO(b"junk").getvalue())
     source = FaceSource(faces, plain_transform(24), seed=0, bad=BadSamples(np.arange(5)))
-    with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="no readable training file is left"):
+    with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="has no readable training file"):
         source.read([0])

@@ -70,20 +70,20 @@ def test_unlabelled_formats(tmp_path: Path, text: str) -> None:
         ("key,voice,voice,face\nk,a,a,b\n", "expected key,voice,face"),
         ("key,voice,face\nk1,a,b\n\nk2,a\n", "line 4: 2 columns, expected 3"),
         ("k1 a b\nk2 a b c\n", "line 2: 4 columns, expected 3"),
-        ("key,voice,face\nk1,a,b\nk1,c,d\n", "line 3, column key: 'k1' occurs before, in .* line 2"),
+        ("key,voice,face\nk1,a,b\nk1,c,d\n", "line 3, column key: 'k1' is already used in .* line 2"),
         ("key,voice,face,label\nk1,a,b,1\n\nk2,a,b,2\n", "line 4, column label: '2' is neither 0 nor 1"),
         ("k1 yes a b\n", "line 1, column label: 'yes'"),
         ("key,voice,face\nk1,,b\n", "line 2, column voice: is empty"),
-        ("key,voice,face\nk 1,a,b\n", "line 2, column key: 'k 1' holds a blank"),
-        ("key,voice,face\nk1,a,../b\n", r"line 2, column face: '\.\./b' climbs out"),
-        ("k1 a/../../etc/passwd b\n", "line 1, column voice: .* climbs out"),
+        ("key,voice,face\nk 1,a,b\n", "line 2, column key: 'k 1' contains a blank"),
+        ("key,voice,face\nk1,a,../b\n", r"line 2, column face: '\.\./b' leaves the data folder"),
+        ("k1 a/../../etc/passwd b\n", "line 1, column voice: .* leaves the data folder"),
         ("k1 a /etc/passwd\n", "line 1, column face: '/etc/passwd' is absolute"),
         ("k1 C:\\a b\n", "column voice: .* is absolute"),
-        ("k1 a\\..\\b c\n", "climbs out"),
+        ("k1 a\\..\\b c\n", "leaves the data folder"),
         ("key,voice,face\nk1,a\x07,b\n", "line 2, column voice: .* unprintable"),
         ('key,voice,face\nk1,"a,b\n', "line"),
         (b"k1 a b\nk2 \xff b\n", "line 2: not UTF-8"),
-        (b"k1 a b\nk2 a\0 b\n", "line 2: holds a zero byte"),
+        (b"k1 a b\nk2 a\0 b\n", "line 2: contains a zero byte"),
     ],
 )
 def test_what_is_wrong_and_where(tmp_path: Path, text: str | bytes, said: str) -> None:
@@ -116,9 +116,9 @@ def test_labels_of_their_own_file(tmp_path: Path, labels: str) -> None:
     [
         ("1\n", "line 1: 1 labels for 2 trials"),
         ("k1 1\nk3 0\n", "no label for trial k2"),
-        ("a b\nc d", "needs a column of 0 and 1"),
-        ("1\n0 1", "needs a column of 0 and 1"),
-        ("", "needs a column of 0 and 1"),
+        ("a b\nc d", "must be 0 or 1"),
+        ("1\n0 1", "must be 0 or 1"),
+        ("", "must be 0 or 1"),
     ],
 )
 def test_wrong_labels(tmp_path: Path, labels: str, said: str) -> None:
@@ -129,7 +129,7 @@ def test_wrong_labels(tmp_path: Path, labels: str, said: str) -> None:
 
 def test_labels_twice_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "k1 1 a b\n")
-    with pytest.raises(DataError, match="has labels of its own"):
+    with pytest.raises(DataError, match="already has labels"):
         read_trials(path, write(tmp_path, "1", "labels.txt"))
 
 
@@ -207,7 +207,7 @@ def test_unknown_item_is_named_with_its_line_and_the_nearest(tmp_path: Path) -> 
 
 def test_two_files_do_not_become_one_item() -> None:
     trials = Trials(np.array(["k", "l"]), np.array(["a/0.wav", "b/0.wav"]), np.array([FACES[0]] * 2), None, "memory")
-    with pytest.raises(DataError, match=r"a/0\.wav and b/0\.wav would be one item"):
+    with pytest.raises(DataError, match=r"a/0\.wav and b/0\.wav lead to the same item"):
         resolve(trials, ["0"], FACES)
 
 

@@ -93,7 +93,7 @@ def test_split_column(tmp_path: Path) -> None:
 
 def test_one_person_in_two_splits_is_refused(tmp_path: Path) -> None:
     table = [row | {"split": "train" if i % 2 else "test"} for i, row in enumerate(rows(8))]
-    with pytest.raises(DataError, match=r"8 people are in more than one split: p0, p1, p2, p3, p4, \.\.\."):
+    with pytest.raises(DataError, match=r"8 identities are in more than one split: p0, p1, p2, p3, p4, \.\.\."):
         module(write(tmp_path, table)).training_set()
 
 
@@ -101,7 +101,7 @@ def test_a_test_person_in_training_is_refused(tmp_path: Path) -> None:
     people = [f"p{i}" for i in range(7)]
     data = module(write(tmp_path, rows(8)), test={"heard": CellSpec(identities=people, language="xx")})
     with pytest.raises(
-        DataError, match=r"\d test people are in training too: p\d, p\d, p\d, p\d, p\d.*exclude_identities"
+        DataError, match=r"\d test identities are also in training: p\d, p\d, p\d, p\d, p\d.*exclude_identities"
     ):
         data.setup("fit")
 
@@ -111,7 +111,7 @@ def test_a_cell_of_the_wrong_language_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "key,voice,face\na,wav/p4_yy_0.wav,jpg/p4_yy_0.jpg\nb,wav/p5_yy_0.wav,jpg/p4_yy_0.jpg"
     )
-    with pytest.raises(DataError, match=r"data\.test\.heard: holds yy voices, training hears xx"):
+    with pytest.raises(DataError, match=r"data\.test\.heard: contains yy voices, training uses xx"):
         module(manifest, test={"heard": "t.csv"}, exclude_identities=["p4", "p5"]).setup("fit")
 
 
@@ -131,14 +131,14 @@ def test_column_names_of_ones_own(tmp_path: Path) -> None:
     assert len(module(manifest, columns={"voice": "audio", "language": "lang"}).training_set().identity) == 8
     with pytest.raises(DataError, match=r"no column voice.*name yours in data\.columns"):
         module(manifest).training_set()
-    with pytest.raises(DataError, match=r"data\.columns: voise is no column; did you mean voice"):
+    with pytest.raises(DataError, match=r"data\.columns: voise is not a column of a manifest; did you mean voice"):
         module(manifest, columns={"voise": "audio"}).training_set()
 
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("voice", "../secret.wav", r"row 3, column voice: \.\./secret\.wav climbs out"),
+        ("voice", "../secret.wav", r"row 3, column voice: \.\./secret\.wav leaves the data folder"),
         ("face", "", "row 3, column face"),
         ("split", "dev", "row 3, column split: 'dev' is unknown; use train, val or test"),
         ("gender", "x", "gender 'x' is unknown"),

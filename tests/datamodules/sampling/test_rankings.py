@@ -59,9 +59,9 @@ def test_made_retrieval_leaves_out_whom_nobody_can_find() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"candidates": 7}, "5 other people stand against p0"),
-        ({"candidates": 4, "same_gender": True}, "2 other people of the same gender"),
-        ({"candidates": 1}, "needs 2 candidates"),
+        ({"candidates": 7}, "1:7 matching needs 6 other identities; p0 has 5"),
+        ({"candidates": 4, "same_gender": True}, "needs 3 other identities of the same gender; p0 has 2"),
+        ({"candidates": 1}, "needs at least 2 candidates"),
     ],
 )
 def test_impossible_matching(options: dict[str, Any], said: str) -> None:
@@ -71,7 +71,7 @@ def test_impossible_matching(options: dict[str, Any], said: str) -> None:
 
 def resolved(ranking: RankingList) -> RankingCondition:
     tables: list[Any] = [SimpleNamespace(items=VOICES), SimpleNamespace(items=FACES)]
-    return RankingCondition("x", ranking, *tables)
+    return RankingCondition("x", *tables, ranking=ranking)
 
 
 def test_read_lists_are_resolved_and_checked(tmp_path: Path) -> None:
@@ -80,16 +80,16 @@ def test_read_lists_are_resolved_and_checked(tmp_path: Path) -> None:
     ranking = resolved(read_matching(path, "voice")).resolved(np.array([1, 4]), np.array([2, 4, 7, 0]))
     assert ranking.candidate_index.tolist() == [[2, 4], [7, 0]]
     path.write_text("v/p0/1.wav f/p1/2.jpg f/p0/0.jpg\n")
-    with pytest.raises(DataError, match="the first candidate, and only it, must be of the probe's person"):
+    with pytest.raises(DataError, match="the first candidate, and no other, must have the identity of the probe"):
         resolved(read_matching(path, "voice"))
     path.write_text("v/p0/1.wav f/p0/2.jpg\n")
-    with pytest.raises(DataError, match="line 1: 2 columns, expected '<probe> <right one>"):
+    with pytest.raises(DataError, match="line 1: 2 columns, expected '<probe> <matching candidate>"):
         read_matching(path, "voice")
     path.write_text("v/p0/1.wav v/p1/1.wav\nf/p0/0.jpg\n")
-    with pytest.raises(DataError, match="1 people are sought who are not in the gallery, first p1"):
+    with pytest.raises(DataError, match="1 identities of queries are not in the gallery, first p1"):
         resolved(read_retrieval(path, "voice"))
     path.write_text("v/../1.wav\nf/p0/0.jpg\n")
-    with pytest.raises(DataError, match="climbs out"):
+    with pytest.raises(DataError, match="leaves the data folder"):
         read_retrieval(path, "voice")
 
 
@@ -104,7 +104,7 @@ def test_restricted_pairs() -> None:
     assert (len(free), free.labels.sum()) == (144, 48)
     assert (len(same), same.labels.sum()) == (48 + 2 * 16, 48)
     assert (len(cross), cross.labels.sum()) == (96 + 24, 24)
-    with pytest.raises(DataError, match="leave no trial of one of the two kinds"):
+    with pytest.raises(DataError, match="leave no same-person or no different-person trial"):
         all_pairs("x", VOICES, FACES, ["p0", "p1"], same_gender=True)
 
 
@@ -120,7 +120,8 @@ def test_s2f_people(shared_data: Path) -> None:
         "find": CellSpec(identities=who, task="retrieval", probe="face"),
     }
     data = FeatureDataModule(
-        [FeatureFile("embeddings.npz#voice_resemblyzer256", **file)], [FeatureFile("embeddings.npz#face_dlib128", **file)],  # type: ignore[arg-type]
+        [FeatureFile("embeddings.npz#voice_resemblyzer256", **file)],  # type: ignore[arg-type]
+        [FeatureFile("embeddings.npz#face_dlib128", **file)],  # type: ignore[arg-type]
         ["en", "non-en", "unk"], test=tests, root=str(shared_data / "s2f"), exclude_identities=who, val_identities=100,
     )  # fmt: skip
     found = data.evaluation_set("test")

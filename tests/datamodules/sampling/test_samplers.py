@@ -38,7 +38,7 @@ def test_shards_cover_every_item_and_leave_no_rank_empty(size: int, world: int) 
 
 
 def test_nothing_to_shard_is_an_error() -> None:
-    with pytest.raises(DataError, match="without items"):
+    with pytest.raises(DataError, match="has no items"):
         EvenShardSampler(0)
 
 

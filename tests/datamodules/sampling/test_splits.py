@@ -30,5 +30,5 @@ def test_another_seed_draws_other_clips() -> None:
 
 
 def test_a_training_language_that_is_not_compared_is_refused() -> None:
-    with pytest.raises(DataError, match=r"equal_clips: English; train_languages has Urdu too"):
+    with pytest.raises(DataError, match=r"equal_clips: English; train_languages also has Urdu"):
         draw_equal(IDENTITY, LANGUAGE, ["English"], ["English", "Urdu"], seed=0)

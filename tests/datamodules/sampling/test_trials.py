@@ -79,9 +79,9 @@ def test_the_seed_decides() -> None:
 
 
 def test_impossible_lists_are_refused() -> None:
-    with pytest.raises(DataError, match="two people with voices and faces; there are 1"):
+    with pytest.raises(DataError, match="two identities with voices and faces; there are 1"):
         make_trials(items([3]), items([3, 3]), 10, 0)
-    with pytest.raises(DataError, match="give 2 or more"):
+    with pytest.raises(DataError, match="ask for 2 or more"):
         make_trials(items([3, 3]), items([3, 3]), 1, 0)
     with pytest.raises(DataError, match="kind 'naturel' is unknown"):
         make_trials(items([3, 3]), items([3, 3]), 10, 0, "naturel")  # type: ignore[arg-type]

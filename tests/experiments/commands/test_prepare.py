@@ -91,10 +91,10 @@ def test_a_killed_run_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        prepare.look_at(tree, files, parts, 1, report=stop)  # type: ignore[arg-type]
+        prepare.check_files(tree, files, parts, 1, report=stop)  # type: ignore[arg-type]
     (tree / files[0][0]).write_bytes(b"changed since")
     told = []
-    found = prepare.look_at(tree, files, parts, 1, report=told.append)  # type: ignore[arg-type]
+    found = prepare.check_files(tree, files, parts, 1, report=told.append)  # type: ignore[arg-type]
     assert told[0] == 9  # two saved parts, less the file that has changed
     assert found["path"].tolist() == [path for path, _ in files]
     assert found["problem"].tolist() == ["not readable as audio", *[""] * 23]
@@ -146,14 +146,14 @@ def test_a_layout_of_ones_own() -> None:
     found = describe("deep/fr/anna-7/x/1.wav", "voice", patterns, None)
     assert (found.identity, found.language, found.video) == ("anna", "fr", "7")
     assert describe("faces/anna.jpg", "face", patterns, None).identity == "anna"
-    with pytest.raises(DataError, match="is in no known layout"):
+    with pytest.raises(DataError, match="matches no known layout"):
         describe("anna.png", "face", patterns, None)
     with pytest.raises(DataError, match=r"--pattern \{person\}"):
         compile_patterns(["{person}/{file}"])
 
 
 @pytest.mark.parametrize(
-    ("make", "said"), [(lambda p: p / "none", "no such folder of media"), (lambda p: p, "holds no voice and no face")]
+    ("make", "said"), [(lambda p: p / "none", "there is no such folder"), (lambda p: p, "holds no voice and no face")]
 )
 def test_nothing_to_prepare(tmp_path: Path, make: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", str(make(tmp_path))]) == 2  # type: ignore[operator]

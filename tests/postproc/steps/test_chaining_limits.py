@@ -139,23 +139,18 @@ def test_refined_scores_stay_within_the_initial_ones(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"voices": {"model": np.full((45, 20), np.nan)}}, "voice embeddings (model) are not finite, first item 0"),
-        ({"voices": {"model": np.zeros((45, 20))}}, "voice embedding 0 (model) is zero"),
-        ({"faces": {"model": np.ones((45, 20))}}, "face gender: only 1 distinct samples for 2 clusters"),
-        ({"faces": {"model": np.ones((45, 9))}}, "voices (20-d) and faces (9-d) share no space"),
+        ({"voices": {"model": np.full((90, 20), np.nan)}}, "voice embeddings (model) are not finite, first item 0"),
+        ({"voices": {"model": np.zeros((90, 20))}}, "voice embedding 0 (model) is zero"),
+        ({"faces": {"model": np.ones((90, 20))}}, "face gender: only 1 distinct samples for 2 clusters"),
+        ({"faces": {"model": np.ones((90, 9))}}, "voices (20-d) and faces (9-d) share no space"),
         ({"distances": np.full(2025, np.nan)}, "2025 initial distances are not finite"),
         ({"distances": np.zeros(0), "voice_index": np.zeros(0, int), "face_index": np.zeros(0, int)}, "no trials"),
     ],
 )
 def test_degenerate_cells_come_back_with_the_reason(change: dict[str, Any], reason: str) -> None:
-    cell = replace(make_cell(people=3, per_person=15)[0], **change)
-    if "distances" not in change:
-        cell = replace(
-            cell,
-            distances=cell.distances[:2025],
-            voice_index=cell.voice_index[:2025],
-            face_index=cell.face_index[:2025],
-        )
+    cell = make_cell(people=3, per_person=15)[0]
+    trials = {name: getattr(cell, name)[:2025] for name in ("distances", "voice_index", "face_index")}
+    cell = replace(cell, **{**trials, **change})
     result = ChainingCluster(**QUICK)(cell)
     assert reason in result.trace["unchanged"]
     np.testing.assert_array_equal(result.distances, cell.distances)

@@ -179,7 +179,7 @@ def test_dev_lists_of_ones_own_over_held_out_people(tmp_path: Path) -> None:
     assert set(test.cells) == {"unheard", "heard"}
     assert test.cells["unheard"].language == "Urdu"
     assert set(data.training_set().identities).isdisjoint({"id0001", "id0002"})
-    with pytest.raises(DataError, match=r"2 test people are in (training|validation) too: id0001, id0002"):
+    with pytest.raises(DataError, match=r"2 test identities are also in (training|validation): id0001, id0002"):
         module(root, test=own, val_identities=["id0007", "id0008"]).evaluation_set("test")
 
 
@@ -229,8 +229,8 @@ def test_missing_files_and_lists_are_named(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("id0001/English/a/0.wav", "line 33: 1 columns; expected '<wav> <jpg>'"),
-        ("../../etc/passwd id0001/English/a/0.jpg", "line 33: ../../etc/passwd climbs out"),
-        ("voices/0.wav faces/0.jpg", "line 33: voices/0.wav names no person"),
+        ("../../etc/passwd id0001/English/a/0.jpg", "line 33: ../../etc/passwd leaves the data folder"),
+        ("voices/0.wav faces/0.jpg", "line 33: voices/0.wav names no identity"),
     ],
 )
 def test_bad_lines_of_the_training_list(tmp_path: Path, line: str, said: str) -> None:
@@ -262,9 +262,9 @@ def test_bad_samples_are_skipped_in_training_but_never_in_test(tmp_path: Path) -
     (root / "v1" / "voices" / "Urdu" / "00003.wav").write_bytes(b"")
     skipping = MediaOptions(frames=32, image_size=32, on_bad_sample="skip")
     data = module(root, media=skipping, val_identities=["id0007", "id0008"], steps_per_epoch=20, batch_size=6)
-    with pytest.warns(UserWarning, match="passed over in training: .*id0002"):
+    with pytest.warns(UserWarning, match="skipped in training: .*id0002"):
         assert len(list(data.train_dataloader())) == 20
-    reference = data.reference_set()  # training clips for a refinement: the same file is passed over there
+    reference = data.reference_set()  # training clips for a refinement: the same file is skipped there
     assert len(reference.voices.read(reference.voice_rows)) == len(reference.identity)
     with pytest.raises(DataError, match=r"Urdu/00003\.wav"):
         list(data.test_dataloader()[0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.datasets.synthetic.faces import Looks, Scene, draw
-from datamodules.datasets.synthetic.media import TEST_CLIPS, TEST_PEOPLE, SyntheticMediaDataModule
+from datamodules.datasets.synthetic.media import TEST_CLIPS, TEST_IDENTITIES, SyntheticMediaDataModule
 from datamodules.datasets.synthetic.voices import LANGUAGES, RATE, Speaker, speak
 from datamodules.media.module import MediaOptions
 from datamodules.schema import DataError
@@ -29,10 +29,10 @@ def test_it_is_a_version_of_mavceleb_with_both_cells() -> None:
     assert len(train.identities) == 6
     assert {name: cell.language for name, cell in test.cells.items()} == {"heard": "English", "unheard": "Hindi"}
     for items in (test.voices, test.faces):
-        assert len(np.unique(items.identity)) == TEST_PEOPLE
+        assert len(np.unique(items.identity)) == TEST_IDENTITIES
         assert set(items.gender) == {"M", "F"}
         assert not set(items.identity) & set(train.identities)
-        assert len(items) <= 2 * TEST_PEOPLE * TEST_CLIPS
+        assert len(items) <= 2 * TEST_IDENTITIES * TEST_CLIPS
     batch = next(iter(data.train_dataloader()))
     assert batch["voice"].shape[0] == batch["face"].shape[0] == 4
     assert batch["voice"].isfinite().all()

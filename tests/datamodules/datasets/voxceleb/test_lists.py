@@ -120,7 +120,7 @@ def test_every_way_to_write_a_path_is_one_item(two: People) -> None:
                "Ann_O./1.6/abcdefghijk/0000025.jpg", "Ann_O./abcdefghijk/0000025.jpg", "Bo/00000550.jpg"]  # fmt: skip
     found = two.items(np.array(written), "list").tolist()
     assert found == [*["id1/abcdefghijk/00001"] * 3, *["id1/abcdefghijk/0000025"] * 2, "id2/00000550"]
-    with pytest.raises(DataError, match=r"list: Bob/0.jpg names no person of VoxCeleb1; did you mean Bo\?"):
+    with pytest.raises(DataError, match=r"list: Bob/0.jpg names no identity of VoxCeleb1; did you mean Bo\?"):
         two.items(np.array(["Bob/0.jpg"]), "list")
 
 
@@ -128,7 +128,7 @@ def test_every_way_to_write_a_path_is_one_item(two: People) -> None:
     ("text", "said"),
     [
         ("id,label,voice-path,face-path\n1,1,id1/v/1.wav,Bo/1.jpg\n", "id 1: label 1, but the paths"),
-        ("id,label,voice-path,face-path\n1,1,id1/v/1.wav\n", "line 2: 3 columns, but line 1 has 4"),
+        ("id,label,voice-path,face-path\n1,1,id1/v/1.wav\n", "line 2: 3 columns, but line 1 names 4"),
         ("id,label,voice-path\n1,1,id1/v/1.wav\n", "no column face-path"),
         ("id1/v/1.wav Bo/1.jpg x\n", "line 1: 3 columns; expected '<voice> <face>'"),
     ],
