@@ -1,4 +1,4 @@
-"""Refines the scores of a test or predict run once its embeddings are gathered."""
+"""Lightning callback that refines the scores of a test or predict run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.schema import EvaluationSet, ScoredCell, Stage
+from postproc.memory import Memory
 from postproc.reference import Reference
-from postproc.refinement import Refinement, calibrate, refine
+from postproc.refinement import Refinement, calibrate, refine_cells
 
 
 class _Scorer(Protocol):
-    """What this callback needs of ``lightning_modules.base.AssociationModule``, which it may not import."""
+    """The part of ``lightning_modules.base.AssociationModule`` that the callback needs; it must not import it."""
 
     scores: Mapping[str, NDArray[np.float64]]
     refined: dict[str, NDArray[np.float64]]
@@ -25,39 +26,40 @@ class _Scorer(Protocol):
         """Gathers and scores on all ranks."""
 
     def scored_cell(self, name: str) -> ScoredCell:
-        """What a refinement may see of a cell."""
+        """Scores and embeddings of a test condition."""
 
     @property
     def evaluation(self) -> EvaluationSet:
-        """Cells and items."""
+        """Test conditions and items."""
 
     def reference(self) -> Reference:
-        """Embedded clips of training people."""
+        """Embedded clips of training identities."""
 
 
 class ChainingClusterCallback(Callback):
-    """Applies refinements to every cell of a test or predict run, before anything writes results.
+    """Applies refinements to every test condition of a test or predict run, before anything writes results.
 
-    Runs on rank 0; where a step learns from training people, they are embedded and the steps calibrated first. All
-    ranks get the refined distances, in :attr:`refined` and as ``module.refined``. A cell that a step cannot refine
-    keeps its scores, with one warning that says why. A step that raises has a bug: its cell and the cells after it have
-    no refined scores, the raw ones are still scored and written, and the run then fails on all ranks, in ``teardown``,
-    with the step's error.
+    It runs on rank 0. Where a step learns from training identities, they are embedded and the steps are calibrated
+    first. All ranks get the refined distances, in :attr:`refined` and as ``module.refined``. A test condition that a
+    step cannot refine keeps its scores, with one warning that says why. A step that raises has a bug: that test
+    condition and the ones after it have no refined scores. The raw ones are still scored and written, and the run then
+    fails on all ranks, in ``teardown``, with the step's error.
 
     Args:
         steps: refinements, applied in turn; None or empty refines nothing.
-        keep_reference: training people are embedded and kept even where no step learns from them, so that ``refine``
-            can try steps that do.
+        keep_reference: embed and keep the training identities even if no step learns from them, so that ``refine`` can
+            try steps that do.
 
     Attributes:
-        refined: refined distances (t,) by cell; empty without steps.
-        traces: on rank 0, one trace per step by cell; empty elsewhere.
-        reference: on rank 0, the training people the steps were calibrated on; None where none learns or is kept.
+        refined: refined distances (t,) by test condition, lower = same person; empty without steps.
+        traces: on rank 0, one trace per step by test condition; empty elsewhere.
+        reference: on rank 0, the training identities that the steps were calibrated on; None if there are none.
+        memory: clusters that steps share, found once per set of embeddings.
     """
 
     def __init__(self, steps: list[Refinement] | None = None, keep_reference: bool = False) -> None:
         super().__init__()
-        self.steps, self.keep_reference = list(steps or []), keep_reference
+        self.steps, self.keep_reference, self.memory = list(steps or []), keep_reference, Memory()
         self.refined: dict[str, NDArray[np.float64]] = {}
         self.traces: dict[str, list[dict[str, Any]]] = {}
         self.reference: Reference | None = None
@@ -86,22 +88,19 @@ class ChainingClusterCallback(Callback):
         module.refined = self.refined
 
     def _refine_cells(self, module: _Scorer) -> None:
-        what = "calibrating the refinement"
+        names = list(module.scores) if self.steps else []
+        doing = "calibrating the refinement"
         try:
             if self.keep_reference or any(step.needs_reference for step in self.steps):
                 self.reference = module.reference()
-                calibrate(self.steps, self.reference)
-            for name in module.scores if self.steps else ():
-                what = f"refining cell {name!r}"
-                self._refine_cell(module, name)
+                calibrate(self.steps, self.reference, memory=self.memory)
+            doing = ""
+            scored = ((name, module.scored_cell(name)) for name in names)
+            for name, refined in refine_cells(
+                module.evaluation, scored, self.steps, warn=rank_zero_warn, memory=self.memory
+            ):
+                self.refined[name], self.traces[name] = refined.distances, refined.trace["steps"]
         except Exception as error:
-            self._failure = f"{what} failed, raw scores are kept: {type(error).__name__}: {error}"
+            doing = doing or f"refining test condition {names[len(self.refined)]!r}"
+            self._failure = f"{doing} failed, raw scores are kept: {type(error).__name__}: {error}"
             self._cause = error
-
-    def _refine_cell(self, module: _Scorer, name: str) -> None:
-        trials = module.evaluation.cells[name].trials
-        result = refine(module.scored_cell(name), [step.for_cell(name, trials.keys) for step in self.steps])
-        self.refined[name], self.traces[name] = result.distances, result.trace["steps"]
-        for trace in self.traces[name]:
-            if "unchanged" in trace:
-                rank_zero_warn(f"cell {name!r}: {trace['step']} left the scores unchanged: {trace['unchanged']}")

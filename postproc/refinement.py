@@ -1,34 +1,35 @@
 """What every refinement of scores has in common.
 
-A refinement sees the scores, the trial indices and the embeddings of one cell's own unique items
-(:class:`ScoredCell`), never a label, an id or a row order: it is transductive (it needs the whole test set at once),
+A refinement sees the scores, the trial indices and the embeddings of one test condition's unique items
+(:class:`ScoredCell`), never a label, an id or a row order. It is transductive (it needs the whole test set at once),
 not supervised.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.schema import Modality, ScoredCell
+from datamodules.schema import EvaluationSet, Modality, ScoredCell
+from postproc.memory import Memory
 from postproc.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Refined scores of one cell and how they came about.
+    """Refined scores of one test condition, and a trace of how they were computed.
 
     Attributes:
         distances: (t,) float64, finite, lower = same person.
         trace: thresholds, clusters and decisions; plain values and numpy arrays. ``unchanged`` holds the reason when
-            the step left the scores alone.
-        embeddings: new ``model`` embeddings of voices (n, d) and faces (m, d) for the steps after this one; None = as
-            they were.
+            the step left the scores unchanged.
+        embeddings: new ``model`` embeddings of voices (n, d) and faces (m, d) for the steps after this one; None = the
+            embeddings stay.
     """
 
     distances: NDArray[np.float64]
@@ -39,65 +40,113 @@ class Refined:
 class Refinement(ABC):
     """A step from initial to refined distances: configured in ``__init__``, calibrated once, applied by a call."""
 
+    _memory: Memory | None = None
+
+    @property
+    def memory(self) -> Memory:
+        """Clusters of equal embeddings, found once: the run's memory after :meth:`share`, else one of this step."""
+        if self._memory is None:
+            self._memory = Memory()
+        return self._memory
+
+    def share(self, memory: Memory) -> None:
+        """Makes the step use a run's memory; a step that holds other steps passes it on."""
+        self._memory = memory
+
     @property
     def needs_reference(self) -> bool:
-        """Whether :meth:`calibrate` learns from training people, who must then be embedded."""
+        """Whether :meth:`calibrate` learns from training identities, which must then be embedded."""
         return False
 
     @abstractmethod
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines the distances of one cell; degenerate input comes back unchanged with the reason in the trace."""
+        """Refines the distances of one test condition; what cannot be refined comes back by :func:`unchanged`."""
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:  # noqa: B027
-        """Learns from people outside the test set; the default learns nothing. Called once, before any cell.
+        """Learns from identities outside the test set; the default learns nothing. Called once, before any cell.
 
         Args:
-            reference: clips of training people.
+            reference: clips of training identities.
             before: the steps that come before this one, calibrated.
         """
 
     def for_cell(self, name: str, keys: NDArray[np.str_]) -> Refinement:
-        """The step as it is for one cell: itself, unless it reads files that are aligned by trial keys.
+        """The step for one test condition: itself, unless it reads files that are aligned by trial keys.
 
         Args:
-            name: of the cell.
-            keys: (t,) of its trials; used to align, never to score.
+            name: of the test condition.
+            keys: (t,) keys of its trials; they may align files, never change a score.
         """
         return self
 
+    def reliability(self, cell: ScoredCell, refined: Refined) -> dict[str, float]:
+        """Statistics of unlabelled data on whether the assumptions of the step hold; the default has none.
 
-def calibrate(steps: Sequence[Refinement], reference: Reference, before: Sequence[Refinement] = ()) -> None:
-    """Calibrates steps in turn, each with those before it; clips that are not finite are left out.
+        :class:`postproc.Guarded` applies a step only where they are large enough.
+
+        Args:
+            cell: a scored cell.
+            refined: what the step made of it.
+
+        Returns:
+            By name; larger = the assumption holds better.
+
+        Raises:
+            DegenerateInput: they cannot be computed.
+        """
+        return {}
+
+
+def calibrate(
+    steps: Sequence[Refinement],
+    reference: Reference,
+    before: Sequence[Refinement] = (),
+    memory: Memory | None = None,
+) -> None:
+    """Calibrates steps in turn, each with those before it. Clips with NaN or inf are left out.
 
     Args:
         steps: in order.
-        reference: clips of training people.
+        reference: clips of training identities.
         before: steps that come before all of them, calibrated.
+        memory: of the run; None = the steps keep theirs.
     """
+    _share(steps, memory)
     reference = reference.finite()
     for place, step in enumerate(steps):
         step.calibrate(reference, [*before, *steps[:place]])
 
 
 def unchanged(cell: ScoredCell, reason: str) -> Refined:
-    """What a step returns for a cell it cannot refine: the same distances, and why."""
+    """What a step returns for a test condition it cannot refine: the same distances, and the reason."""
     action = np.zeros(len(cell.distances), dtype=np.int8)
     return Refined(cell.distances.copy(), {"unchanged": reason, "action": action})
 
 
 def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
-    """Applies steps in turn, each to the distances the one before it gave.
+    """Applies steps in turn, each to the distances and embeddings of the step before it.
 
     Args:
         cell: a scored cell.
-        steps: refinements; none leaves the distances as they are.
+        steps: refinements; an empty list leaves the distances unchanged.
 
     Returns:
         The last distances and embeddings; ``trace["steps"]`` lists the trace of each step, with its class name under
         ``step``.
 
     Raises:
-        RuntimeError: a step gave another number of distances, or made one non-finite: a bug of that step.
+        RuntimeError: a bug of a step: it returned another number of distances, or made one non-finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from postproc import Centring, ScoredCell, refine
+        >>> rng = np.random.default_rng(0)
+        >>> voices, faces = rng.normal(1, 1, size=(5, 4)), rng.normal(-1, 1, size=(6, 4))
+        >>> voice_index, face_index = np.array([0, 4]), np.array([5, 1])
+        >>> cell = ScoredCell(np.array([0.2, 0.9]), voice_index, face_index, {"model": voices}, {"model": faces})
+        >>> refined = refine(cell, [Centring(strength=1.0)])
+        >>> refined.distances.shape, refined.trace["steps"][0]["step"]
+        ((2,), 'Centring')
     """
     traces: list[dict[str, Any]] = []
     moved: dict[Modality, NDArray[np.float64]] | None = None
@@ -117,10 +166,46 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
     return Refined(cell.distances, {"steps": traces}, moved)
 
 
+def refine_cells(
+    evaluation: EvaluationSet,
+    scored: Iterable[tuple[str, ScoredCell]],
+    steps: Sequence[Refinement],
+    *,
+    warn: Callable[[str], None],
+    memory: Memory | None = None,
+) -> Iterator[tuple[str, Refined]]:
+    """Applies calibrated steps to the test conditions of a run, one after the other.
+
+    Args:
+        evaluation: has the trial keys of each test condition.
+        scored: name and scored cell of each.
+        steps: refinements, calibrated where they need a reference.
+        warn: takes a line for each step that left scores unchanged, with the reason.
+        memory: of the run; None = the steps keep theirs.
+
+    Yields:
+        Name and refined scores of each, in order.
+    """
+    _share(steps, memory)
+    for name, cell in scored:
+        keys = evaluation.cells[name].trials.keys
+        refined = refine(cell, [step.for_cell(name, keys) for step in steps])
+        for trace in refined.trace["steps"]:
+            if "unchanged" in trace:
+                warn(f"test condition {name!r}: {trace['step']} left the scores unchanged: {trace['unchanged']}")
+        yield name, refined
+
+
 def follow(cell: ScoredCell, refined: Refined) -> ScoredCell:
-    """A cell as the step after this one sees it."""
+    """A test condition as the step after this one sees it."""
     cell = replace(cell, distances=refined.distances)
     moved = refined.embeddings
     if moved is None:
         return cell
     return replace(cell, voices={**cell.voices, "model": moved["voice"]}, faces={**cell.faces, "model": moved["face"]})
+
+
+def _share(steps: Sequence[Refinement], memory: Memory | None) -> None:
+    if memory is not None:
+        for step in steps:
+            step.share(memory)

@@ -32,13 +32,14 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.runs.refine import write_refined
     from experiments.runs.results import print_results
     from experiments.runs.saved import read_run
+    from postproc.memory import Memory
 
     strategies = dict(zip(names, map(read_steps, files), strict=True))
-    run = read_run(options.run)
+    run, memory = read_run(options.run), Memory()
     out = options.out or options.run / "refined"
     for name, steps in strategies.items():
         folder = out / name if options.out is None or len(strategies) > 1 else out
-        results = write_refined(folder, run, steps)
+        results = write_refined(folder, run, steps, memory)
         print(f"{name}:")
         if results:
             print_results(results)

@@ -8,6 +8,7 @@ import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from experiments.runs.refine import write_refined
 from experiments.runs.results import evaluate_run, write_scores
 from experiments.runs.saved import SavedRun, read_run
 from postproc.cells import scored_cell
+from postproc.memory import Memory
+from postproc.refinement import refine_cells
 from postproc.steps.fusion import Fusion
 
 
@@ -74,7 +77,7 @@ class Derived:
                 if len(self.sources) > 1:
                     write_fused(self.folder, self.sources, self.home)
                 elif self.strategy is not None:
-                    write_refined(self.folder, read_run(self.home), read_steps(self.strategy))
+                    write_refined(self.folder, read_run(self.home), read_steps(self.strategy), _memory())
                 write_people(self.folder, read_run(self.folder, self.home))
             except Exception as error:  # a bug in one must not stop the others; the log has the traceback
                 traceback.print_exc()
@@ -138,14 +141,20 @@ def _fuse(
     run: SavedRun, scores: Mapping[str, NDArray[np.float64]], fusion: Fusion
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Fused distances and traces by test condition."""
-    distances, traces = {}, {}
-    for name, raw in scores.items():
-        cell = scored_cell(run.evaluation, name, raw, run.embeddings)
-        fused = fusion.for_cell(name, run.evaluation.cells[name].trials.keys)(cell)
-        if "unchanged" in fused.trace:
-            raise DataError(f"run {run.folder}: test condition {name} cannot be fused: {fused.trace['unchanged']}")
-        distances[name], traces[name] = fused.distances, {"step": "Fusion", **fused.trace}
-    return distances, traces
+
+    def refuse(line: str) -> None:
+        raise DataError(f"run {run.folder}: cannot be fused: {line}")
+
+    scored = ((name, scored_cell(run.evaluation, name, raw, run.embeddings)) for name, raw in scores.items())
+    fused = dict(refine_cells(run.evaluation, scored, [fusion], warn=refuse))
+    traces = {name: refined.trace["steps"][0] for name, refined in fused.items()}
+    return {name: refined.distances for name, refined in fused.items()}, traces
+
+
+@lru_cache(maxsize=1)
+def _memory() -> Memory:
+    """Clusters that all refinements of a worker process share: fits of one fold have the same encoder embeddings."""
+    return Memory()
 
 
 def derived_in_order(protocol: Protocol, methods: list[str], out: Path) -> list[list[Derived]]:

@@ -1,8 +1,7 @@
-"""How many people a cell's voices and faces are of. Not from the papers."""
+"""The number of clusters by silhouettes: how many identities a test condition has. Not from the papers."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,95 +10,52 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES
 from postproc.cells import DegenerateInput, Embeddings, unit
 from postproc.clustering.kmeans import Backend, kmeans
+from postproc.memory import Memory
 
-_SAMPLE = 2048  # items of a modality that are looked at: all pairs of them are compared
-_FEWEST, _MOST = 6, 512  # items that tell anything; people looked for
-# A silhouette this much below the best is as good. Of 60 draws of six V1 training people one was counted as 11 without
-# it and none above 8 with it; for 4 to 24 people the error of the logarithm is the same, .12 in the mean. Looked for
-# after one cell of the dev folds had been counted as 15.
-_TIE = 0.01
-_SETS = 4096  # of embeddings whose count is remembered
-_remembered: dict[str, int] = {}
+_SAMPLE = 2048  # items that are clustered and judged: all pairs of them are compared
+_FEWEST, _MOST = 6, 512  # items needed; largest number of identities tried
+_TIE = 0.01  # a silhouette this much below the best is as good: without it, a few draws of 6 were estimated as 11 or 15
 
 
-def estimate_identities(points: Embeddings, seed: int = 0) -> int:
-    """The number of clusters that suits the voices and the faces of a cell best, both being of the same people.
+def estimate_identities(points: Embeddings, seed: int = 0, memory: Memory | None = None) -> int:
+    """Estimates the number of identities from voices and faces of the same identities.
 
-    Each modality is linked to Ward's tree, the tree cut into 2, 3, ... clusters, and each cut judged by the mean
-    silhouette of cosine distances. The two silhouettes are added up: faces alone may count every session as a person.
-    The smallest number that suits about as well as the best is taken.
-    Draws of V1 training people (40 of each size; ECAPA, FaceNet; as many clips as in the scrambled lists) were counted
-
-    =======  ===  ===  ====  ====  ====  ====
-    people     4    6    10    16    24    40
-    mean     4.0  6.2   9.8  16.1  24.2  40.0
-    lowest     3    5     8    14    19    33
-    highest    5    7    12    19    28    50
-    =======  ===  ===  ====  ====  ====  ====
+    Each modality is linked to Ward's tree, the tree is cut into 2, 3, ... clusters, and each cut is judged by its mean
+    silhouette of cosine distances. The silhouettes of the two modalities are added: faces by themselves may form one
+    cluster per recording. The smallest number that is about as good as the best is taken.
 
     Args:
-        points: voices (n, dv) and faces (m, df) of the encoders, which tell people apart best. Of more than 2,048 a
-            random sample is looked at.
+        points: voices (n, dv) and faces (m, df) of the encoders, which separate identities best. Of more than 2,048 a
+            random sample is used.
         seed: of the sample.
+        memory: keeps the estimate for equal embeddings; None = it is computed.
 
     Returns:
-        2 or more; every number up to 20, above in steps of a tenth up to 512.
+        2 or more; any number up to 20, above in steps of a tenth, up to 512.
 
     Raises:
         DegenerateInput: fewer than 6 voices or faces.
     """
     fewest = min(len(points[m]) for m in MODALITIES)
     if fewest < _FEWEST:
-        raise DegenerateInput(f"{fewest} voices or faces do not tell how many people they are of; give {_FEWEST}")
-    looked_at = [_sample(points[m], seed) for m in MODALITIES]
-    # encoder embeddings of the same lists come again: for other steps, other fits, other train languages
-    key = str([(x.shape, hashlib.sha256(x.tobytes()).hexdigest()) for x in looked_at])
-    if key not in _remembered:
-        if len(_remembered) >= _SETS:
-            _remembered.clear()
+        raise DegenerateInput(
+            f"{fewest} voices or faces are too few to estimate the number of identities; give {_FEWEST}"
+        )
+    samples = [_sample(points[m], seed) for m in MODALITIES]
+
+    def compute() -> int:
         counts = _counts(min(fewest, _SAMPLE))
-        together = np.sum([_silhouettes(x, counts) for x in looked_at], axis=0)
-        _remembered[key] = counts[int(np.argmax(together >= together.max() - _TIE))]
-    return _remembered[key]
+        total = np.sum([_ward_silhouettes(x, counts) for x in samples], axis=0)
+        return counts[int(np.argmax(total >= total.max() - _TIE))]
 
-
-def _silhouettes(x: NDArray[np.float64], counts: list[int]) -> list[float]:
-    """Mean silhouette of each cut of Ward's tree; -1 where repeated points leave fewer clusters than asked for."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import pdist, squareform
-    from sklearn.metrics import silhouette_score
-
-    apart = pdist(unit(x))
-    tree, cosine = linkage(apart, "ward"), squareform(apart**2)
-    found = []
-    for count in counts:
-        labels = fcluster(tree, count, "maxclust")
-        full = labels.max() == count
-        found.append(float(silhouette_score(cosine, labels, metric="precomputed")) if full else -1.0)
-    return found
-
-
-def _sample(x: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    if len(x) <= _SAMPLE:
-        return x
-    return x[np.sort(np.random.default_rng(seed).choice(len(x), _SAMPLE, replace=False))]
-
-
-def _counts(items: int) -> list[int]:
-    """Numbers of people to try for so many items."""
-    found = [2]
-    while (following := found[-1] + max(1, found[-1] // 10)) < min(items, _MOST + 1):
-        found.append(following)
-    return found
-
-
-_SAMPLE = 2048  # points that are clustered and judged: all pairs of them are compared
+    memory = Memory() if memory is None else memory
+    return memory.recall("number of identities", samples, compute)
 
 
 def silhouette(
     x: NDArray[np.floating], ks: Sequence[int], *, seed: int, backend: Backend = "auto", n_init: int = 10
 ) -> tuple[int, dict[int, float]]:
-    """The number of clusters of the largest mean silhouette; of equals the smallest.
+    """The number of k-means clusters with the largest mean silhouette; the smallest of equals.
 
     A point's silhouette compares its mean distance to its own cluster with that to the nearest other one: 1 = far
     apart, 0 = on the border. Of more than 2,048 points a random sample is judged, so the cost does not grow with n.
@@ -117,15 +73,40 @@ def silhouette(
     Raises:
         ValueError: as :func:`kmeans`, or a k that has no silhouette.
     """
-    from sklearn.metrics import silhouette_score
-
-    x = np.asarray(x)
-    if len(x) > _SAMPLE:
-        x = x[np.sort(np.random.default_rng(seed).choice(len(x), _SAMPLE, replace=False))]
+    x = _sample(np.asarray(x), seed)
     if not ks or min(ks) < 2 or max(ks) >= len(x):
         raise ValueError(f"ks: {list(ks)} for {len(x)} points; a silhouette takes 2 to {len(x) - 1} clusters")
-    curve = {}
-    for k in ks:
-        clusters = kmeans(x, k, seed=seed, backend=backend, n_init=n_init)
-        curve[k] = float(silhouette_score(x, clusters.labels)) if clusters.sizes.all() else -1.0
+    curve = {k: _mean_silhouette(x, kmeans(x, k, seed=seed, backend=backend, n_init=n_init).labels, k) for k in ks}
     return max(curve, key=lambda k: curve[k]), curve
+
+
+def _ward_silhouettes(x: NDArray[np.float64], counts: list[int]) -> list[float]:
+    """Mean silhouette of cosine distances of each cut of Ward's tree."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
+    from scipy.spatial.distance import pdist, squareform
+
+    apart = pdist(unit(x))
+    tree, cosine = linkage(apart, "ward"), squareform(apart**2)
+    return [_mean_silhouette(cosine, fcluster(tree, k, "maxclust"), k, metric="precomputed") for k in counts]
+
+
+def _mean_silhouette(x: NDArray[np.floating], labels: NDArray[np.integer], k: int, metric: str = "euclidean") -> float:
+    """Mean silhouette of k clusters; -1 where repeated points leave fewer."""
+    from sklearn.metrics import silhouette_score  # slow to import
+
+    return float(silhouette_score(x, labels, metric=metric)) if len(np.unique(labels)) == k else -1.0
+
+
+def _sample(x: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
+    """At most 2,048 of the rows, in order."""
+    if len(x) <= _SAMPLE:
+        return x
+    return x[np.sort(np.random.default_rng(seed).choice(len(x), _SAMPLE, replace=False))]
+
+
+def _counts(items: int) -> list[int]:
+    """Numbers of identities to try for so many items."""
+    counts = [2]
+    while (following := counts[-1] + max(1, counts[-1] // 10)) < min(items, _MOST + 1):
+        counts.append(following)
+    return counts

@@ -1,4 +1,4 @@
-"""Applies another refinement as far as practice on training people shows that it does no harm. Not from the papers."""
+"""Applies another refinement as far as cross-validation on training identities shows no harm. Not from the papers."""
 
 from __future__ import annotations
 
@@ -11,47 +11,43 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, initial_distances
+from postproc.memory import Memory
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
-from postproc.selection.reliability import STATISTICS, gather_evidence, learn_judge
-from postproc.selection.thresholds import STRENGTHS, Choice, choose, partly, practise
-from postproc.steps.gender import Genders
+from postproc.selection.reliability import STATISTICS, reliability_statistics
+from postproc.selection.thresholds import STRENGTHS, Choice, choose, cross_validate, partly
 
 
 class Guarded(Refinement):
-    """Another refinement, a part of it, or none.
+    """Applies another refinement in full, in part, or not at all.
 
-    ``calibrate`` applies the step to practice test sets of training people and finds there how much of it does no harm,
-    and on which evidence (:func:`postproc.selection.thresholds.choose`). The model's scores of people it knows are too good to
-    practise on. So the sets of a group of people are scored by closed-form scorers, bad and good ones, learnt on the
-    input embeddings of all others (:func:`postproc.crossval.scorers.held_out_scorers`), and what the step learns from people, it
-    learns from those. People held out for validation are strangers to the model and are scored by it: half a dozen, one
-    draw of people, so they prove no gain alone, but they have a veto: a model that does not gain on them is left alone,
-    however much other scorers gain. Where nobody is held out, the best scorer of practice stands in for the model, and
-    must gain surely. Where the data give no embeddings from before the model, too few groups of people are left: the
-    step is applied only with a strength and thresholds that are given.
+    ``calibrate`` applies the step to test sets of training identities and finds how much of it does no harm, and with
+    which reliability statistics (:func:`postproc.selection.thresholds.choose`). The model scores identities it has seen
+    too well for that. Training identities are therefore scored by held-out scorers, bad and good ones
+    (:func:`postproc.crossval.scorers.held_out_scorers`). Validation identities are scored by the model. They are few,
+    so their gain proves nothing, but they have a veto: a model that does not gain on them is left unchanged. Without
+    validation identities the best held-out scorer stands in for the model. Without ``input`` embeddings there are too
+    few groups of identities: the step is then applied only with a given strength and given thresholds.
 
-    A cell's scores are left alone where a statistic (:func:`.gather_evidence`) is below its threshold;
-    else they move by ``strength`` of the way to the refined ones. The decision is the same whichever pairs are listed.
-    Numbers that are given are kept; where all are, nobody practises.
+    A test condition is left unchanged where a statistic
+    (:func:`postproc.selection.reliability.reliability_statistics`) is below its threshold. Otherwise its scores move by
+    ``strength`` of the way to the refined ones. The decision does not depend on which pairs are listed. Values that are
+    given are kept; if all are given, there is no cross-validation.
 
-    Its limits: where nobody is held out, a model may be unlike every scorer of practice, and where some are, they are
-    few. Chaining on the training people of V1 (6 folds, English and Urdu, 3 seeds): no strength is safe for 28 of 36
-    fits of SCC heads, whose EER of held-out people the whole step changes by -2.4 to +8.6 points, .9 in the mean; one
-    is for 25 of 36 fits of FOP. And a weak scorer matches the men and the women of one group with those of another as
-    surely as with themselves, so no statistic here tells voices and faces of disjoint people from those of the same
-    people. Where the people of the two sides may differ, apply no transport.
+    Limits: a model may be unlike every held-out scorer, and validation identities are few. A weak scorer matches the
+    men and women of one group with those of another as confidently as with themselves, so no statistic here detects
+    voices and faces of different identities. Where the two sides may have different identities, do not use transport.
 
     Args:
-        step: what to apply.
-        agreement: least rank correlation with the scores; None = found by practice, as all below.
-        novelty: least 1 - agreement.
-        stability: least rank correlation with resamples.
-        information: least mean information of the plan.
-        gender: least probability that the gender clusters are gender.
+        step: the step to apply.
+        agreement: smallest rank correlation with the scores; None = found by cross-validation, as all below.
+        novelty: smallest 1 - agreement.
+        stability: smallest rank correlation with resamples.
+        information: smallest mean information of the plan.
+        gender: smallest probability that the gender clusters are genders.
         strength: 0..1, share of the way from the initial to the refined distances.
-        resamples: how many.
-        seed: of practice, pairs and resamples.
+        resamples: number of resamples for ``stability``.
+        seed: of cross-validation, pairs and resamples.
 
     Raises:
         ValueError: an option out of range.
@@ -70,37 +66,41 @@ class Guarded(Refinement):
         seed: int = 0,
     ) -> None:
         values = (agreement, novelty, stability, information, gender)
-        self.given = {name: value for name, value in zip(STATISTICS, values, strict=True) if value is not None}
-        for name, value in self.given.items():
+        self.fixed = {name: value for name, value in zip(STATISTICS, values, strict=True) if value is not None}
+        for name, value in self.fixed.items():
             if not -1 <= value <= 2:
-                raise ValueError(f"{name}: {value} is outside -1..2; -1 = never refuse for it")
+                raise ValueError(f"{name}: {value} is outside -1..2; -1 accepts everything")
         if strength is not None and not 0 < strength <= 1:
             raise ValueError(f"strength: {strength} is outside 0..1; 1 = the whole step")
         if resamples < 1:
             raise ValueError(f"resamples: {resamples}; take 1 or more")
         self.step, self.strength, self.resamples, self.seed = step, strength, resamples, seed
-        self._genders, self._why = Genders(), "not calibrated: no reference people were given"
-        self._choice = Choice(strength or 0.0, self.given, {})
+        self._why = "not calibrated: no reference identities were given"
+        self._choice = Choice(strength or 0.0, self.fixed, {})
 
     @property
     def needs_reference(self) -> bool:
         return True
 
+    def share(self, memory: Memory) -> None:
+        super().share(memory)
+        self.step.share(memory)
+
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
+        self.step.share(self.memory)
         self.step.calibrate(reference, before)
-        self._genders = learn_judge(self.step, reference)
-        self._choice = Choice(self.strength or 0.0, self.given, {})
-        if self.strength and len(self.given) == len(STATISTICS):
+        self._choice = Choice(self.strength or 0.0, self.fixed, {})
+        if self.strength and len(self.fixed) == len(STATISTICS):
             return
         strengths = (self.strength,) if self.strength else STRENGTHS
         options: dict[str, Any] = {"resamples": self.resamples, "seed": self.seed}
         try:
-            found = practise(self.step, reference, before, strengths=strengths, **options)
+            outcomes = cross_validate(self.step, reference, before, strengths=strengths, **options)
         except DegenerateInput as reason:
             self._why = str(reason)
             return
-        self._choice = choose(found, strengths, self.given)
-        self._why = f"no strength is safe on {len(found.group)} practice sets of training people"
+        self._choice = choose(outcomes, strengths, self.fixed)
+        self._why = f"no strength is safe on {len(outcomes.group)} cross-validation test sets of training identities"
 
     def for_cell(self, name: str, keys: NDArray[np.str_]) -> Refinement:
         bound = copy.copy(self)
@@ -108,45 +108,45 @@ class Guarded(Refinement):
         return bound
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell, or leaves it alone.
+        """Refines one test condition, or leaves it unchanged.
 
-        The trace holds the step's own and ``guard``: ``applied``, ``strength``, ``evidence`` and ``thresholds`` by
-        statistic, and ``calibration``: number of practice sets and of groups of disjoint people, mean EER before and
-        change of it with the whole step, unguarded, also of the sets the model scored (``model_before``,
-        ``model_change``); of the choice the mean change, its upper bound and the worst
-        group, refused sets counting as unchanged, and the share of sets accepted.
+        The trace holds that of the step, and ``guard``: ``applied``, ``strength``, ``reliability`` and ``thresholds``
+        by statistic, and ``calibration``. The latter holds the number of cross-validation sets and of groups of
+        identities; mean EER before, and its change with the whole step, unguarded, also of the sets scored by the model
+        (``model_before``, ``model_change``); for the chosen strength the mean change, its upper bound and the worst
+        group, where rejected sets count as unchanged, and the share of accepted sets.
         """
         try:
             initial = initial_distances(cell)
-            evidence = gather_evidence(self.step, cell, self._genders, self.resamples, self.seed)
+            statistics = reliability_statistics(self.step, cell, self.resamples, self.seed)
         except DegenerateInput as reason:
             return self._declined(cell, str(reason), {})
         if not self._choice.strength:
-            return self._declined(cell, self._why, evidence)
-        for name, value in evidence.items():
+            return self._declined(cell, self._why, statistics)
+        for name, value in statistics.items():
             if name not in self._choice.thresholds:
-                return self._declined(cell, f"no threshold of {name}: {self._why}", evidence)
+                return self._declined(cell, f"no threshold of {name}: {self._why}", statistics)
             if not value >= self._choice.thresholds[name]:
                 return self._declined(
-                    cell, f"{name} {value:.3f} is below {self._choice.thresholds[name]:.3f}", evidence
+                    cell, f"{name} {value:.3f} is below {self._choice.thresholds[name]:.3f}", statistics
                 )
         refined = self.step(cell)
         if "unchanged" in refined.trace:
-            return self._declined(cell, refined.trace["unchanged"], evidence)
-        trace = refined.trace | {"step_guarded": type(self.step).__name__, "guard": self._record(True, evidence)}
+            return self._declined(cell, refined.trace["unchanged"], statistics)
+        trace = refined.trace | {"step_guarded": type(self.step).__name__, "guard": self._record(True, statistics)}
         return Refined(partly(initial, refined.distances, self._choice.strength), trace, refined.embeddings)
 
-    def _record(self, applied: bool, evidence: dict[str, float]) -> dict[str, Any]:
+    def _record(self, applied: bool, statistics: dict[str, float]) -> dict[str, Any]:
         least = self._choice.thresholds
         return {
             "applied": applied,
             "strength": self._choice.strength,
-            "evidence": evidence,
-            "thresholds": {name: least[name] for name in evidence if name in least},
+            "reliability": statistics,
+            "thresholds": {name: least[name] for name in statistics if name in least},
             "calibration": self._choice.record,
         }
 
-    def _declined(self, cell: ScoredCell, reason: str, evidence: dict[str, float]) -> Refined:
-        alone = unchanged(cell, f"guard of {type(self.step).__name__}: {reason}")
-        trace = alone.trace | {"step_guarded": type(self.step).__name__, "guard": self._record(False, evidence)}
-        return Refined(alone.distances, trace)
+    def _declined(self, cell: ScoredCell, reason: str, statistics: dict[str, float]) -> Refined:
+        same = unchanged(cell, f"guard of {type(self.step).__name__}: {reason}")
+        trace = same.trace | {"step_guarded": type(self.step).__name__, "guard": self._record(False, statistics)}
+        return Refined(same.distances, trace)

@@ -41,7 +41,7 @@ class BlockAverage(Refinement):
         try:
             initial_distances(cell)
             learnt = comparable(shared_space(cell, normalise=False), self.similarity)
-            partitions, trace = self.clustering(cell)
+            partitions, trace = self.clustering(cell, self.memory)
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
         total = np.zeros(len(cell.distances))

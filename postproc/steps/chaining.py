@@ -137,8 +137,7 @@ class ChainingCluster(Refinement):
         return self.genders == "probe"
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
-        if self.genders == "probe":
-            self._probes = learn_genders(reference)
+        self._probes = learn_genders(reference)  # also with k-means gender clusters, for reliability
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one cell; the result lies within [min, max] of the initial distances.
@@ -152,6 +151,18 @@ class ChainingCluster(Refinement):
             return self._refine(cell)
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
+
+    def reliability(self, cell: ScoredCell, refined: Refined) -> dict[str, float]:
+        """``gender``: whether the gender clusters are genders, by the probes of training identities.
+
+        With P(same gender) of the probes, the mean of P(same) within tied gender clusters and of 1 - P(same) across
+        them: 1 = the clusters are genders, 0.5 = they have nothing to do with gender. With ``genders: probe`` it says
+        how confident the probes are.
+        """
+        male, assignment = self._probes(cell), refined.trace["assignment"]
+        p, q = ([male[m][assignment[m][:, 0] == g].mean() for g in GENDERS] for m in MODALITIES)
+        same = np.array([[a * b + (1 - a) * (1 - b) for b in q] for a in p])  # mean P(same) of each block
+        return {"gender": float((same[0, 0] + same[1, 1] + 2 - same[0, 1] - same[1, 0]) / 4)}
 
     def _refine(self, cell: ScoredCell) -> Refined:
         initial = initial_distances(cell)

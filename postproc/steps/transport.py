@@ -77,10 +77,17 @@ class Transport(Refinement):
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
 
+    def reliability(self, cell: ScoredCell, refined: Refined) -> dict[str, float]:
+        """``information`` of the plan, mean over the numbers of clusters: how one-to-one it is.
+
+        Low where the test condition has one identity, or where the scorer separates nothing.
+        """
+        return {"information": float(np.mean(refined.trace["information"]))}
+
     def _refine(self, cell: ScoredCell) -> Refined:
         initial_distances(cell)
         learnt = comparable(shared_space(cell, normalise=False), self.similarity)
-        partitions, trace = self.clustering(cell)
+        partitions, trace = self.clustering(cell, self.memory)
         total = np.zeros(len(cell.distances))
         information, mismatch = [], []
         problems = [

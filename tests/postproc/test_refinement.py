@@ -141,7 +141,7 @@ def test_unchanged_cells_warn_once_each_with_the_reason(cell: ScoredCell) -> Non
     with pytest.warns(UserWarning, match="left the scores unchanged") as caught:
         _, module = play([Decline()], cell)
     assert [str(w.message) for w in caught] == [
-        f"cell {name!r}: Decline left the scores unchanged: too few voices" for name in ("heard", "unheard")
+        f"test condition {name!r}: Decline left the scores unchanged: too few voices" for name in ("heard", "unheard")
     ]
     np.testing.assert_array_equal(module.refined["heard"], cell.distances)
 
@@ -151,7 +151,7 @@ def test_a_bug_keeps_raw_scores_and_fails_in_teardown(cell: ScoredCell) -> None:
     assert module.refined == {}
     np.testing.assert_array_equal(module.scores["heard"], cell.distances)
     with pytest.raises(
-        RuntimeError, match="refining cell 'heard' failed, raw scores are kept: ZeroDivisionError: a bug"
+        RuntimeError, match="refining test condition 'heard' failed, raw scores are kept: ZeroDivisionError: a bug"
     ):
         callback.teardown(None, module, "test")
     callback.teardown(None, module, "test")

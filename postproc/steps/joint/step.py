@@ -166,7 +166,7 @@ class JointIdentities(Refinement):
         """The number of sub-clusters of each modality at most."""
         if not isinstance(self.sub_clusters, str):
             return self.sub_clusters
-        estimate = trace["estimated_identities"] = estimate_identities(points, self.seed)
+        estimate = trace["estimated_identities"] = estimate_identities(points, self.seed, self.memory)
         if estimate > _MOST_IDENTITIES:
             raise DegenerateInput(
                 f"about {estimate} identities are too many to sample ({_MOST_IDENTITIES}); set sub_clusters"

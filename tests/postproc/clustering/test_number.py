@@ -13,6 +13,7 @@ from postproc.cells import DegenerateInput
 from postproc.clustering import number
 from postproc.clustering.number import estimate_identities
 from postproc.clustering.partitions import Clustering
+from postproc.memory import Memory
 from postproc.steps.joint.step import JointIdentities
 from tests.postproc.synthetic_people import World
 
@@ -44,7 +45,7 @@ def test_each_cut_is_judged_as_scikit_learn_does() -> None:
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     tree = linkage(unit, "ward")
     expected = [silhouette_score(unit, fcluster(tree, k, "maxclust"), metric="cosine") for k in (2, 5, 9)]
-    np.testing.assert_allclose(number._silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
+    np.testing.assert_allclose(number._ward_silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
 
 
 def test_neither_the_order_of_the_clips_nor_their_length_matters() -> None:
@@ -61,21 +62,18 @@ def test_of_many_clips_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_same_clips_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = {"voice": clips(6, 9, 0.6, 11), "face": clips(6, 9, 0.6, 12)}
-    first = estimate_identities(points)
-    with monkeypatch.context() as patch:
-        patch.setattr(number, "_silhouettes", lambda *args: pytest.fail("counted again"))
-        assert estimate_identities({m: x.copy() for m, x in points.items()}) == first
-    monkeypatch.setattr(number, "_SETS", 3)
-    for seed in range(5):
-        estimate_identities({"voice": clips(2, 4, 0.6, seed), "face": clips(2, 4, 0.6, seed)})
-        assert len(number._remembered) <= 3
+    points, memory = {"voice": clips(6, 9, 0.6, 11), "face": clips(6, 9, 0.6, 12)}, Memory()
+    first = estimate_identities(points, memory=memory)
+    monkeypatch.setattr(number, "_ward_silhouettes", lambda *args: pytest.fail("counted again"))
+    assert estimate_identities({m: x.copy() for m, x in points.items()}, memory=memory) == first
+    with pytest.raises(pytest.fail.Exception):
+        estimate_identities(points)
 
 
 def test_repeated_clips_and_few_of_them() -> None:
     same = np.repeat(np.eye(3), 4, axis=0)
     assert estimate_identities({"voice": same, "face": same}) == 3
-    with pytest.raises(DegenerateInput, match="5 voices or faces do not tell"):
+    with pytest.raises(DegenerateInput, match="5 voices or faces are too few"):
         estimate_identities({"voice": np.eye(5), "face": np.eye(9)})
     assert estimate_identities({"voice": np.eye(6), "face": np.eye(9)}) == 2
 

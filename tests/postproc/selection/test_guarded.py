@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from typing import Any
@@ -41,7 +42,7 @@ def error(distances: np.ndarray, labels: np.ndarray) -> float:
 
 
 def guarded(step: Refinement, world: World, **options: Any) -> Guarded:
-    guard = Guarded(step, **options)
+    guard = Guarded(copy.deepcopy(step), **options)
     guard.calibrate(world.reference())
     return guard
 
@@ -94,7 +95,7 @@ def test_a_step_passes_where_practice_shows_a_gain() -> None:
     assert record["applied"], refined.trace["unchanged"]
     assert record["calibration"]["upper_bound"] < 0
     assert set(record["thresholds"]) == {"agreement", "novelty", "stability"}
-    assert all(record["evidence"][name] >= least for name, least in record["thresholds"].items())
+    assert all(record["reliability"][name] >= least for name, least in record["thresholds"].items())
     expected = step(cell).distances * record["strength"] + cell.distances * (1 - record["strength"])
     np.testing.assert_allclose(refined.distances, expected)
     assert error(refined.distances, labels) < error(cell.distances, labels)
@@ -110,14 +111,14 @@ def test_chaining_is_refused_for_one_gender_and_for_one_person(genders: str) -> 
 
 def test_nothing_is_applied_that_was_not_calibrated() -> None:
     world = World(3, gender=4.0)
-    guard, reference = Guarded(CHAINING), world.reference()
+    guard, reference = Guarded(copy.deepcopy(CHAINING)), world.reference()
     assert guard.needs_reference
     cell, _ = world.cell()
     assert "no reference genders" in declined(guard, cell)
     guard.calibrate(replace(reference, gender=np.full(len(reference), "")))
     assert "no reference genders" in declined(guard, cell)
     transport = Guarded(Transport(CLUSTERS))
-    assert "not calibrated: no reference people" in declined(transport, cell)
+    assert "not calibrated: no reference identities" in declined(transport, cell)
     transport.calibrate(reference.rows(np.isin(reference.identity, ["id00", "id12"])))
     assert "2 training identities and 0 validation identities make 0 groups" in declined(transport, cell)
     some = Guarded(Transport(CLUSTERS), agreement=0.1, strength=1.0)

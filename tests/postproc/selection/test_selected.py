@@ -53,7 +53,7 @@ def test_the_best_in_practice_is_taken_and_the_trace_says_what_was_tried() -> No
     np.testing.assert_array_equal(refined.distances, expected.distances)
     np.testing.assert_array_equal(refined.embeddings["voice"], expected.embeddings["voice"])  # type: ignore[index]
     record = refined.trace["selection"]
-    assert record["taken"] == "better"
+    assert record["chosen"] == "better"
     assert record["groups"] == 4
     assert list(record["eer"]) == list(record["eer_sd"]) == ["raw", "shuffled", "better", "worse"]
     assert record["eer"]["better"] == min(record["eer"].values()) < 0.01
@@ -69,7 +69,7 @@ def test_scores_are_left_alone_where_nothing_gains() -> None:
     step.calibrate(reference)
     refined = step(cell)
     assert "raw scores were best" in refined.trace["unchanged"]
-    assert refined.trace["selection"]["taken"] == "raw"
+    assert refined.trace["selection"]["chosen"] == "raw"
     np.testing.assert_array_equal(refined.distances, cell.distances)
     step.calibrate(reference.rows(np.isin(reference.identity, ["id00", "id12"])))
     assert "make 0 groups" in step(cell).trace["unchanged"]

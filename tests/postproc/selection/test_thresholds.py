@@ -12,7 +12,7 @@ from datamodules.schema import ScoredCell
 from postproc import Centring, Guarded, Reference, Refined, Refinement
 from postproc.cells import DegenerateInput
 from postproc.crossval.sets import GOOD
-from postproc.selection.thresholds import STRENGTHS, Practice, choose, partly, practise
+from postproc.selection.thresholds import STRENGTHS, Outcomes, choose, cross_validate, partly
 from tests.postproc.synthetic_people import World
 
 
@@ -23,12 +23,12 @@ class Shuffled(Refinement):
         return Refined(np.random.default_rng(0).permutation(cell.distances))
 
 
-def made(after: list[list[float]], evidence: list[float], before: float = 0.3, groups: int = 4) -> Practice:
-    """Practice of some groups with one scorer, as many sets in each; columns of ``after`` are strengths."""
+def made(after: list[list[float]], evidence: list[float], before: float = 0.3, groups: int = 4) -> Outcomes:
+    """Outcomes of some groups with one scorer, as many sets in each; columns of ``after`` are strengths."""
     sets = len(after)
     group = np.repeat(np.arange(groups), sets // groups)
     found = {"agreement": np.array(evidence)}
-    return Practice(group, np.full(sets, "1"), np.full(sets, before), np.array(after), found)
+    return Outcomes(group, np.full(sets, "1"), np.full(sets, before), np.array(after), found)
 
 
 def test_steps_learn_from_other_people_than_they_practise_on() -> None:
@@ -47,7 +47,7 @@ def test_steps_learn_from_other_people_than_they_practise_on() -> None:
             return super().__call__(cell)
 
     step = Note()
-    practise(step, reference, [Centring()], strengths=[1.0], resamples=1)
+    cross_validate(step, reference, [Centring()], strengths=[1.0], resamples=1)
     assert calls
     assert not any(calls)
     assert not hasattr(step, "known"), "the step itself is not changed"
@@ -59,9 +59,9 @@ def test_harm_is_refused_everywhere_and_the_trace_says_on_what() -> None:
     guard.calibrate(world.reference())
     cell, _ = world.cell()
     trace = guard(cell).trace
-    assert "no strength is safe on 32 practice sets" in trace["unchanged"]
+    assert "no strength is safe on 32 cross-validation test sets" in trace["unchanged"]
     record = trace["guard"]["calibration"]
-    assert record["practice_sets"] == 32
+    assert record["cross_validation_sets"] == 32
     assert record["groups"] == 4
     assert record["mean_change_unguarded"] > 0.05
     assert trace["guard"]["strength"] == 0
@@ -69,7 +69,7 @@ def test_harm_is_refused_everywhere_and_the_trace_says_on_what() -> None:
 
 def test_the_same_people_give_the_same_numbers() -> None:
     reference = World(5).reference()
-    first, second = (choose(practise(Centring(), reference, resamples=1), STRENGTHS, {}) for _ in range(2))
+    first, second = (choose(cross_validate(Centring(), reference, resamples=1), STRENGTHS, {}) for _ in range(2))
     assert first == second
 
 
@@ -120,7 +120,7 @@ def test_a_gain_that_may_be_chance_is_no_gain() -> None:
 )
 def test_too_little_to_practise_on_is_a_reason(change: Any, reason: str) -> None:
     with pytest.raises(DegenerateInput, match=reason):
-        practise(Centring(), change(World(6).reference(clips=4)))
+        cross_validate(Centring(), change(World(6).reference(clips=4)))
 
 
 def test_a_part_of_a_step_lies_between() -> None:
@@ -171,10 +171,10 @@ def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() ->
     reference = replace(
         whole, seen=seen, voices={"model": exact, "input": voices}, faces={"model": exact, "input": faces}
     )
-    practice = practise(Solve(), reference, strengths=[1.0], resamples=1)
+    practice = cross_validate(Solve(), reference, strengths=[1.0], resamples=1)
     own = practice.scorer == "model"
     assert practice.before[own].max() < 0.01
     assert (practice.after[~own] < practice.before[~own][:, None]).all()
     assert choose(practice, [1.0], {}).strength == 0
-    alone = practise(Solve(), reference.rows(seen), strengths=[1.0], resamples=1)
+    alone = cross_validate(Solve(), reference.rows(seen), strengths=[1.0], resamples=1)
     assert choose(alone, [1.0], {}).strength == 1

@@ -161,7 +161,7 @@ def test_numbers_of_clusters_above_the_items_are_left_out() -> None:
     assert trace["ks"] == [5, 6]
     assert trace["ks_left_out"] == [8]
     refused = Transport(Clustering(ks=(9,), backend="cpu"))(small)
-    assert "7 voices or faces for 9 clusters" in refused.trace["unchanged"]
+    assert "7 voices or faces are too few for 9 clusters" in refused.trace["unchanged"]
 
 
 @st.composite
