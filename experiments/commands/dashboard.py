@@ -1,29 +1,30 @@
-"""``dashboard``: a W&B workspace as code: its specification in a file, saved to W&B where there is a key."""
+"""``dashboard``: writes the specification of a W&B workspace to a file, and saves it to W&B if there is a key."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError, one_line
+from experiments.console.arguments import CommandParser
 from experiments.runs.credentials import has_key
 from experiments.runs.files import write_json
 
 TRAIN, MODEL = "data.init_args.train_languages", "model.class_path"
+PURITIES = (("gender_purity", "gender purity"), ("identity_ari", "adjusted Rand index of identities"))
 
 
 def build_workspace(entity: str, project: str) -> Any:
-    """The workspace; needs neither key nor network.
+    """The workspace, built without key or network.
 
     Raises:
         DataError: wandb-workspaces is not installed.
     """
-    try:
+    try:  # an optional package, slow to import
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise DataError("dashboard: needs wandb-workspaces; pip install 'voiceface[dashboard]'") from error
+        raise DataError("dashboard needs wandb-workspaces: pip install 'voiceface[dashboard]'") from error
 
     def bars(title: str, metrics: list[str], group: str) -> Any:
         return wr.BarPlot(
@@ -45,7 +46,7 @@ def build_workspace(entity: str, project: str) -> Any:
     conditions = ("heard", "unheard")
     against = [
         wr.ScatterPlot(
-            title=f"heard against unheard, {words}",
+            title=f"EER of unheard over heard language, {words}",
             x=wr.SummaryMetric(f"test/heard/{rate}"),
             y=wr.SummaryMetric(f"test/unheard/{rate}"),
             z=wr.Config(TRAIN),
@@ -62,19 +63,21 @@ def build_workspace(entity: str, project: str) -> Any:
         for rate, words in (
             ("eer_same_gender", "same-gender EER"),
             ("eer_same_gender_refined", "same-gender EER, refined"),
-            ("eer_gender_only", "gender alone"),
-            ("eer_chance", "chance"),
+            ("eer_gender_only", "EER of gender only"),
+            ("eer_chance", "EER by chance"),
         )
     ]
     clusters = [
-        bars(f"{modality} clusters by method", [f"test/{c}/clusters/{modality}_{k}" for c in conditions], MODEL)
+        bars(
+            f"{modality} clusters: {words} by method", [f"test/{c}/clusters/{modality}_{k}" for c in conditions], MODEL
+        )
         for modality in ("voice", "face")
-        for k in ("gender_purity", "identity_ari")
+        for k, words in PURITIES
     ]
     sections = {
-        "Heard against unheard": against + compared,
-        "Controls": controls,
-        "DET": [pictures("DET", "det")],
+        "Heard and unheard language": against + compared,
+        "Controls: same gender, gender only, chance": controls,
+        "DET curves": [pictures("DET curves", "det")],
         "Elbow and prototypes": [pictures("elbow", "elbow"), pictures("prototypes", "prototypes"), *clusters],
         "Training": [lines("train/loss"), lines("val/eer")],
     }
@@ -87,29 +90,31 @@ def build_workspace(entity: str, project: str) -> Any:
 
 
 def spec_of(workspace: Any) -> dict[str, Any]:
-    """What would be sent to W&B: the view with its panels, as plain data."""
-    found: dict[str, Any] = workspace._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
-    return found
+    """The specification that is sent to W&B, as plain data."""
+    spec: dict[str, Any] = workspace._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+    return spec
 
 
 def main(command: str, argv: list[str]) -> int:
     """``dashboard --entity E --project P [--out spec.json]``."""
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", required=True, help="W&B project, e.g. voiceface")
-    parser.add_argument("--out", type=Path, default=Path("dashboard.json"), help="default: dashboard.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path("dashboard.json"), help="file to write, default: dashboard.json"
+    )
     options = parser.parse_args(argv)
     workspace = build_workspace(options.entity, options.project)
     write_json(options.out, spec_of(workspace))
     print(f"written: {options.out}")
     if not has_key():
-        print("W&B: no key found, the workspace is not saved there; `wandb login` and run this again")
+        print("W&B: no key found, so the workspace is not saved there; run `wandb login` and this command again")
         return 0
-    import wandb
+    import wandb  # slow to import, and not needed without a key
 
     try:
         workspace.save()
     except (wandb.Error, OSError, ValueError) as error:
-        raise DataError(f"W&B refused the workspace: {one_line(error)}") from error
+        raise DataError(f"W&B rejected the workspace: {one_line(error)}") from error
     print(f"saved: {workspace.url}")
     return 0

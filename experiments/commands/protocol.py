@@ -12,14 +12,12 @@ from pathlib import Path
 
 from datamodules.schema import DataError
 from experiments.commands.sweep import run_fit
+from experiments.console.arguments import CommandParser
 
 
 def main(command: str, argv: list[str]) -> int:
     """``protocol --config protocols/v1_dev.yaml [--out DIR] [--jobs N] [--methods a,b] [--data.voices=...]...``."""
-    parser = argparse.ArgumentParser(
-        prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = CommandParser(command, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="protocol file, e.g. protocols/v1_dev.yaml")
     parser.add_argument("--out", help="folder of all its runs, default runs/NAME; the same folder continues them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of processes, default: all cores")

@@ -1,11 +1,11 @@
-"""``report``: tested runs as one self-contained page, or their tables as Markdown, CSV or LaTeX."""
+"""``report``: one self-contained HTML page about tested runs, or their tables as Markdown, CSV or LaTeX."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
+from experiments.console.arguments import CommandParser
 from experiments.runs.files import write_text
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
@@ -13,10 +13,10 @@ FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 
 def main(command: str, argv: list[str]) -> int:
     """``report RUNS... [--out report.html] [--format html|md|csv|latex]``."""
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
-    text = "run folders, or folders that hold them: a protocol's or a sweep's output"
+    parser = CommandParser(command, __doc__)
+    text = "run folders, or folders that contain them, e.g. the output of a protocol or sweep"
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=text)
-    parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, else html")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else html")
     parser.add_argument("--out", type=Path, help="default: report.html, report.md ...")
     options = parser.parse_args(argv)
     by_ending = {ending: style for style, ending in FORMATS.items()}
@@ -25,7 +25,7 @@ def main(command: str, argv: list[str]) -> int:
     start = time.perf_counter()
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 
-    text, said = build_report(options.runs, style)
+    text, summary = build_report(options.runs, style)
     write_text(out, text)
-    print(f"written: {out} ({said}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
+    print(f"written: {out} ({summary}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
     return 0

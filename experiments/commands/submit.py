@@ -1,25 +1,29 @@
-"""``submit``: challenge archives from tested runs, and ``submit --check``, the validator of an archive or file."""
+"""``submit``: makes a challenge archive from tested runs; ``submit --check`` checks an archive or a score file."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from experiments.console.arguments import CommandParser
+from experiments.runs.files import atomic
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"experiments.run {command}", description=__doc__, allow_abbrev=False)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders; FAME: one per train language")
+
+def _parser(command: str) -> CommandParser:
+    parser = CommandParser(command, __doc__)
+    parser.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN", help="run folders; for FAME one per train language"
+    )
     parser.add_argument("--format", choices=("fame", "flag"), help="fame: four files; flag: two folders of two files")
-    parser.add_argument("--version", help="v1, v2 ...: where the pattern has {version}")
-    parser.add_argument("--scores", choices=("refined", "raw"), default="refined")
-    parser.add_argument("--lists", default="", help="which set of lists, of a run tested on several: balanced")
-    parser.add_argument("--pattern", help="file names in the archive; default: the format's")
+    parser.add_argument("--version", help="value of {version} in the pattern: v1, v2 ...")
+    parser.add_argument("--scores", choices=("refined", "raw"), default="refined", help="default: refined")
+    parser.add_argument("--lists", default="", help="set of trial lists, for runs tested on several, e.g. balanced")
+    parser.add_argument("--pattern", help="pattern of the file names in the archive; default: that of the format")
     parser.add_argument("--out", type=Path, default=Path("submission.zip"), help="default: submission.zip")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="validate this archive or score file instead")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="check this archive or score file instead")
     parser.add_argument(
         "--trials", action="extend", nargs="+", metavar="LIST", help="with --check: trial lists, PATH or LANGUAGE=PATH"
     )
-    text = "with --check: runs whose raw scores show the direction where a list has no labels"
+    text = "with --check: runs whose raw scores show the direction of the scores if a list has no labels"
     parser.add_argument("--scores-of", action="extend", nargs="+", type=Path, metavar="RUN", help=text)
     return parser
 
@@ -29,7 +33,6 @@ def main(command: str, argv: list[str]) -> int:
     parser = _parser(command)
     options = parser.parse_args(argv)
     # pandas and scipy take a second to import; --help does not need them
-    from experiments.runs.files import atomic
     from experiments.submission.build import build
     from experiments.submission.check import check
     from experiments.submission.format import pack
@@ -37,7 +40,7 @@ def main(command: str, argv: list[str]) -> int:
 
     if options.check is not None:
         if options.runs or not options.trials:
-            parser.error("--check takes one archive or score file and --trials LIST...; runs go with --scores-of")
+            parser.error("--check needs one archive or score file and --trials LIST...; give runs with --scores-of")
         parts = read_cells(options.scores_of, "raw") if options.scores_of else None
         report = check(options.check, options.trials, options.format, options.pattern, parts)
     else:

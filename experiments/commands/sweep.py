@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 
 from datamodules.schema import DataError
+from experiments.console.arguments import CommandParser
 
 LAUNCHERS = {
     "local": "processes on this machine",
@@ -22,18 +23,15 @@ LAUNCHERS = {
 
 def run_fit(command: str, argv: list[str]) -> int:
     """A fit in this process."""
-    from experiments.commands import (
-        fit,  # imports torch and Lightning, which --help of sweeps and protocols does not need
-    )
+    # imports torch and Lightning, which --help of sweeps and protocols does not need
+    from experiments.commands import fit
 
     return fit.main(command, argv)
 
 
 def main(command: str, argv: list[str]) -> int:
     """``sweep --config sweeps/v1_table.yaml [--launcher L] [--parallel N] [--out DIR] [--dry_run] [--status]``."""
-    parser = argparse.ArgumentParser(
-        prog=f"experiments.run {command}", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = CommandParser(command, __doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", required=True, help="sweep file, e.g. sweeps/v1_table.yaml")
     launchers = "\n".join(f"{name}: {text}" for name, text in LAUNCHERS.items())
     parser.add_argument("--launcher", choices=LAUNCHERS, default="local", help=launchers)

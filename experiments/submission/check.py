@@ -1,4 +1,4 @@
-"""The validator of ``submit --check``: an archive or a score file against its trial lists."""
+"""Checks a submission archive or a score file against its trial lists (``submit --check``)."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from experiments.submission.parts import GROUPS, PATTERNS, Part, Slot, check_slo
 def check(
     path: Path, lists: Sequence[str], style: str | None, pattern: str | None, parts: Sequence[Part] | None
 ) -> list[str]:
-    """Validates an archive or one score file; a line about each file.
+    """Checks an archive or one score file; returns a line about each file.
 
     Args:
-        path: the archive or the file.
+        path: archive or score file.
         lists: trial lists, ``PATH`` or ``LANGUAGE=PATH`` or ``TRACK/LANGUAGE=PATH``.
-        style: ``fame`` or ``flag``; None = flag where the archive has folders.
-        pattern: of the file names, None = the format's.
-        parts: cells of runs, whose raw scores say which way is right where a list has no labels.
+        style: ``fame`` or ``flag``; None = flag if the archive has folders, else fame.
+        pattern: pattern of the file names; None = the pattern of the format.
+        parts: test conditions of runs; their raw distances show the direction if a list has no labels.
 
     Raises:
-        DataError: the first mistake.
+        DataError: the submission is wrong; the message is about the first mistake.
     """
     trials = {source: read_trials(_split(source)[1]) for source in lists}
     data = existing(path, "submission").read_bytes()
@@ -59,10 +59,10 @@ def check(
 
 
 def check_file(where: str, data: bytes, trials: Trials, parts: Sequence[Part] | None) -> str:
-    """Validates one score file against its trial list; what was found, in a line.
+    """Checks one score file against its trial list; returns a line with the result.
 
     Raises:
-        DataError: the first mistake.
+        DataError: the file is wrong; the message is about the first mistake.
     """
     keys, distances = parse_scores(data, where)
     check_keys(keys, trials.keys, where, trials.source)
@@ -75,35 +75,35 @@ def check_file(where: str, data: bytes, trials: Trials, parts: Sequence[Part] | 
 def judge(
     where: str, distances: NDArray[np.float64], labels: NDArray[np.int8] | None, raw: NDArray[np.float64] | None
 ) -> str:
-    """Which way the scores of a file point, in words.
+    """Checks that the scores of a file are distances; returns the result in words.
 
     Args:
-        where: the file, for messages.
-        distances: (t,) what is submitted.
+        where: name of the file, for messages.
+        distances: (t,) submitted scores.
         labels: (t,) 1 = same person, or None.
-        raw: (t,) raw cosine distances of the same trials, used where there are no labels; or None.
+        raw: (t,) raw cosine distances of the same trials, used if there are no labels; or None.
 
     Raises:
         DataError: similarities, or constant scores.
     """
     if np.ptp(distances) == 0:
-        raise DataError(f"{where}: all {len(distances)} distances are {distances[0]}; nothing can be told apart")
-    found: Direction
+        raise DataError(f"{where}: all {len(distances)} distances are {distances[0]}; they cannot separate any trials")
+    direction: Direction
     if labels is not None and 0 < np.count_nonzero(labels) < len(labels):
-        found = direction_by_labels(distances, labels)
+        direction = direction_by_labels(distances, labels)
     elif raw is not None:
-        found = direction_by_raw(distances, raw)
+        direction = direction_by_raw(distances, raw)
     else:
         return "direction not checked: give --scores-of RUN or a list with labels"
-    if found.verdict == "wrong":
+    if direction.verdict == "wrong":
         raise DataError(
-            f"{where}: the scores point the wrong way ({found.evidence}); submit distances, lower = same person"
+            f"{where}: the scores point the wrong way ({direction.evidence}); submit distances, lower = same person"
         )
-    return f"direction {found.verdict}: {found.evidence}"
+    return f"direction {direction.verdict}: {direction.evidence}"
 
 
 def _of_slot(parts: Sequence[Part] | None, slot: Slot | None) -> list[Part] | None:
-    """The parts that may hold the trials of a file; all where its name does not say which it is."""
+    """Parts that can contain the trials of a file; all parts if the file is a single score file."""
     if parts is None or slot is None:
         return None if parts is None else list(parts)
     return [part for part in parts if part.slot[1:] == slot[1:] and slot[0] in ("", part.slot[0])]
@@ -114,9 +114,7 @@ def _raw_scores(where: str, trials: Trials, parts: Sequence[Part]) -> NDArray[np
         raw = pd.Series(part.raw, index=part.keys)
         if len(raw) == len(trials) and raw.index.is_unique and set(part.keys) == set(trials.keys):
             return raw.loc[trials.keys].to_numpy()
-    raise DataError(
-        f"{where}: no cell of --scores-of has the keys of {trials.source}; give the run that was tested on it"
-    )
+    raise DataError(f"{where}: no run of --scores-of was tested on {trials.source}; name the run that was")
 
 
 def _parse_name(pattern: str, name: str, where: str) -> Slot:
@@ -126,8 +124,8 @@ def _parse_name(pattern: str, name: str, where: str) -> Slot:
     match = re.fullmatch(expression, name)
     if match is None:
         raise DataError(f"{where}: file {shown(name)} is not named {pattern}; rename it, or set --format or --pattern")
-    found = match.groupdict()
-    return found.get("track", ""), found.get("language", ""), found.get("condition", "")
+    groups = match.groupdict()
+    return groups.get("track", ""), groups.get("language", ""), groups.get("condition", "")
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -137,12 +135,12 @@ def _split(source: str) -> tuple[str, str]:
 
 
 def _list_of(name: str, slot: Slot, trials: dict[str, Trials]) -> Trials:
-    """The trial list of a file: the one named for its language (and track), or the one whose path names them."""
+    """Trial list of a file: given as ``LANGUAGE=PATH`` or ``TRACK/LANGUAGE=PATH``, or a path that has these names."""
     track, language, _ = (text.casefold() for text in slot)
-    for want in filter(None, (f"{track}/{language}" if track else "", language)):
-        for source, found in trials.items():
-            if _split(source)[0].casefold() == want:
-                return found
+    for name_of_list in filter(None, (f"{track}/{language}" if track else "", language)):
+        for source, listed in trials.items():
+            if _split(source)[0].casefold() == name_of_list:
+                return listed
     named = [
         s for s in trials if "=" not in s and language in re.split(r"[^a-z0-9]+", PurePosixPath(s).stem.casefold())
     ]
@@ -150,5 +148,5 @@ def _list_of(name: str, slot: Slot, trials: dict[str, Trials]) -> Trials:
     if len(named) == 1:
         return trials[named[0]]
     key = f"{slot[0]}/{slot[1]}" if slot[0] else slot[1]
-    what = "several of the lists fit" if named else "none of the lists names its language"
-    raise DataError(f"{name}: {what}; say which: --trials {key}=PATH")
+    what = "several trial lists fit" if named else "no trial list has its language in the name"
+    raise DataError(f"{name}: {what}; name it with --trials {key}=PATH")

@@ -1,13 +1,12 @@
-"""Challenge submissions: score files, their archive, and the validator of both. Pure: text and bytes, no files.
+"""Writes and checks score files of challenges and their archives, as text and bytes in memory.
 
-A line is ``<key> <distance>``, lower = same person: the challenge page says the opposite, its evaluator negates.
+A line is ``<key> <distance>``, lower = same person. The challenge page says the opposite, but its evaluator negates.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -21,41 +20,41 @@ from scipy.stats import spearmanr
 from datamodules.schema import DataError
 from postproc.metrics.roc import auc
 
-MAX_BYTES = 1 << 26  # of one score file, unpacked: a million trials take half of it
+MAX_BYTES = 1 << 26  # limit of one unpacked score file, enough for two million trials
 _KEY = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SPECIAL = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_SIGMAS = 2.0  # how sure a direction must be
+_SIGMAS = 2.0  # a direction is certain beyond so many standard errors
 Verdict = Literal["right", "wrong", "undecided"]
 
 
 class Direction(NamedTuple):
-    """Which way scores point, and the figure that says so."""
+    """The direction of scores, and the number that shows it."""
 
     verdict: Verdict
     evidence: str
 
 
 def render(keys: Sequence[str] | NDArray[np.str_], distances: NDArray[np.float64], where: str) -> str:
-    """The text of a score file, in the order given; every distance reads back as the same float64.
+    """Text of a score file in the order of the keys; every distance reads back as the same float64.
 
     Args:
         keys: (t,) trial keys.
         distances: (t,) distances, lower = same person.
-        where: the file, for messages.
+        where: name of the file, for messages.
 
     Raises:
-        DataError: a key that could not stand in a line, twice the same key, or a non-finite distance.
+        DataError: a key with a blank or control character, the same key twice, or a non-finite distance.
     """
     for row, key in enumerate(keys, 1):
         if not safe_key(str(key)):
             raise DataError(
-                f"{where}, line {row}: key {shown(str(key))} holds a blank or control character; fix the list"
+                f"{where}, line {row}: key {shown(str(key))} contains a blank or control character; correct the list"
             )
     values, counts = np.unique(np.asarray(keys), return_counts=True)
     if (counts > 1).any():
         raise DataError(
-            f"{where}: key {shown(str(values[counts > 1][0]))} occurs {counts.max()} times; keys are unique"
+            f"{where}: key {shown(str(values[counts > 1][0]))} occurs {counts.max()} times; keys must be unique"
         )
     bad = np.flatnonzero(~np.isfinite(distances))
     if len(bad):
@@ -66,20 +65,18 @@ def render(keys: Sequence[str] | NDArray[np.str_], distances: NDArray[np.float64
 
 
 def parse_scores(data: bytes, where: str) -> tuple[list[str], NDArray[np.float64]]:
-    """Keys and distances of a score file, as strictly as an evaluator would need them.
-
-    CRLF is fine, and so is a last line without its end.
+    """Keys and distances of a score file. Line ends may be CRLF, and the last one may be missing.
 
     Args:
         data: the file.
-        where: its name, for messages.
+        where: name of the file, for messages.
 
     Raises:
-        DataError: one line with file, line and what is wrong.
+        DataError: the file is malformed; the message has file and line.
     """
     if data.startswith(b"\xef\xbb\xbf"):
         raise DataError(
-            f"{where}, line 1: starts with a byte order mark, which becomes part of the first key; remove it"
+            f"{where}, line 1: starts with a byte order mark, which would become part of the first key; remove it"
         )
     try:
         text = data.decode("utf-8")
@@ -90,7 +87,7 @@ def parse_scores(data: bytes, where: str) -> tuple[list[str], NDArray[np.float64
     if lines[-1] == "":
         lines.pop()
     if not lines:
-        raise DataError(f"{where}: is empty; every trial needs a line '<key> <distance>'")
+        raise DataError(f"{where}: is empty; each trial needs a line '<key> <distance>'")
     keys: list[str] = []
     values = np.empty(len(lines))
     for row, content in enumerate(lines):
@@ -100,42 +97,43 @@ def parse_scores(data: bytes, where: str) -> tuple[list[str], NDArray[np.float64
 
 
 def check_keys(keys: Sequence[str], expected: Sequence[str] | NDArray[np.str_], where: str, source: str) -> None:
-    """All keys of the list, each once, in its order.
+    """Checks that a score file has all keys of the trial list, each once, in its order.
 
     Args:
         keys: (t,) keys of a score file, by line.
         expected: (t,) keys of the trial list.
-        where: the score file, for messages.
-        source: the trial list, for messages.
+        where: name of the score file, for messages.
+        source: name of the trial list, for messages.
 
     Raises:
-        DataError: the first key that is unknown, repeated, missing or out of place, with its line.
+        DataError: a key is unknown, repeated, missing or out of order; the message names the first one.
     """
-    wanted = [str(key) for key in expected]
-    known, seen = set(wanted), dict[str, int]()
+    listed = [str(key) for key in expected]
+    known, seen = set(listed), dict[str, int]()
     for row, key in enumerate(keys, 1):
         if key not in known:
             raise DataError(f"{where}, line {row}: key {shown(key)} is not in {source}")
         if key in seen:
-            raise DataError(f"{where}, line {row}: key {shown(key)} occurs before, in line {seen[key]}")
+            raise DataError(f"{where}, line {row}: key {shown(key)} is already in line {seen[key]}")
         seen[key] = row
-    if len(keys) < len(wanted):
-        row, missing = next((i, key) for i, key in enumerate(wanted, 1) if key not in seen)
+    if len(keys) < len(listed):
+        row, missing = next((i, key) for i, key in enumerate(listed, 1) if key not in seen)
         raise DataError(
-            f"{where}: {len(wanted) - len(keys)} of {len(wanted)} trials are missing, first {shown(missing)}, "
+            f"{where}: {len(listed) - len(keys)} of {len(listed)} trials are missing, first {shown(missing)}, "
             f"trial {row} of {source}"
         )
-    for row, (key, right) in enumerate(zip(keys, wanted, strict=True), 1):
+    for row, (key, right) in enumerate(zip(keys, listed, strict=True), 1):
         if key != right:
             raise DataError(
-                f"{where}, line {row}: key {shown(key)} stands where {source} has {shown(right)}; keep its order"
+                f"{where}, line {row}: key {shown(key)} instead of {shown(right)}; keep the order of {source}"
             )
 
 
 def direction_by_labels(distances: NDArray[np.float64], labels: NDArray[np.int8]) -> Direction:
-    """Whether the scores of a file are distances, from labels: positives must be nearer than negatives.
+    """Checks with labels that scores are distances: positives must have lower scores than negatives.
 
-    Wrong and right are said only beyond 2 standard errors of the AUC of a blind score (Hanley and McNeil 1982).
+    The verdict is right or wrong if the AUC differs from 0.5 by more than 2 standard errors of the AUC of random scores
+    (Hanley and McNeil 1982), else undecided.
 
     Args:
         distances: (t,) scores taken as distances.
@@ -151,7 +149,7 @@ def direction_by_labels(distances: NDArray[np.float64], labels: NDArray[np.int8]
 
 
 def direction_by_raw(distances: NDArray[np.float64], raw: NDArray[np.float64]) -> Direction:
-    """The same without labels, from the rank correlation with the raw cosine distances of the same trials."""
+    """Checks without labels that scores are distances, by rank correlation with raw distances of the same trials."""
     if len(raw) < 3 or np.ptp(distances) == 0 or np.ptp(raw) == 0:
         return Direction("undecided", "no rank correlation with the raw distances: too few trials or constant scores")
     correlation = float(spearmanr(distances, raw).statistic)
@@ -160,7 +158,7 @@ def direction_by_raw(distances: NDArray[np.float64], raw: NDArray[np.float64]) -
 
 
 def pack(files: Mapping[str, str]) -> bytes:
-    """A zip archive of texts by name; the same texts give the same bytes."""
+    """Zip archive of texts by name; the same texts give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -169,51 +167,55 @@ def pack(files: Mapping[str, str]) -> bytes:
 
 
 def unpack(data: bytes, where: str, max_files: int = 4) -> dict[str, bytes]:
-    """The files of an archive, in memory; nothing is written, whatever their names say.
+    """Reads the files of an archive into memory; nothing is written to disk.
 
     Args:
         data: the archive.
-        where: its name, for messages.
-        max_files: more are refused before any is read.
+        where: name of the archive, for messages.
+        max_files: an archive with more files is rejected before any is read.
 
     Raises:
-        DataError: not a zip, a name that leads out of the archive's folder, a link, a repeated name, an encrypted or
-            broken file, too many files, or one that unpacks to more than 64 MiB.
+        DataError: not a readable zip archive, too many files, a name that is not a printable relative path, the same
+            name twice, or a file that unpacks to more than 64 MiB.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            for entry in archive.infolist():
-                _refuse_entry(entry, where)
             if len(entries) > max_files:
-                raise DataError(
-                    f"{where}: {len(entries)} files where {max_files} are expected, e.g. {shown(entries[-1].filename)}"
-                )
+                example = shown(entries[-1].filename)
+                raise DataError(f"{where}: {len(entries)} files where {max_files} are expected, e.g. {example}")
             files: dict[str, bytes] = {}
             for entry in entries:
-                if entry.filename in files:
-                    raise DataError(f"{where}: holds {entry.filename} twice")
+                name = entry.orig_filename
+                if not is_relative(name):
+                    raise DataError(f"{where}: the file name {shown(name)} is not a printable relative path")
+                if name in files:
+                    raise DataError(f"{where}: contains {name} twice")
                 with archive.open(entry) as member:
-                    content = member.read(MAX_BYTES + 1)  # the size an entry declares may be a lie
-                if len(content) > MAX_BYTES:
+                    files[name] = member.read(MAX_BYTES + 1)  # the declared size may be wrong
+                if len(files[name]) > MAX_BYTES:
                     raise DataError(
-                        f"{where}: {entry.filename} unpacks to more than {MAX_BYTES >> 20} MiB; no score file does"
+                        f"{where}: {name} unpacks to more than {MAX_BYTES >> 20} MiB; score files are smaller"
                     )
-                files[entry.filename] = content
             return files
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{where}: not a readable zip archive ({error})") from error
 
 
+def is_relative(name: str) -> bool:
+    """Whether a file name is a printable relative path that stays in its folder, on any system."""
+    return name.isprintable() and not re.search(r"\\|^/|^[A-Za-z]:|(^|/)\.\.(/|$)", name)
+
+
 def safe_key(key: str) -> bool:
-    """Whether a key can stand in a line: 1 to 256 printable characters without blanks."""
+    """Whether a key can be written to a line: 1 to 256 printable characters without blanks."""
     return _KEY.fullmatch(key) is not None and key.isprintable()
 
 
 def shown(text: str) -> str:
-    """Foreign text for a message: on one line, unprintable characters escaped, at most 60 characters."""
+    """Untrusted text for a message: one line, unprintable characters escaped, at most 60 characters."""
     return ascii(text if len(text) <= 60 else f"{text[:57]}...")
 
 
@@ -224,10 +226,10 @@ def _parse_line(line: str, where: str) -> tuple[str, float]:
     if len(fields) > 2 and _NUMBER.match(fields[1]) and (len(fields) > 3 or not _NUMBER.fullmatch(fields[1])):
         raise DataError(f"{where}: {len(fields)} columns; a line end is missing between two scores: {shown(line)}")
     if len(fields) != 2 or not all(fields):
-        raise DataError(f"{where}: expected '<key> <distance>' with one blank between them, found {shown(line)}")
+        raise DataError(f"{where}: expected '<key> <distance>' with one blank between them, got {shown(line)}")
     key, value = fields
     if not safe_key(key):
-        raise DataError(f"{where}: key {shown(key)} holds a blank or control character")
+        raise DataError(f"{where}: key {shown(key)} contains a blank or control character")
     if not _NUMBER.fullmatch(value):
         raise DataError(f"{where}: {_why_no_number(value)}")
     number = float(value)
@@ -246,21 +248,6 @@ def _why_no_number(value: str) -> str:
     if started and safe_key(value[started.end() :]):
         return f"{shown(value)} is not a number; if a key follows the number, a line end is missing"
     return f"the distance {shown(value)} is not a number"
-
-
-def _refuse_entry(entry: zipfile.ZipInfo, where: str) -> None:
-    name = entry.orig_filename
-    parts = re.split(r"[/\\]", name)
-    if ".." in parts or parts[0] == "" or "\\" in name or re.match(r"[A-Za-z]:", name) or not name.isprintable():
-        raise DataError(
-            f"{where}: the file name {shown(name)} leads out of the archive; names are relative, without '..'"
-        )
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        raise DataError(f"{where}: {shown(name)} is a link; score files are plain files")
-    if entry.flag_bits & 1:
-        raise DataError(f"{where}: {shown(name)} is encrypted")
-    if entry.file_size > MAX_BYTES:
-        raise DataError(f"{where}: {shown(name)} unpacks to more than {MAX_BYTES >> 20} MiB; no score file does")
 
 
 def _verdict(excess: float, error: float) -> Verdict:

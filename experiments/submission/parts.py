@@ -1,4 +1,4 @@
-"""What a submission is made of: the cells of tested runs, and which four files a challenge wants."""
+"""Parts of a submission: the test conditions of tested runs, and the four files that a challenge expects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATTERNS = {
     "fame": "sub_score_{language}_{condition}.txt",
     "flag": "{track}/sub_score_v4_{language}_{condition}.txt",
 }
-"""Names of the files in the archive; also seen in FAME: ``sub_scores_...`` and ``sub_score_{version}_...``."""
+"""Names of the files in the archive. FAME has also used ``sub_scores_...`` and ``sub_score_{version}_...``."""
 
 FLAG_FILES = {
     (track, *file) for track in ("no_gender", "gender") for file in (("English", "heard"), ("Bangla", "unheard"))
@@ -29,15 +29,15 @@ Slot = tuple[str, str, str]  # track ("" in FAME), language, condition
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The trials of one file of a submission, from a cell of a run.
+    """The trials of one file of a submission, from a test condition of a run.
 
     Attributes:
-        slot: which file it is.
+        slot: track, language and condition of the file.
         keys: (t,) trial keys in list order.
-        distances: (t,) to submit, lower = same person.
+        distances: (t,) submitted distances, lower = same person.
         raw: (t,) distances before refinement.
         labels: (t,) 1 = same person, or None.
-        source: run and cell, for messages.
+        source: run and test condition, for messages.
     """
 
     slot: Slot
@@ -49,10 +49,10 @@ class Part:
 
 
 def read_cells(runs: Sequence[Path], scores: Literal["refined", "raw"]) -> list[Part]:
-    """Every cell of some runs; the track of a slot is what stands before the condition in the cell's name.
+    """Test conditions of some runs. Their names are ``[<track or set of lists>/]<condition>``.
 
     Raises:
-        DataError: a run that cannot be read, or has no such scores.
+        DataError: a run cannot be read, or has no such scores.
     """
     tables = [(run, read_scores(run)) for run in runs]
     return [
@@ -61,43 +61,48 @@ def read_cells(runs: Sequence[Path], scores: Literal["refined", "raw"]) -> list[
 
 
 def choose(cells: Sequence[Part], style: str, lists: str = "") -> list[Part]:
-    """The cells that make a submission.
+    """The parts that make a submission.
 
     Args:
-        cells: of the runs.
-        style: ``fame``: cells ``[<lists>/]heard`` and ``unheard``; ``flag``: cells ``<track>/heard`` and ``unheard``.
-        lists: the set of lists to take, of runs tested on several (``fame``).
+        cells: all parts of the runs.
+        style: ``fame`` takes test conditions ``[<lists>/]heard`` and ``unheard``, ``flag`` takes ``<track>/heard`` and
+            ``unheard``.
+        lists: the set of trial lists to take, for ``fame`` and runs that are tested on several.
 
     Raises:
-        DataError: no such cells, or one of unknown language.
+        DataError: there are no such test conditions, or the language of one is unknown.
     """
     chosen = [c for c in cells if c.slot[2] in ("heard", "unheard") and (style == "flag" or c.slot[0] == lists)]
     if not chosen:
-        there = sorted({f"{track}/{condition}".lstrip("/") for track, _, condition in (c.slot for c in cells)})
-        raise DataError(f"the runs have cells {', '.join(there)}; choose among sets of lists with --lists NAME")
+        names = sorted({f"{track}/{condition}".lstrip("/") for track, _, condition in (c.slot for c in cells)})
+        raise DataError(
+            f"the runs have test conditions {', '.join(names)}; choose a set of trial lists with --lists NAME"
+        )
     for part in chosen:
         if not part.slot[1]:
-            raise DataError(f"{part.source}: the language of its voices is unknown; set its language in data, and test")
+            raise DataError(
+                f"{part.source}: the language of its voices is unknown; set it in the data config and test again"
+            )
     return [replace(part, slot=("" if style == "fame" else part.slot[0], *part.slot[1:])) for part in chosen]
 
 
 def check_slots(slots: set[Slot], style: str, where: str) -> None:
-    """The four files of a submission.
+    """Checks that a submission has its four files.
 
     Raises:
-        DataError: which are missing or too many.
+        DataError: files are missing, or there are others.
     """
-    wanted = FLAG_FILES
+    expected = FLAG_FILES
     if style == "fame":
         languages = sorted({language for _, language, _ in slots})
         if len(languages) != 2:
             raise DataError(
-                f"{where}: test languages {', '.join(languages) or 'none'}; FAME takes four files of two languages"
+                f"{where}: test languages {', '.join(languages) or 'none'}; FAME expects four files of two languages"
             )
-        wanted = {("", language, condition) for language in languages for condition in ("heard", "unheard")}
-    for slots_off, what in ((wanted - slots, "missing"), (slots - wanted, "not wanted")):
-        if slots_off:
-            names = ", ".join(slot_text(slot) for slot in sorted(slots_off))
+        expected = {("", language, condition) for language in languages for condition in ("heard", "unheard")}
+    for wrong, what in ((expected - slots, "missing"), (slots - expected, "not expected")):
+        if wrong:
+            names = ", ".join(slot_text(slot) for slot in sorted(wrong))
             hint = "; give the runs of both train languages" if style == "fame" and what == "missing" else ""
             raise DataError(f"{where}: {names} {what}; four files are expected{hint}")
 
@@ -108,13 +113,13 @@ def _part(run: Path, name: str, cell: pd.DataFrame, scores: str) -> Part:
     distances = raw if scores == "raw" else cell["refined"].to_numpy(np.float64)
     if np.isnan(distances).all() and not np.isnan(raw).all():
         raise DataError(
-            f"run {run}, cell {name}: has no refined scores; take --scores raw, or a folder that refine wrote"
+            f"run {run}, test condition {name}: has no refined scores; use --scores raw, or a folder written by refine"
         )
     labels = None if cell["label"].isna().any() else cell["label"].to_numpy(np.int8)
     slot = (track, str(cell["language"].iloc[0]), condition)
-    return Part(slot, cell["key"].to_numpy(dtype=np.str_), distances, raw, labels, f"run {run}, cell {name}")
+    return Part(slot, cell["key"].to_numpy(dtype=np.str_), distances, raw, labels, f"run {run}, test condition {name}")
 
 
 def slot_text(slot: Slot) -> str:
-    """A slot for messages: ``gender/English_heard``."""
+    """Text of a slot for messages: ``gender/English_heard``."""
     return f"{slot[0]}/{slot[1]}_{slot[2]}".lstrip("/")

@@ -28,15 +28,22 @@ def test_without_a_key_only_the_file_is_written(spec: dict, capsys: pytest.Captu
 
 def test_heard_stands_against_unheard_by_train_language_and_method(spec: dict) -> None:
     sections = {s["name"]: s["panels"] for s in spec["spec"]["section"]["panelBankConfig"]["sections"]}
-    assert list(sections) == ["Heard against unheard", "Controls", "DET", "Elbow and prototypes", "Training"]
-    scatter = [panel["config"] for panel in sections["Heard against unheard"] if panel["viewType"] == "Scatter Plot"]
+    assert list(sections) == [
+        "Heard and unheard language",
+        "Controls: same gender, gender only, chance",
+        "DET curves",
+        "Elbow and prototypes",
+        "Training",
+    ]
+    compared = sections["Heard and unheard language"]
+    scatter = [panel["config"] for panel in compared if panel["viewType"] == "Scatter Plot"]
     assert [(c["xAxis"], c["yAxis"]) for c in scatter] == [
         ("summary:test/heard/eer", "summary:test/unheard/eer"),
         ("summary:test/heard/eer_refined", "summary:test/unheard/eer_refined"),
     ]
-    bars = [panel["config"] for panel in sections["Heard against unheard"] if panel["viewType"] == "Bar Chart"]
+    bars = [panel["config"] for panel in compared if panel["viewType"] == "Bar Chart"]
     assert {config["groupBy"] for config in bars} == {"data.value.init_args.train_languages", "model.value.class_path"}
-    media = json.dumps(sections["DET"] + sections["Elbow and prototypes"])
+    media = json.dumps(sections["DET curves"] + sections["Elbow and prototypes"])
     assert all(f"pictures/heard_{name}" in media for name in ("det", "elbow", "prototypes"))
 
 

@@ -17,8 +17,9 @@ from datamodules.schema import DataError
 from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.report.numbers import BETTER, OPEN, long_table, published, scope_of, spread, verdict
 from experiments.report.runs import find_runs, read_runs, tell_apart
-from experiments.report.tables import refinement_table, text_of
+from experiments.report.tables import Table, refinement_table, text_of, to_csv, to_latex, to_markdown
 from experiments.run import main
+from experiments.runs.rates import RATES
 from postproc.metrics.clusters import purity
 from tests.experiments.saved import save_tested
 
@@ -158,6 +159,20 @@ def test_latex_escapes_and_balances(folder: Path, tmp_path: Path) -> None:
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert "→" not in text
     assert not re.search(r"(?<!\\)%", text)
+
+
+def test_text_of_runs_is_escaped_in_every_format() -> None:
+    name = "=a|b_c & \\d * $x$ → y"
+    table = Table("t", "T", ["method", "rate"], [[name, 0.125]])
+    row = to_markdown([table]).splitlines()[-1]
+    assert row.split() == ["|", r"=a\|b\_c", r"\&", r"\\d", r"\*", "$x$", "→", "y", "|", "12.5", "|"]
+    latex = to_latex([table])
+    assert r"=a|b\_c \& \textbackslash d * \$x\$ $\to$ y & 12.5 \\" in latex
+    columns = ["run", "folder", "method", "strategy", "train", "test", "lists", "condition", "unit", "seed", "trials"]
+    row = dict.fromkeys(columns, 0) | dict.fromkeys(RATES, -0.5) | {"method": "=1+1", "folder": "a-b"}
+    line = to_csv(pd.DataFrame([row])).splitlines()[1]
+    assert line.startswith("0,a-b,'=1+1,0,")
+    assert line.endswith(",-0.5")  # numbers stay numbers
 
 
 def test_nothing_to_report_says_what_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,8 +137,8 @@ def similarity(line: str) -> str:
     ("change", "message"),
     [
         (in_first(lambda lines: lines[:-1]), "English_heard.txt: 1 of 300 trials are missing"),
-        (in_first(lambda lines: [*lines, lines[0]]), "English_heard.txt, line 301: key .* occurs before, in line 1"),
-        (in_first(lambda lines: [lines[1], lines[0], *lines[2:]]), "English_heard.txt, line 1: key .* stands where"),
+        (in_first(lambda lines: [*lines, lines[0]]), "English_heard.txt, line 301: key .* is already in line 1"),
+        (in_first(lambda lines: [lines[1], lines[0], *lines[2:]]), "English_heard.txt, line 1: key .* instead of"),
         (
             in_first(lambda lines: [lines[0].split()[0] + " nan\n", *lines[1:]]),
             "English_heard.txt, line 1: .* not finite",
@@ -154,7 +154,7 @@ def similarity(line: str) -> str:
         (lambda files: dict(list(files.items())[:3]), "four files are expected"),
         (lambda files: files | {"__MACOSX/x": ""}, "5 files where 4 are expected, e.g. '__MACOSX/x'"),
         (lambda files: {f"out/{name}": text for name, text in files.items()}, "is not named sub_score_"),
-        (lambda files: {f"../{name}": text for name, text in files.items()}, "leads out of the archive"),
+        (lambda files: {f"../{name}": text for name, text in files.items()}, "is not a printable relative path"),
         (
             lambda files: dict(zip(files, [*list(files.values())[2:], *list(files.values())[:2]], strict=True)),
             "line 1: key .* is not in",
@@ -195,8 +195,12 @@ def test_labels_of_a_list_show_the_direction_of_a_single_file(tmp_path: Path, ca
     ("cells", "options", "message"),
     [
         ({"heard": "English", "unheard": "Urdu"}, [], "English_unheard, Urdu_heard missing; .* both train languages"),
-        ({"heard": "English"}, [], "test languages English; FAME takes four files of two languages"),
-        ({"balanced/heard": "English"}, [], "have cells balanced/heard; choose among sets of lists with --lists"),
+        ({"heard": "English"}, [], "test languages English; FAME expects four files of two languages"),
+        (
+            {"balanced/heard": "English"},
+            [],
+            "have test conditions balanced/heard; choose a set of .* --lists",
+        ),
         ({"heard": ""}, [], "language of its voices is unknown"),
         ({"heard": "English", "unheard": "Urdu"}, ["--format", "flag"], "gender/Bangla_unheard.* missing"),
     ],
@@ -224,4 +228,4 @@ def test_missing_runs_and_scores_are_named(tmp_path: Path, capsys: pytest.Captur
     assert main(["submit", str(run), "--format", "fame"]) == 2
     error = capsys.readouterr().err
     assert "no such run folder" in error
-    assert "cell heard: has no refined scores; take --scores raw" in error
+    assert "test condition heard: has no refined scores; use --scores raw" in error

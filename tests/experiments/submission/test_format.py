@@ -74,7 +74,7 @@ def test_windows_lines_and_a_last_line_without_end_are_fine() -> None:
         ("ab12\t0.5\n", "line 1: expected '<key> <distance>'"),
         ("ab12 0.5 1\n", "line 1: expected '<key> <distance>'"),
         ("0.5 ab12\n", "line 1: the distance 'ab12' is not a number"),
-        ("ab12 0.5\nc\x1bd 0.5\n", r"line 2: key 'c\\x1bd' holds"),
+        ("ab12 0.5\nc\x1bd 0.5\n", r"line 2: key 'c\\x1bd' contains"),
         ("", "is empty"),
     ],
 )
@@ -95,8 +95,8 @@ def test_bytes_that_are_no_text_are_named() -> None:
     ("keys", "message"),
     [
         (["ab12", "cd34"], "1 of 3 trials are missing, first 'ef56', trial 3 of list.txt"),
-        (["ab12", "cd34", "cd34"], "line 3: key 'cd34' occurs before, in line 2"),
-        (["ab12", "ef56", "cd34"], "line 2: key 'ef56' stands where list.txt has 'cd34'"),
+        (["ab12", "cd34", "cd34"], "line 3: key 'cd34' is already in line 2"),
+        (["ab12", "ef56", "cd34"], "line 2: key 'ef56' instead of 'cd34'"),
         (["ab12", "cd34", "../../x"], "line 3: key '../../x' is not in list.txt"),
         ([*KEYS, "zz"], "line 4: key 'zz' is not in list.txt"),
     ],
@@ -138,19 +138,9 @@ def test_an_archive_reads_back_and_is_reproducible() -> None:
     "name", ["../a.txt", "/etc/a.txt", "x/../../a.txt", "C:\\a.txt", "..\\a.txt", "C:a.txt", "a\n.txt"]
 )
 def test_names_that_lead_out_of_the_archive_are_refused(name: str) -> None:
-    with pytest.raises(DataError, match="leads out of the archive") as error:
+    with pytest.raises(DataError, match="is not a printable relative path") as error:
         unpack(zipped({name: b"x 1\n"}), "s.zip")
     assert len(str(error.value).splitlines()) == 1
-
-
-def test_links_are_refused() -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        link = zipfile.ZipInfo("a.txt")
-        link.external_attr = 0o120777 << 16
-        archive.writestr(link, "/etc/passwd")
-    with pytest.raises(DataError, match=r"'a\.txt' is a link"):
-        unpack(buffer.getvalue(), "s.zip")
 
 
 def test_a_zip_bomb_is_refused_whether_or_not_it_says_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +160,16 @@ def test_broken_and_odd_archives_are_refused() -> None:
     for broken in (b"", b"no zip", good[:-30], good.replace(good[40:44], b"\0\0\0\0")):
         with pytest.raises(DataError, match=r"s\.zip: not a readable zip"):
             unpack(broken, "s.zip")
+    encrypted = bytearray(good)
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        encrypted[good.index(signature) + flags] |= 1
+    with pytest.raises(DataError, match=r"s\.zip: not a readable zip archive \(.*encrypted"):
+        unpack(bytes(encrypted), "s.zip")
     with pytest.raises(DataError, match="5 files where 4 are expected"):
         unpack(zipped({f"{i}.txt": b"" for i in range(5)}), "s.zip")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.txt", "1")
         archive.writestr("a.txt", "2")
-    with pytest.raises(DataError, match=r"holds a\.txt twice"):
+    with pytest.raises(DataError, match=r"contains a\.txt twice"):
         unpack(buffer.getvalue(), "s.zip")
