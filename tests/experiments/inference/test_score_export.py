@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from datamodules.schema import DataError
+from experiments import load
 from experiments.inference.onnx import export_onnx
 from experiments.inference.scoring import distance_rows
 from experiments.inference.trained import read_trained
@@ -187,3 +189,15 @@ def test_errors_name_the_file_and_the_way_out(
     spec["model"]["init_args"]["embeding_dim"] = 3
     (tmp_path / "e/config.yaml").write_text(yaml.safe_dump(spec))
     assert "embeding_dim" in said("score", str(tmp_path / "e"), *good)
+
+
+def test_load_embeds_files_and_compares_them(media_run: Path, clips: Path) -> None:
+    scores = pd.read_parquet(media_run / "scores.parquet").iloc[:12]
+    model = load(str(media_run), device="cpu")
+    voices = model.embed_voices([str(clips / f"{item}.wav") for item in scores["voice"]])
+    faces = model.embed_faces([clips / f"{item}.png" for item in scores["face"]])
+    assert voices.dtype == faces.dtype == np.float32
+    assert len(voices) == len(faces) == 12
+    np.testing.assert_allclose(model.distance(voices, faces), scores["distance"], atol=1e-5)
+    with pytest.raises(DataError, match="takes voice files, not embeddings"):
+        model.embed_voices(voices)

@@ -1,0 +1,3 @@
+from .inference.model import LoadedModel as LoadedModel
+from .inference.model import load as load
+from .runs.results import Results as Results
