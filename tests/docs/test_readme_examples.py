@@ -22,7 +22,10 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_python_examples_run(block: str) -> None:
+def test_python_examples_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(REPOSITORY / "tests" / "compat" / "run")
     names: dict[str, object] = {"__name__": "readme"}
     if ">>>" not in block:
         exec(compile(block, "README", "exec"), names)
