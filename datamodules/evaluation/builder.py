@@ -66,7 +66,7 @@ def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:
         return np.concatenate([np.empty(0, dtype=np.str_), *(getattr(part, name) for part in parts)])
 
     identity, gender = joined("identity"), joined("gender")
-    known = np.array([genders.get(person, "") for person in identity], dtype=np.str_)
+    known = np.array([genders.get(name, "") for name in identity], dtype=np.str_)
     arrays = [part.features for part in parts if part.features is not None]
     features = np.concatenate(arrays) if arrays else None
     return Items(

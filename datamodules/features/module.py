@@ -89,7 +89,7 @@ class FeatureDataModule(SplitDataModule):
         return self._table(self.voices, "voice", labelled=True), self._table(self.faces, "face", labelled=True)
 
     def _table(self, files: Sequence[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:
-        """Opens files below ``root``; ``labelled`` holds for a CSV whose ``labelled`` is None."""
+        """Opens files below ``root``; ``labelled`` applies to a CSV whose own ``labelled`` is None."""
         located = []
         for file in files:
             file = file if isinstance(file, FeatureFile) else FeatureFile(str(file))

@@ -18,7 +18,7 @@ from torch import Tensor
 from datamodules.io.cache import cache_key, cached_folder, discard
 from datamodules.io.feature_files import FIELDS, FeatureFile, paths_of, read_feature_file
 from datamodules.io.text import split_fragment
-from datamodules.schema import DataError, Items, Modality
+from datamodules.schema import DataError, Items, Modality, one_line
 
 _CHUNK = 1 << 14  # rows checked at once
 _FORMAT = 2  # of the cache; raise it when what is written changes
@@ -75,7 +75,7 @@ def open_feature_file(file: FeatureFile | str | Path, modality: Modality) -> Ope
         try:
             return _map(folder, file, paths[0] if in_place else folder / "x.npy")
         except (OSError, ValueError, EOFError) as error:
-            warnings.warn(f"cache entry {folder} is damaged ({error}); making it again", stacklevel=2)
+            warnings.warn(f"cache entry {folder} is damaged ({one_line(error)}); making it again", stacklevel=2)
             discard(folder)
     raise DataError(f"cache entry {folder} cannot be read back; check the disk or set VOICEFACE_CACHE")
 

@@ -18,7 +18,7 @@ from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.people import gender_letter
 from datamodules.io.tables import read_table
 from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, split_fragment
-from datamodules.schema import DataError, Modality
+from datamodules.schema import DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
@@ -110,7 +110,7 @@ def _load(path: Path, where: str) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     except _UNREADABLE as error:
-        raise DataError(f"{where}: cannot be read ({_short(error)})") from error
+        raise DataError(f"{where}: cannot be read ({one_line(error, 160)})") from error
 
 
 def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
@@ -129,7 +129,7 @@ def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Mo
     except _UNREADABLE as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where}: cannot be read ({_short(error)})") from error
+        raise DataError(f"{where}: cannot be read ({one_line(error, 160)})") from error
     ids = next((key for key in _ID_ARRAYS if key in columns), None)
     if ids is None:
         return FeatureRows(x, _index(file, modality, where))
@@ -159,7 +159,9 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
             types[head.shape[1] - 1] = str
         frame = pd.read_csv(path, header=None, dtype=types, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' parser and type errors are ValueErrors
-        raise _locate(path, where, labelled) or DataError(f"{where}: cannot be read ({_short(error)})") from error
+        raise _locate(path, where, labelled) or DataError(
+            f"{where}: cannot be read ({one_line(error, 160)})"
+        ) from error
     x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
     if (frame.isna().any(axis=None) or not np.isfinite(x).all()) and (located := _locate(path, where, labelled)):
         raise located
@@ -241,7 +243,3 @@ def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:
     identity = [media_fields(row[-1])[0] for row in rows]
     item = [stem(reference) for reference in references]
     return pd.DataFrame({"item": item, "identity": identity, "language": language, "video": video, "gender": ""})
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

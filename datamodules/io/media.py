@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.signal import resample_poly
 
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 
 SAMPLE_RATE = 16_000
 SHORTEST = 400  # samples: one analysis window of 25 ms
@@ -126,4 +126,4 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def _one_line(error: Exception, path: Path) -> str:
-    return " ".join(str(error).replace(repr(str(path)), "it").split())[:120]
+    return one_line(error).replace(repr(str(path)), "it")[:120]

@@ -35,12 +35,12 @@ def read_genders(path: str | Path) -> dict[str, str]:
         DataError: an unreadable file, a missing column, or an unknown gender.
     """
     table = read_table(path, "genders")
-    person = next((name for name in ("identity", "id") if name in table.columns), None)
-    if person is None or "gender" not in table.columns:
+    column = next((name for name in ("identity", "id") if name in table.columns), None)
+    if column is None or "gender" not in table.columns:
         raise DataError(f"genders {path}: columns {', '.join(table.columns)}; expected identity, gender")
     return {
         identity: gender_letter(gender, f"genders {path}, {identity}")
-        for identity, gender in zip(table[person], table["gender"], strict=True)
+        for identity, gender in zip(table[column], table["gender"], strict=True)
     }
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from datamodules.io.text import csv_rows, existing, read_text, tab_separated_rows
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 
 
 def read_table(path: str | Path, what: str) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def read_table(path: str | Path, what: str) -> pd.DataFrame:
         try:
             frame = pd.read_parquet(path)
         except (OSError, ValueError, ArrowException) as error:
-            raise DataError(f"{what} {path}: not a readable parquet file ({' '.join(str(error).split())})") from error
+            raise DataError(f"{what} {path}: not a readable parquet file ({one_line(error)})") from error
         table = frame.astype(object).where(frame.notna(), "").astype(str)
         table.columns = [str(name) for name in frame.columns]
     else:

@@ -18,7 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
 from datamodules.io.text import blank_separated_rows, csv_rows, draft_of, nearest, read_text
-from datamodules.schema import DataError, Trials
+from datamodules.schema import DataError, Trials, one_line
 
 _COLUMNS = ("key", "voice", "face", "label")
 _BY_WIDTH = {3: ("key", "voice", "face"), 4: ("key", "label", "voice", "face")}
@@ -228,7 +228,7 @@ def _explain(source: str, width: int, why: str) -> DataError:
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
             return DataError(f"trial list {source}, line {line}: {len(row)} columns, expected {width}")
-    return DataError(f"trial list {source}: {' '.join(why.split())[:200]}")
+    return DataError(f"trial list {source}: {one_line(why, 200)}")
 
 
 def _rows(source: str) -> tuple[list[list[str]], list[int]]:

@@ -19,7 +19,7 @@ from datamodules.io.workers import end_with_parent
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
-from datamodules.schema import DataError, Items, Modality, Rows
+from datamodules.schema import DataError, Items, Modality, Rows, one_line
 
 _BATCH = 200  # files that a process checks between two reports
 _PART = 5000  # files between two saves
@@ -146,7 +146,9 @@ def _read_parts(parts: Path) -> dict[str, Probe]:
         try:
             rows = pd.read_parquet(path, columns=list(Probe._fields))
         except (OSError, ValueError, ArrowException) as error:
-            raise DataError(f"{path}: cannot be read back ({error}); remove {parts} to start again") from error
+            raise DataError(
+                f"{path}: cannot be read back ({one_line(error)}); remove {parts} to start again"
+            ) from error
         done |= {row.path: Probe(*row) for row in rows.itertuples(index=False)}
     return done
 

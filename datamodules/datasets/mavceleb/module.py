@@ -40,8 +40,8 @@ class MAVCelebDataModule(MediaDataModule):
     """One configuration of MAV-Celeb: a version and the training language.
 
     Layouts: ``{root}/{version}/{voices,faces}/idNNNN/<Language>/<video>/NNNNN.{wav,jpg}`` with
-    ``<Language>_train.txt`` and ``<Language>_test.txt`` beside (v1, v2), ``<Language>_test/{voice,face}[s]/`` (v3),
-    ``train_set/train_set/...`` and ``dev_set/{no_gender,gender}/<Language>_test/...`` (v4); lists may also lie in
+    ``<Language>_train.txt`` and ``<Language>_test.txt`` next to them (v1, v2), ``<Language>_test/{voice,face}[s]/``
+    (v3), ``train_set/train_set/...`` and ``dev_set/{no_gender,gender}/<Language>_test/...`` (v4); lists may also be in
     ``{root}/{version}_lists``. The identity of a clip comes from its face path: in v1 the voice ids are renumbered
     without the test identities, the face ids are not, so the two may differ.
 
