@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ def build_workspace(entity: str, project: str) -> Any:
         DataError: wandb-workspaces is not installed.
     """
     try:  # an optional package, slow to import
-        import wandb_workspaces.reports.v2 as wr
-        import wandb_workspaces.workspaces as ws
+        wr = import_module("wandb_workspaces.reports.v2")
+        ws = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
         raise DataError("dashboard needs wandb-workspaces: pip install 'voiceface[dashboard]'") from error
 

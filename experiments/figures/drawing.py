@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -30,7 +31,7 @@ class Style:
         scale: factor on the size of figures, fonts excluded.
     """
 
-    settings: Mapping[str, Any]
+    settings: dict[Any, Any]  # matplotlib's type of the keys is a list of all names
     series: tuple[str, ...]
     rule: str
     scale: float
@@ -88,7 +89,7 @@ def draw_det(curves: Sequence[DetCurve], lowest: float, title: str, style: Style
         return ndtri(np.clip(rates, 1e-4, 1 - 1e-4))  # the normal deviate of 0 is infinite
 
     limits = float(place(lowest)), float(ndtri(HIGHEST))
-    with mpl.rc_context(dict(style.settings)):
+    with mpl.rc_context(style.settings):
         figure = style.figure(4.4, 4.2)
         axes = figure.add_subplot()
         axes.plot(limits, limits, color=style.rule, lw=0.8)
@@ -115,7 +116,7 @@ def draw_elbow(curves: Mapping[str, Any], title: str, style: Style) -> Figure:
         title: text above the plot.
         style: colours and sizes.
     """
-    with mpl.rc_context(dict(style.settings)):
+    with mpl.rc_context(style.settings):
         figure = style.figure(4.4, 3.1)
         axes = figure.add_subplot()
         for i, (name, curve) in enumerate(curves.items()):
@@ -126,7 +127,7 @@ def draw_elbow(curves: Mapping[str, Any], title: str, style: Style) -> Figure:
             axes.plot(numbers[chosen], totals[chosen], "o", ms=8, mfc="none", color=style.colour(i))
         axes.set(title=title, xlabel="number of identity clusters", ylim=(0, None))
         axes.set_ylabel("sum of L2 distances to centres")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(title="chosen number (ring)", fontsize="small", title_fontsize="small")
     return figure
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
@@ -22,7 +24,7 @@ from experiments.runs.people import read_people
 def run_protocol(
     protocol: Protocol, main: Main, out: Path, jobs: int, only: Sequence[str] | None = None, more: Sequence[str] = ()
 ) -> list[Outcome]:
-    """Runs what is not done yet in several processes, and returns every outcome.
+    """Runs what is not done yet in several processes, and returns all outcomes.
 
     Args:
         protocol: the protocol.
@@ -38,7 +40,7 @@ def run_protocol(
     methods = chosen_methods(protocol, only)
     planned = planned_fits(protocol, methods)
     for command in protocol.first:
-        if subprocess.run([sys.executable, "-m", "experiments.run", *command]).returncode != 0:
+        if run_command(command) != 0:
             raise DataError(f"{command[0]} failed, see above; no fit was started")
     fits = [fit_of(protocol, each, out, more) for each in planned]
     todo = [fit for fit in fits if fit.results() is None]
@@ -51,6 +53,27 @@ def run_protocol(
         run_jobs([job.run for job in due], jobs, what)
     fused = planned_fits(protocol, fusions_of(protocol, methods))
     return [outcome for each in [*planned, *fused] for outcome in outcomes_of(protocol, each, out)]
+
+
+def run_command(arguments: Sequence[str], module: str = "experiments.run") -> int:
+    """Runs ``python -m MODULE ARGUMENTS`` in a process that ends with this one, even if this one is interrupted or killed.
+
+    Returns:
+        The exit status.
+    """
+    process = get_context("spawn").Process(target=_run_module, args=(module, list(arguments)))
+    process.start()
+    try:
+        process.join()
+    finally:  # after Ctrl-C; a process that has ended is not affected
+        process.terminate()
+    return process.exitcode or 0
+
+
+def _run_module(module: str, arguments: list[str]) -> None:
+    end_with_parent()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__")
 
 
 def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outcome]:

@@ -73,7 +73,7 @@ def _people(people: pd.DataFrame) -> Table:
     shown = min(HARDEST, len(means))
     title = f"EER in % of the trials of an identity's voices, mean over methods: the highest {shown} of {len(means)}"
     table = _table(title, ["identity", "gender"], ["raw", *strategies])
-    for (name, gender), raw in means.head(HARDEST).items():  # type: ignore[misc]  # keys of a two-level index
+    for (name, gender), raw in means.head(HARDEST).items():
         values = [raw, *(refined.get((name, gender, strategy)) for strategy in strategies)]
         table.add_row(name, gender, *map(percent, values))
     return table

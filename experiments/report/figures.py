@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.figures.drawing import DetCurve, Style, draw_det
 from experiments.report.digest import GRID
@@ -24,7 +25,7 @@ SERIES = tuple(f"#0a0b{i:02x}" for i in range(8))
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"} | {
     c: f"--s{i}" for i, c in enumerate(SERIES)
 }
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 8.5,
     "text.color": INK,
@@ -160,5 +161,5 @@ def draw_curves(runs: Sequence[ReportRun], methods: Sequence[str], metric: str) 
                 mean = epochs.mean()[epochs.count() >= len(tables) / 2]  # a mean of few runs says little
                 axes.plot(mean.index, mean, color=PAGE_STYLE.colour(i), lw=1.8)
         axes.set(title=metric, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return to_svg(figure, f"curves {metric}")

@@ -69,7 +69,7 @@ def render_page(
     conditions = list(dict.fromkeys(main["condition"]))
     curves = {metric: draw_curves(runs, names, metric) for metric in METRICS}
     refinements = refinement_table(table, everything)
-    trained = sum(run.history is not None and bool({*METRICS} & {*run.history.columns}) for run in runs)
+    trained = sum(run.history is not None and len(run.history) > 1 for run in runs)
     context = lead_of(runs, table, everything) | {
         "css": Markup(_resource("report.css")),
         "js": Markup(_resource("report.js")),

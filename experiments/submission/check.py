@@ -113,7 +113,7 @@ def _raw_scores(where: str, trials: Trials, parts: Sequence[Part]) -> NDArray[np
     for part in parts:
         raw = pd.Series(part.raw, index=part.keys)
         if len(raw) == len(trials) and raw.index.is_unique and set(part.keys) == set(trials.keys):
-            return raw.loc[trials.keys].to_numpy()
+            return np.asarray(raw.loc[trials.keys], dtype=np.float64)
     raise DataError(f"{where}: no run of --scores-of was tested on {trials.source}; name the run that was")
 
 

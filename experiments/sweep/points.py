@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,14 +169,15 @@ def _draw(rng: np.random.Generator, name: str, parameter: dict[str, Any]) -> Any
 
     distribution = _distribution(parameter)
     a, b = (parameter[key] for key in DISTRIBUTIONS[distribution])
-    family, arguments = {
+    families: dict[str, tuple[Any, Callable[[], tuple[float, ...]]]] = {
         "int_uniform": (stats.randint, lambda: (a, b + 1)),
         "uniform": (stats.uniform, lambda: (a, b - a)),
         "log_uniform_values": (stats.loguniform, lambda: (a, b)),
         "log_uniform": (stats.loguniform, lambda: (math.exp(a), math.exp(b))),
         "normal": (stats.norm, lambda: (a, b)),
         "log_normal": (stats.lognorm, lambda: (b, 0, math.exp(a))),
-    }[distribution]
+    }
+    family, arguments = families[distribution]
     try:
         return np.asarray(family.rvs(*arguments(), random_state=rng)).item()
     except (OverflowError, ValueError) as error:

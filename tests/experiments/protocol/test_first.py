@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,8 @@ from experiments.protocol.file import Protocol, planned_fits
 from experiments.protocol.numbers import Outcome, summarise_protocol
 from experiments.protocol.run import run_protocol
 from experiments.runs.rates import RATES
+from tests import REPOSITORY
+from tests.experiments.runs.test_fits import comes_true
 
 pytestmark = pytest.mark.processes
 
@@ -32,6 +39,24 @@ def test_nothing_is_fitted_where_a_first_command_fails(tmp_path: Path) -> None:
     protocol = Protocol(["tiny.yaml"], [0], [0], {}, first=[["embed", "--manifest=none.csv", f"--out={tmp_path}"]])
     with pytest.raises(DataError, match="embed failed"):
         run_protocol(protocol, run_fit, tmp_path, jobs=1)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_first_command_ends_with_a_killed_protocol(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "pid"
+    module = "tests.experiments.protocol.sleeper"
+    script = f"from experiments.protocol.run import run_command; run_command(['{file}'], '{module}')"
+    protocol = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    assert comes_true(lambda: file.exists() and file.read_text() != "")
+    child = int(file.read_text())
+    protocol.send_signal(number)
+    protocol.wait()
+    try:
+        assert comes_true(lambda: not Path(f"/proc/{child}").exists())
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_the_protocol_of_s2f_is_readable() -> None:
