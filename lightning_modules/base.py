@@ -1,4 +1,4 @@
-"""The one module every method extends: two embeddings and a loss."""
+"""The base class of all methods: two embeddings and a loss."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ class AssociationModule(TrialScorer):
     """A voice-face association model.
 
     A subclass implements :meth:`embed_voice`, :meth:`embed_face` and :meth:`loss` (or, without gradients,
-    ``training_step``); it may override :meth:`distance`.
-    How it is evaluated is said in :class:`TrialScorer`, the other half of it.
+    ``training_step``); it may override :meth:`distance`. :class:`TrialScorer` describes the evaluation.
 
     Args:
-        dims: input sizes (voice, face); the CLI links them from the data module.
+        dims: input sizes (voice, face); commands take them from the data module.
         optimizer: ``params -> Optimizer``.
-        scheduler: ``optimizer -> scheduler``, stepped every optimiser step; None = constant.
+        scheduler: ``optimizer -> scheduler``, stepped after every optimiser step; None = constant learning rate.
+
+    Raises:
+        ValueError: ``dims`` is missing.
     """
 
     sampling: ClassVar[str] = "identity"
-    """How training pairs are drawn unless the data module says otherwise: ``identity``, ``shuffle`` or ``once``."""
+    """How training pairs are drawn where ``data.sampling`` is not set; see :class:`VoiceFaceDataModule`."""
 
     def __init__(
         self,
@@ -50,16 +52,18 @@ class AssociationModule(TrialScorer):
     ) -> None:
         super().__init__()
         if dims is None:
-            raise ValueError("model.dims: the input sizes (voice, face) are missing; the CLI takes them from data")
+            raise ValueError(
+                "model.dims: the input sizes (voice, face) are missing; pass dims=(192, 512), or use the fit command"
+            )
         self.dims = (int(dims[0]), int(dims[1]))
         self._save_hyper_parameters()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.languages: tuple[str, ...] = ()  # that the weights it starts from have heard
+        self.languages: tuple[str, ...] = ()  # training languages of the weights that this model starts from
         self._loss_since_step: Tensor | None = None
         self._last_batch: PairBatch | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AssociationModule:
-        """A model with weights of its own (averaged ones, say) in the same run: trainers and factories do not copy."""
+        """A copy with separate weights, for weight averaging; trainer and factories cannot be copied and are shared."""
         shared = ("_trainer", "make_optimizer", "make_scheduler")
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update({k: v if k in shared else deepcopy(v, memo) for k, v in self.__dict__.items()})
@@ -111,17 +115,17 @@ class AssociationModule(TrialScorer):
         return model if map_location is None else model.to(map_location)
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Loss terms of a training batch; the one named ``loss`` is minimised, all are logged as ``train/<name>``."""
-        # not abstract: a closed form has a training_step of its own and no loss
+        """Loss terms of a training batch: ``loss`` is minimised, all terms are logged as ``train/<name>``."""
+        # not abstract: a closed-form method overrides training_step and has no loss
         raise NotImplementedError(f"{type(self).__name__} has no loss; implement it, or training_step")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        heard = cast(Any, self.trainer).datamodule.training_set().language
-        checkpoint["languages"] = sorted({*self.languages, *np.unique(heard).tolist()} - {""})
+        languages = cast(Any, self.trainer).datamodule.training_set().language
+        checkpoint["languages"] = sorted({*self.languages, *np.unique(languages).tolist()} - {""})
 
     def on_fit_start(self) -> None:
         cast(Any, self.trainer).datamodule.refuse_heard(self.languages)
-        if self.trainer.world_size > 1:  # seeds are the same on all ranks; dropout, masks and noise must not be
+        if self.trainer.world_size > 1:  # seeds are equal on all ranks; dropout, masks and noise must differ
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -151,5 +155,5 @@ class AssociationModule(TrialScorer):
 
     @torch.no_grad()
     def reference(self) -> Reference:
-        """Embedded clips of training and validation people, for refinements that learn from them."""
+        """Embedded clips of training and validation identities, for refinements that learn from them."""
         return embed_reference(self)

@@ -1,4 +1,4 @@
-"""Regularised CCA as a module: fitted in one pass, then validated, tested and saved like any trained model."""
+"""Regularised canonical correlation analysis as a method: fitted in one pass, then tested and saved like the others."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from postproc.cca import Moments
 
 
 class RegularisedCCA(AssociationModule):
-    """Closed-form voice-face scorer: hard to beat on a few dozen training identities (method.md section 4).
+    """Closed-form voice-face scorer; not from the papers. On a few dozen training identities it beats trained heads.
 
-    One epoch, whatever ``max_epochs`` says: each rank adds up statistics of its clips, their sum over ranks is solved
-    in float64, and the solution is written into the parameters. They are ordinary parameters, learnt without gradients,
-    so DDP, checkpoints and loaders need no special case.
+    Training takes one epoch, whatever ``max_epochs`` is: each rank adds up moments of its clips, the sum over ranks is
+    solved in float64 (:func:`postproc.cca.regularised_cca`), and the solution is copied into the parameters. They are
+    ordinary parameters without gradients, so DDP and checkpoints need no special case.
 
     Args:
-        dims: input sizes (voice, face); linked from the data.
+        dims: input sizes (voice, face); commands take them from the data.
         shrinkage: r, weight of the identity matrix in the whitening, in units of the mean variance.
-        directions: k, how many directions a cosine compares. With several, scores are the mean of their cosines
-            (:func:`postproc.cca.nested`), and the embedding is as wide as all of them together.
+        directions: k, number of canonical directions that a cosine compares. With several numbers, the cosine of the
+            embeddings is the mean of the cosines for each k (:func:`postproc.cca.nested`).
 
     Raises:
-        DataError: an option out of range; a test without a fit; a fit that did not see every clip exactly once.
+        DataError: an option out of range; a test before the fit; a fit that did not see every clip exactly once.
     """
 
     sampling: ClassVar[str] = "once"
@@ -42,10 +42,12 @@ class RegularisedCCA(AssociationModule):
     ) -> None:
         super().__init__(dims)
         if not shrinkage >= 0:
-            raise DataError(f"model.shrinkage is {shrinkage}; give 0 or more (100 generalises well)")
+            raise DataError(f"model.shrinkage is {shrinkage}; it must be 0 or more (100 generalises well)")
         widths = [directions] if isinstance(directions, int) else directions
         if not widths or not all(1 <= k <= min(self.dims) for k in widths):
-            raise DataError(f"model.directions is {directions}; choose 1 to {min(self.dims)}, the narrower input")
+            raise DataError(
+                f"model.directions is {directions}; choose 1 to {min(self.dims)}, the size of the smaller input"
+            )
         self.automatic_optimization = False
         self.shrinkage, self.widths = shrinkage, tuple(widths)
         (voice, face), most = self.dims, max(widths)
@@ -62,7 +64,7 @@ class RegularisedCCA(AssociationModule):
         return _embed(x, self.face_mean, self.face_projection, self.widths)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        # Never sees a gradient. Its one step makes Lightning count a step, without which nothing would be checkpointed.
+        # Never sees a gradient. Lightning writes checkpoints only after it has counted an optimiser step.
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
     def on_train_epoch_start(self) -> None:
@@ -101,7 +103,7 @@ class RegularisedCCA(AssociationModule):
         return cast(Tensor, total).cpu().numpy()
 
     def _check_every_clip_seen(self, seen: int) -> None:
-        """Statistics of a part, or with repeats, would give a model that looks right and is not."""
+        """Refuses moments of only some clips, or of repeated ones: they would give a wrong model without an error."""
         clips = len(self._data.training_set().identity)
         if seen == clips:
             return
@@ -109,11 +111,13 @@ class RegularisedCCA(AssociationModule):
         if self.trainer.limit_train_batches != 1.0:
             rank_zero_warn(f"{message} (trainer.limit_train_batches)")
             return
-        raise DataError(f"{message}: leave data.sampling unset and start anew instead of resuming within the epoch")
+        raise DataError(
+            f"{message}; leave data.sampling unset, and start a new run instead of resuming within an epoch"
+        )
 
 
 def _embed(x: Tensor, mean: Tensor, projection: Tensor, widths: tuple[int, ...]) -> Tensor:
-    """(B, d) features of any length -> (B, sum of widths) float32 of unit length, in float32 under any autocast."""
+    """Features (B, d) of any length -> unit embeddings (B, sum of widths), in float32 under any autocast."""
     with torch.autocast(x.device.type, enabled=False):
         projected = (F.normalize(x.float(), dim=1) - mean.float()) @ projection.float()
         parts = [F.normalize(projected[:, :k], dim=1) for k in widths]

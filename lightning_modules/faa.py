@@ -1,4 +1,4 @@
-"""FAA, Fuse after Align: face-voice association learnt from unlabelled videos ([FAA]; method.md section 7)."""
+"""FAA, Fuse after Align: face-voice association learnt from videos without identity labels ([FAA])."""
 
 from __future__ import annotations
 
@@ -25,43 +25,45 @@ from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.pseudo_identities import PseudoIdentities
 
 Scoring = Literal["cosine", "matching", "rerank"]
-MATCHING_CHUNK = 1 << 14  # pairs fused at once: three tokens each
+MATCHING_CHUNK = 1 << 14  # pairs that the matching head scores at once
 
 
 class FAA(AssociationModule):
     """Contrastive alignment of voices and faces, then a multimodal encoder that judges pairs; no identity labels.
 
-    Before an epoch, the training videos are clustered into pseudo-identities (:class:`PseudoIdentities`, which the
-    module brings with it). A batch then teaches both encoders (multi-similarity loss on the unimodal embeddings) and
-    the multimodal encoder (matching loss on selected pairs). What the paper leaves open follows Self-Lifting, or is
-    said where it stands. Each part can be left out: ``contrastive_weight: 0``, ``matching: null``, ``diverse_positives:
-    false``, ``hard_negatives: false``; without the last three it is a Self-Lifting-style baseline.
+    Before an epoch, the training videos are clustered into pseudo-identities (the callback :class:`PseudoIdentities`).
+    Each batch then trains the voice and face encoders (face-voice contrastive: multi-similarity loss on the unimodal
+    embeddings) and the multimodal encoder (face-voice matching: binary cross-entropy on selected pairs). Where the
+    paper gives no value, the default is that of [Self-Lifting], or the docstring says that it is not from the papers.
+    Parts can be switched off: ``contrastive_weight: 0``, ``matching: null``, ``diverse_positives: false``,
+    ``hard_negatives: false``. Without the last three, the method is close to [Self-Lifting].
 
     Args:
-        dims: input sizes (voice, face); linked from the data.
+        dims: input sizes (voice, face); commands take them from the data.
         network: ``(voice_dim, face_dim) -> module`` with methods ``voice`` and ``face`` that return unit-length
             embeddings, and their width as ``embedding_dim``.
-        matching: ``(embedding_dim) -> module`` of aligned voices and faces that returns logits; None = none.
-        clusters: pseudo-identities of the first clustering, the second, ...; the last stays.
+        matching: ``(embedding_dim) -> module`` from aligned voices and faces to logits; None = no matching head.
+        clusters: numbers of pseudo-identities of the first clustering, the second, ...; the last one stays.
         recluster_every: epochs between clusterings.
-        alpha: of the multi-similarity loss.
-        beta: of the multi-similarity loss.
-        base: of the multi-similarity loss.
-        contrastive_weight: of the multi-similarity loss in the objective; 0 = off.
-        matching_weight: of the matching loss in what the encoders learn; the multimodal encoder learns from all of it.
-            0 (default, not from the paper): encoders align, then the multimodal encoder fuses what they give. The
-            matching loss pulls encoders of few videos towards gender, see ``configs/protocols/faa_s2f.yaml``.
-        diverse_positives: batches pair each clip with one of its pseudo-identity in another video, and the matching
-            head takes its positives from there.
-        hard_negatives: the matching head's negatives are drawn by similarity.
-        scoring: a pair's distance: ``cosine`` (1 - cosine of the unimodal embeddings); ``matching`` (- log of the
-            probability that the matching head gives to one person); ``rerank``: the same, but in a gallery, where all
-            pairs are too many, the head only re-orders each probe's ``rerank_top`` nearest by cosine. Of several, the
-            first is the model's, and the others score each test once more, as ``cosine/heard`` beside ``heard``.
-        rerank_top: see ``scoring``.
-        supervised: learn from the true identities in place of pseudo-identities: the upper bound, not FAA.
-        seed: of clustering and of the draws of pairs.
-        weights: whole-model weights to start from; every key must fit.
+        alpha: see :class:`MultiSimilarityLoss`.
+        beta: see :class:`MultiSimilarityLoss`.
+        base: see :class:`MultiSimilarityLoss`.
+        contrastive_weight: weight of the multi-similarity loss in the objective; 0 = off.
+        matching_weight: share of the matching loss's gradient that reaches the voice and face encoders; the multimodal
+            encoder gets all of it. 0 (default, not from the paper): the contrastive loss aligns, the multimodal encoder
+            fuses. On few videos the matching loss pulls the encoders towards gender.
+        diverse_positives: each clip of a batch is paired with a clip of its pseudo-identity from another video, and the
+            matching loss takes its positives from there ([FAA], effective pair selection).
+        hard_negatives: negatives of the matching loss are drawn by similarity ([FAA], effective pair selection).
+        scoring: distance of a pair. ``cosine``: 1 - cosine of the unimodal embeddings. ``matching``: negative log of
+            the matching head's probability of "same person". ``rerank``: as ``matching``, but in retrieval the head
+            only re-orders the ``rerank_top`` candidates that are nearest by cosine, since it is slow for all pairs.
+            With several values, the first is the model's; the others score each test again under a name such as
+            ``cosine/heard``.
+        rerank_top: number of candidates that ``rerank`` re-orders.
+        supervised: train on the true identities instead of pseudo-identities: an upper bound, not FAA.
+        seed: of clustering and of the drawing of pairs.
+        weights: file with the weights of the whole model to start from; every key must fit.
         optimizer: see :class:`AssociationModule`.
         scheduler: see :class:`AssociationModule`.
 
@@ -95,16 +97,20 @@ class FAA(AssociationModule):
         clusters = [1000] if clusters is None else clusters
         if not clusters or min(clusters) < 2 or recluster_every < 1:
             raise DataError(
-                f"model.clusters is {clusters}, recluster_every {recluster_every}; give 2 clusters or more, and 1 epoch"
+                f"model.clusters is {clusters} and model.recluster_every is {recluster_every}; "
+                "choose at least 2 clusters and at least 1 epoch"
             )
         scorings = [scoring] if isinstance(scoring, str) else scoring
         if not scorings or set(scorings) - set(get_args(Scoring)):
             raise DataError(f"model.scoring is {scoring!r}; choose from {', '.join(get_args(Scoring))}")
         if matching is None and scorings != ["cosine"]:
-            raise DataError(f"model.matching is null, but scoring is {scoring!r}; without the head it is cosine")
+            raise DataError(
+                f"model.matching is null, but model.scoring is {scoring!r}; without a matching head only cosine works"
+            )
         if not contrastive_weight and (matching is None or not matching_weight):
             raise DataError(
-                "model.contrastive_weight is 0 and no matching loss reaches the encoders; give one of them a weight"
+                "nothing trains the encoders: model.contrastive_weight is 0, and no matching loss reaches them; "
+                "set model.contrastive_weight or model.matching_weight above 0"
             )
         encoder: Any = network(*self.dims)
         self.network: Any = encoder
@@ -120,11 +126,11 @@ class FAA(AssociationModule):
             load_weights(self, weights)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The re-clustering comes with the model; its state is saved as that of any callback."""
+        """The callback that clusters the training videos; its state is in checkpoints, as for any callback."""
         return [self._clustering]
 
     def set_pseudo_identities(self, labels: NDArray[np.int64], videos: NDArray[np.int64]) -> None:
-        """Labels (n,) and videos (n,) of the training clips, from the next batch on."""
+        """Sets pseudo-identities (n,) and videos (n,) of the training clips for the next batches."""
         self._labels, self._videos = (torch.from_numpy(x).to(self.device) for x in (labels, videos))
 
     def embed_voice(self, x: Tensor) -> Tensor:
@@ -143,7 +149,7 @@ class FAA(AssociationModule):
             loss = loss + self.contrastive_weight * terms["contrastive"]
         if self.matching is not None:
             draws = np.random.default_rng((self.seed, self.global_step)).random((3, len(clip) * world_size()))
-            # lerp scales the gradient alone: the encoders' share of it
+            # lerp leaves the values as they are and scales the gradient that reaches the encoders
             voice, face = (x.detach().lerp(x, self.matching_weight) for x in (voice, face))
             terms["matching"] = self.matching_loss(
                 self.matching, voice, face, label, self._videos[clip], torch.from_numpy(draws)
@@ -152,7 +158,7 @@ class FAA(AssociationModule):
         return {"loss": loss, **terms}
 
     def distance(self, voices: Tensor, faces: Tensor, scoring: Scoring | None = None) -> Tensor:
-        """Distances (t,) of aligned embeddings, lower = same person; ``scoring``: None = the model's."""
+        """Distances (t,) of aligned rows (t, d), lower = same person; ``scoring`` None = the model's."""
         if (scoring or self.scoring) == "cosine":
             return super().distance(voices, faces)
         head = cast(nn.Module, self.matching)
@@ -162,7 +168,7 @@ class FAA(AssociationModule):
     def rank(  # type: ignore[override]
         self, probes: Tensor, candidates: Tensor, probe: Modality, scoring: Scoring | None = None
     ) -> Tensor:
-        """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality; as `distance`."""
+        """Distances (n, m) of probes (n, d) to candidates (m, d) of the other modality, lower = same person."""
         scoring = scoring or self.scoring
         if scoring == "matching":
             return super().rank(probes, candidates, probe, scoring=scoring)
@@ -176,23 +182,23 @@ class FAA(AssociationModule):
         return distances.scatter(1, nearest.gather(1, order), near)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
-        """The tests of the data module; in a test, once more for every further scoring that judges them otherwise."""
-        found, judges = super().evaluation_set(stage), {_judge(self.scoring)}
-        cells, rankings = dict(found.cells), dict(found.rankings)
+        """The tests of the data module; the test stage repeats them for each further scoring with other distances."""
+        tests, judges = super().evaluation_set(stage), {_judge(self.scoring)}
+        cells, rankings = dict(tests.cells), dict(tests.rankings)
         for scoring in self.further if stage == "test" else []:
             known = _judge(scoring) in judges  # matching and rerank differ in retrieval only
             judges.add(_judge(scoring))
-            named = {f"{scoring}/{name}": cell for name, cell in found.cells.items() if not known}
+            named = {f"{scoring}/{name}": cell for name, cell in tests.cells.items() if not known}
             cells |= {name: replace(cell, name=name) for name, cell in named.items()}
-            ranked = {f"{scoring}/{n}": r for n, r in found.rankings.items() if r.task == "retrieval" or not known}
+            ranked = {f"{scoring}/{n}": r for n, r in tests.rankings.items() if r.task == "retrieval" or not known}
             rankings |= {name: replace(ranking, name=name) for name, ranking in ranked.items()}
-        return EvaluationSet(found.voices, found.faces, cells, rankings)
+        return EvaluationSet(tests.voices, tests.faces, cells, rankings)
 
     def scoring_of(self, test: str) -> dict[str, Any]:
-        """The scoring that the name of a test begins with, else the model's."""
+        """The scoring named at the beginning of a test's name, else the model's."""
         return {"scoring": next((way for way in self.further if test.startswith(f"{way}/")), self.scoring)}
 
 
 def _judge(scoring: Scoring) -> str:
-    """Who gives the distance of a pair."""
+    """What computes the distance of a single pair."""
     return "cosine" if scoring == "cosine" else "head"

@@ -1,4 +1,4 @@
-"""FOP: fusion and orthogonal projection, the baseline of the FAME challenges ([FOP]; method.md section 6)."""
+"""FOP: fusion and orthogonal projection ([FOP]), the baseline of the FAME challenges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fusion = Literal["gated", "linear"]
 
 
 class _Branch(nn.Module):
-    """Linear, BatchNorm, ReLU, Dropout, then unit length; ``fc1`` as in the official checkpoints."""
+    """Linear, BatchNorm, ReLU, Dropout, then unit length; named ``fc1`` as in the official checkpoints."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -30,26 +30,27 @@ class _Branch(nn.Module):
 
 
 class FOP(AssociationModule):
-    """Classifies training identities from the fused voice and face embedding, kept orthogonal between identities.
+    """Classifies training identities from fused voice and face embeddings, which are orthogonal between identities.
 
-    Loss: cross-entropy + ``alpha`` * OPL, both on the fused embedding. A trial's distance is the L2 distance of
-    tanh(face) and tanh(voice); :meth:`embed_voice` and :meth:`embed_face` therefore return the tanh, so that
-    refinements see the space the scores live in. Batch normalisation sees the batch of its own rank; on GPUs
-    ``trainer.sync_batchnorm`` makes it global.
+    Loss ([FOP], fusion and orthogonal projection): cross-entropy + ``alpha`` * OPL, both on the fused embedding. The
+    distance of a trial is the L2 distance of tanh(face) and tanh(voice), as in the baseline's code.
+    :meth:`embed_voice` and :meth:`embed_face` therefore return the tanh, so that refinements work in the space of the
+    scores. Under DDP, batch normalisation uses the batch of one rank; on GPUs, ``trainer.sync_batchnorm`` makes it
+    global.
 
     Args:
-        dims: input sizes (voice, face); linked from the data.
-        num_identities: training classes; linked from the data.
-        network: ``(voice_dim, face_dim) -> module`` under the branches, with methods ``voice`` and ``face``, and the
-            width of what they return as ``embedding_dim``: the SCC network in [SCC] Table 3. None = the baseline, whose
-            branches stand on the features of the data.
-        embedding_dim: width of both branches.
-        dropout: of both branches.
-        fusion: ``gated`` (the baseline) or ``linear`` ([SCC] Table 3 uses the baseline's).
-        alpha: weight of OPL.
-        weights: official checkpoint or own state dict to start from; every key must fit. A classifier of another number
-            of people is left out, with a warning: scores do not depend on it.
-        optimizer: the baseline's Adam, lr 1e-2, weight decay .01.
+        dims: input sizes (voice, face); commands take them from the data.
+        num_identities: number of training identities; commands take it from the data.
+        network: ``(voice_dim, face_dim) -> module`` below the branches, with methods ``voice`` and ``face`` and their
+            output width as ``embedding_dim``: the SCC network in [SCC] Table 3. None = the baseline, whose branches
+            take the features of the data.
+        embedding_dim: output width of both branches.
+        dropout: probability in both branches.
+        fusion: ``gated`` (the baseline) or ``linear`` (used by [SCC] Table 3).
+        alpha: weight of OPL in the loss.
+        weights: official checkpoint or state dict to start from; every key must fit. A classifier for another number
+            of identities is skipped with a warning; scores do not depend on it.
+        optimizer: by default the baseline's Adam with learning rate 0.01 and weight decay 0.01.
         scheduler: see :class:`AssociationModule`.
 
     Raises:
@@ -73,7 +74,7 @@ class FOP(AssociationModule):
     ) -> None:
         super().__init__(dims, optimizer, scheduler)
         if num_identities is None or num_identities < 2:
-            raise DataError(f"model.num_identities is {num_identities}: FOP classifies at least 2 training identities")
+            raise DataError(f"model.num_identities is {num_identities}; FOP needs at least 2 training identities")
         if fusion not in get_args(Fusion):
             raise DataError(f"model.fusion is {fusion!r}; choose from {', '.join(get_args(Fusion))}")
         encoder: Any = None if network is None else network(*self.dims)
@@ -109,11 +110,11 @@ class FOP(AssociationModule):
         return cast(Tensor, self.face_branch(x if self.network is None else self.network.face(x)))
 
     def _load(self, path: str) -> None:
-        people, own = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features
-        if people in (0, own):
+        stored, needed = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features
+        if stored in (0, needed):
             load_weights(self, path)
             return
-        rank_zero_warn(f"{path} classifies {people} people, the data has {own}: its classifier is left out")
+        rank_zero_warn(f"{path} classifies {stored} identities, the data have {needed}; its classifier is not loaded")
         classifier = ("logits_layer.weight", "logits_layer.bias")
         load_weights(self, path, rename=lambda key: None if key in classifier else key, optional=classifier)
 
@@ -123,15 +124,14 @@ class FOP(AssociationModule):
 
 
 class _Block(nn.Module):
-    """Linear, BatchNorm, ReLU; the nesting carries the official checkpoints' key names."""
+    """Linear, BatchNorm, ReLU; nested so that keys have the names of the official checkpoints."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.block = nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
+        return cast(Tensor, self.block(x))
 
 
 class GatedFusion(nn.Module):
@@ -148,7 +148,7 @@ class GatedFusion(nn.Module):
 
 
 class LinearFusion(nn.Module):
-    """``w1 * f + w2 * v`` with two learned scalars, 1/2 each at the start (OPEN: the baseline draws them at random)."""
+    """``w1 * f + w2 * v`` with two learned scalars, both 1/2 at the start (random in the baseline's code)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

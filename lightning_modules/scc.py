@@ -1,4 +1,4 @@
-"""SCC: two branches, one contrastive loss between voices and faces ([SCC] 3.1)."""
+"""SCC: two branches trained by a contrastive loss between voices and faces ([SCC] 3.1)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from lightning_modules.training.closed_form import start_from_cca
 
 
 class SCC(AssociationModule):
-    """Contrastive face-voice association. The network is CAV-MAE in the paper, or heads on frozen encoders.
+    """Contrastive face-voice association. The network is CAV-MAE as in the paper, or heads on frozen encoders.
 
     Args:
-        dims: input sizes (voice, face); linked from the data.
+        dims: input sizes (voice, face); commands take them from the data.
         network: ``(voice_dim, face_dim) -> module`` with methods ``voice`` and ``face`` that return unit-length
-            embeddings; in YAML a class by ``class_path`` and ``init_args``.
-        tau: temperature, see :class:`ContrastiveLoss`.
-        learnable_tau: train it.
-        direction: of the loss.
-        same_identity: what another clip of the same person is.
-        weights: to start from; every key must fit. A checkpoint, state dict or safetensors of the whole model, or of a
-            network that can ``load``: one of this project or a file of CAV-MAE's, of which tau is not read.
+            embeddings; in YAML a class with ``class_path`` and ``init_args``.
+        tau: temperature of the loss, see :class:`ContrastiveLoss` for this and the next three.
+        learnable_tau: whether tau is trained.
+        direction: which modality gives the anchors of the loss.
+        same_identity: how the loss treats another clip of the anchor's identity.
+        weights: file to start from; every key must fit. For a network with a method ``load`` (CAVMAE): a CAV-MAE file
+            or a checkpoint of this project, without its tau. Otherwise: a checkpoint, state dict or safetensors file of
+            the whole model.
         cca_start: linear heads start from regularised CCA of the training clips with this shrinkage; None = random. Not
             from the paper.
-        chunk_size: voices or faces of a training batch embedded at once, see :func:`embed_in_chunks`; batches may then
-            be larger than memory. None = all.
+        chunk_size: number of voices or faces of a training batch that are embedded at once, so that batches can be
+            larger than memory (:func:`embed_in_chunks`); None = all.
         optimizer: see :class:`AssociationModule`.
         scheduler: see :class:`AssociationModule`.
 
@@ -67,19 +68,19 @@ class SCC(AssociationModule):
             self.languages = languages_of(weights)
         self.languages = tuple({*self.languages, *getattr(self.network, "languages", ())})
         if cca_start is not None and weights is not None:
-            raise DataError("model.cca_start: the heads start from model.weights already; leave one of them out")
+            raise DataError("model.cca_start and model.weights are both set; the heads can start from only one of them")
         self.cca_start = cca_start
         if chunk_size is not None:
             if chunk_size < 1:
-                raise DataError(f"model.chunk_size: {chunk_size} is not a number of rows; give 1 or more, or null")
+                raise DataError(f"model.chunk_size is {chunk_size}; it must be 1 or more, or null")
             refuse_batch_norm(self.network)
         self.chunk_size = chunk_size
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if self.cca_start is not None and self.trainer.ckpt_path is None:  # else it goes on from there
+        if self.cca_start is not None and self.trainer.ckpt_path is None:  # a resumed run keeps its weights
             start_from_cca(self.network, cast(Any, self.trainer).datamodule.reference_set(), self.cca_start)
-            for parameter in self.network.parameters():  # machines may round differently
+            for parameter in self.network.parameters():  # ranks on different machines may round differently
                 parameter.data.copy_(self.trainer.strategy.broadcast(parameter.data))
 
     def embed_voice(self, x: Tensor) -> Tensor:

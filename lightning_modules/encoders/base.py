@@ -1,4 +1,4 @@
-"""Frozen pre-trained encoders of one modality: the shared part. Each family is one file beside this one."""
+"""The base class of frozen pre-trained encoders of one modality."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SAMPLE_RATE = 16_000
 
 
 class FrozenEncoder(nn.Module, ABC):
-    """Recordings or images -> embeddings, by weights that nobody trains here.
+    """Recordings or images -> embeddings, with weights that are not trained.
 
-    The work is cut in two so that loader processes share it: :meth:`prepare` runs in them, an item at a time, on the
-    CPU; :meth:`forward` runs where the model is, a batch at a time.
+    :meth:`prepare` runs in loader processes on the CPU, one item at a time. :meth:`forward` runs on the device of the
+    model, one batch at a time.
 
     Attributes:
-        modality: what it encodes.
-        dim: width d of its embeddings.
+        modality: ``voice`` or ``face``.
+        dim: width d of the embeddings.
     """
 
     modality: ClassVar[Modality]
@@ -33,7 +33,7 @@ class FrozenEncoder(nn.Module, ABC):
         """A voice (S,) float32 at 16 kHz, or a face as a PIL RGB image -> the network's input, of any shape.
 
         Raises:
-            DataError: media this encoder can make nothing of; the caller names the file.
+            DataError: the encoder cannot use this item; the caller adds the name of the file.
         """
 
     @abstractmethod
@@ -41,15 +41,15 @@ class FrozenEncoder(nn.Module, ABC):
         """Prepared inputs of B items -> (B, dim) float32."""
 
     def train(self, mode: bool = True) -> FrozenEncoder:
-        """Stays in evaluation mode."""
+        """Does nothing but stay in evaluation mode."""
         return super().train(False)
 
 
 def optional(module: str) -> Any:
-    """Imports a module of the extra ``pretrained``, without the warning that ``pkg_resources`` will go some day.
+    """Imports a module of the extra ``pretrained``, without its deprecation warnings.
 
     Raises:
-        DataError: it, or what it needs, is not installed.
+        DataError: the module, or one that it needs, is not installed.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)

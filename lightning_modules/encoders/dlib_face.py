@@ -1,4 +1,4 @@
-"""dlib's face recognition ResNet, 128-d, with weights from the package ``face-recognition-models``."""
+"""The face recognition ResNet of dlib, 128-d, with weights from the package ``face-recognition-models``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from lightning_modules.encoders.base import FrozenEncoder, optional
 
-CHIP, PADDING = 150, 0.25  # pixels of the aligned face, and its border: what the network was trained on
-MARGIN = 0.2  # where no face is found the crop itself is taken as one, without this border
+CHIP, PADDING = 150, 0.25  # size in pixels and relative border of aligned faces in the network's training
+MARGIN = 0.2  # where no face is found, the image without this relative border is taken as the face
 
 
 class DlibFace(FrozenEncoder):
-    """Faces by dlib: the largest face is found, turned upright by five landmarks, and encoded.
+    """Detects the largest face, aligns it by five landmarks, and encodes it.
 
-    Crops of a face are searched too: alignment wants the face's own box. Where the detector finds none, the middle of
-    the image is taken as the face.
+    The detector also runs on images that are already cropped, because alignment needs the box of the face. Where it
+    finds no face, the middle of the image is taken.
 
     Args:
-        upsample: how often the image is doubled before the search; 1 finds faces of 40 pixels and more.
+        upsample: how many times the image is doubled in size before detection; 1 finds faces of 40 pixels and more.
 
     Raises:
         DataError: the extra ``pretrained`` is not installed.
@@ -43,12 +43,12 @@ class DlibFace(FrozenEncoder):
         pixels = np.asarray(media)
         height, width = pixels.shape[:2]
         x, y = round(MARGIN * width), round(MARGIN * height)
-        found = find(pixels, self.upsample)
-        box = max(found, key=lambda face: face.area(), default=dlib.rectangle(x, y, width - 1 - x, height - 1 - y))
+        boxes = find(pixels, self.upsample)
+        box = max(boxes, key=lambda face: face.area(), default=dlib.rectangle(x, y, width - 1 - x, height - 1 - y))
         return torch.from_numpy(dlib.get_face_chip(pixels, landmarks(pixels, box), CHIP, PADDING))
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """Always on the CPU; the result lies where the inputs do."""
+        """Runs on the CPU and returns the result on the device of the inputs."""
         network = _models()[3]
         chips = [chip.cpu().numpy() for chip in inputs]
         return torch.from_numpy(np.array(network.compute_face_descriptor(chips), dtype=np.float32)).to(inputs[0].device)
@@ -56,7 +56,7 @@ class DlibFace(FrozenEncoder):
 
 @lru_cache(maxsize=1)
 def _models() -> tuple[Any, Any, Any, Any]:
-    """dlib, detector, landmarks, network: of the process and not of the module, for they cannot be sent to another."""
+    """dlib, detector, landmarks, network; one set per process, because they cannot be pickled with the module."""
     dlib, files = optional("dlib"), optional("face_recognition_models")
     return (
         dlib,

@@ -1,4 +1,4 @@
-"""Resemblyzer: a speaker verification LSTM (GE2E), 256-d, with its weights inside the package."""
+"""Resemblyzer: a speaker verification LSTM ([GE2E]), 256-d, with weights from its package."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from datamodules.schema import DataError
 from lightning_modules.encoders.base import SAMPLE_RATE, FrozenEncoder, optional
 
-RATE, COVERAGE = 1.3, 0.75  # Resemblyzer's own: windows a second, least filled share of the last one
+RATE, COVERAGE = 1.3, 0.75  # defaults of Resemblyzer: windows per second, least filled share of the last window
 
 
 class ResemblyzerVoice(FrozenEncoder):
-    """Voices by Resemblyzer: volume raised, pauses cut by its voice detector, mean over windows of 1.6 s.
+    """Raises the volume, removes pauses with Resemblyzer's voice detector, and averages over windows of 1.6 s.
 
     Args:
-        loop_seconds: a shorter recording is repeated up to this length before anything else, so that it gives as many
-            windows as a longer one; 0 = not. (Not Resemblyzer's; the embeddings of the s2f set were made so.)
+        loop_seconds: shorter recordings are first repeated up to this length, so that they give as many windows as
+            longer ones; 0 = no repetition. (Not from Resemblyzer; the voices of the s2f set were embedded this way.)
 
     Raises:
         DataError: the extra ``pretrained`` is not installed.
@@ -39,12 +39,12 @@ class ResemblyzerVoice(FrozenEncoder):
     def prepare(self, media: NDArray[np.float32]) -> Tensor:
         """Voice (S,) -> mel windows (w, 160, 40)."""
         resemblyzer: Any = optional("resemblyzer")
-        wanted = int(self.loop_seconds * SAMPLE_RATE)
-        if len(media) < wanted:
-            media = np.tile(media, -(-wanted // len(media)))[:wanted]
+        shortest = int(self.loop_seconds * SAMPLE_RATE)
+        if len(media) < shortest:
+            media = np.tile(media, -(-shortest // len(media)))[:shortest]
         speech = resemblyzer.preprocess_wav(media)
         if not len(speech):
-            raise DataError("no speech in it, says Resemblyzer's voice detector; take it out of the list")
+            raise DataError("Resemblyzer's voice detector finds no speech in it; remove it from the list")
         waves, mels = resemblyzer.VoiceEncoder.compute_partial_slices(len(speech), RATE, COVERAGE)
         speech = np.pad(speech, (0, max(0, waves[-1].stop - len(speech))))
         mel = resemblyzer.wav_to_mel_spectrogram(speech)

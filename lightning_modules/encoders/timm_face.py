@@ -1,4 +1,4 @@
-"""Any image model of timm as a face encoder, its weights from a file."""
+"""Any image model of timm as a face encoder, with weights from a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import timm
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from datamodules.schema import DataError
@@ -17,11 +18,11 @@ from lightning_modules.networks.weights import WeightsError, read_state_dict
 
 
 class TimmFace(FrozenEncoder):
-    """Pooled features of a timm model, without its classifier. Images are prepared as the model's configuration says.
+    """Pooled features of a timm model without its classifier. Images are prepared by the model's own configuration.
 
     Args:
-        name: timm's name of the model: ``vit_base_patch16_224``.
-        weights: a file of its weights (safetensors, or a pickle of tensors only); nothing is downloaded.
+        name: timm's name of the model, such as ``vit_base_patch16_224``.
+        weights: file of its weights (safetensors, or a pickle of tensors only); nothing is downloaded.
 
     Raises:
         DataError: an unknown model; weights that are missing, unsafe or of another model.
@@ -35,7 +36,7 @@ class TimmFace(FrozenEncoder):
             near = difflib.get_close_matches(name, timm.list_models(), n=1)
             raise DataError(f"face.name: timm has no model {name}" + (f"; did you mean {near[0]}?" if near else ""))
         path = Path(weights).expanduser()
-        read_state_dict(path)  # refuses what cannot be loaded safely, by our message
+        read_state_dict(path)  # refuses unsafe files with a message of one line
         try:
             self.network = timm.create_model(
                 name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}

@@ -1,4 +1,4 @@
-"""Self-supervised speech models of torchaudio as voice encoders, their weights from a file."""
+"""Self-supervised speech models of torchaudio as voice encoders, with weights from a file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class TorchaudioVoice(FrozenEncoder):
     """Mean over time of one transformer layer of a wav2vec 2.0, HuBERT or WavLM bundle.
 
     Args:
-        bundle: its name in ``torchaudio.pipelines``: ``WAVLM_BASE_PLUS``.
+        bundle: its name in ``torchaudio.pipelines``, such as ``WAVLM_BASE_PLUS``.
         weights: the bundle's file, as torchaudio downloads it; nothing is downloaded here.
-        layer: which layer, 1 = the first; speakers show best in the lower half.
+        layer: number of the layer, 1 = the first; lower layers tell speakers apart best.
 
     Raises:
         DataError: an unknown bundle or layer; weights that are missing, unsafe or of another model.
@@ -33,9 +33,9 @@ class TorchaudioVoice(FrozenEncoder):
         super().__init__()
         known = [name for name in dir(pipelines) if isinstance(getattr(pipelines, name), pipelines.Wav2Vec2Bundle)]
         if bundle not in known:
-            raise DataError(f"voice.bundle: torchaudio has no {bundle}; there are {', '.join(known)}")
+            raise DataError(f"voice.bundle: torchaudio has no bundle {bundle}; choose from {', '.join(known)}")
         path = Path(weights).expanduser().resolve()
-        read_state_dict(path)  # refuses what cannot be loaded safely, by our message
+        read_state_dict(path)  # refuses unsafe files with a message of one line
         local = {"model_dir": str(path.parent), "file_name": path.name, "weights_only": True}
         try:
             self.network = getattr(pipelines, bundle).get_model(dl_kwargs=local)
@@ -45,7 +45,7 @@ class TorchaudioVoice(FrozenEncoder):
         with torch.inference_mode():
             layers = self.network.extract_features(torch.zeros(1, 16_000))[0]
         if not 1 <= layer <= len(layers):
-            raise DataError(f"voice.layer: {layer}, but {bundle} has layers 1 to {len(layers)}")
+            raise DataError(f"voice.layer is {layer}, but {bundle} has layers 1 to {len(layers)}")
         self.dim = layers[0].shape[-1]
         self.requires_grad_(False).eval()
 
@@ -54,6 +54,6 @@ class TorchaudioVoice(FrozenEncoder):
         return torch.from_numpy(media)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """One at a time: these models were trained without masks, padding would change the embedding."""
-        found = [self.network.extract_features(x[None], num_layers=self.layer)[0][-1].mean(dim=1) for x in inputs]
-        return torch.cat(found).float()
+        """Embeds one voice at a time: these models were trained without masks, so padding would change embeddings."""
+        means = [self.network.extract_features(x[None], num_layers=self.layer)[0][-1].mean(dim=1) for x in inputs]
+        return torch.cat(means).float()

@@ -11,10 +11,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class EmbeddingBank(Metric):
-    """Embeddings of all items of one modality, written by index whatever rank embedded them.
+    """Embeddings of all items of one modality, stored by item index and gathered over ranks.
 
-    An item may arrive more than once (a rank with nothing to do repeats one); the first arrival in rank order is kept.
-    Ranks may hold different numbers of items, or none.
+    An item may be added more than once, for a rank without items of its own repeats one; the first in rank order is
+    kept. Ranks may hold different numbers of items, or none.
 
     Args:
         size: number of items.
@@ -38,11 +38,11 @@ class EmbeddingBank(Metric):
         """Stores a batch.
 
         Args:
-            embeddings: (B, d), any floating type; kept as float32 without gradient.
-            index: (B,) integer rows of the items.
+            embeddings: (B, d), any floating type; stored as float32 without gradient.
+            index: (B,) integer indices of the items.
 
         Raises:
-            ValueError: shapes that do not fit, or a row outside 0..size-1.
+            ValueError: shapes that do not fit, or an index outside 0..size-1.
         """
         if embeddings.ndim != 2 or index.shape != embeddings.shape[:1]:
             raise ValueError(
@@ -52,18 +52,18 @@ class EmbeddingBank(Metric):
         if len(outside):
             raise ValueError(f"item {int(outside[0])} does not exist: the bank holds items 0..{self.size - 1}")
         self.index.append(index.to(self.device, torch.int64))
-        # flat, because a rank without items cannot know d and must still gather a tensor of as many dimensions
+        # flat: a rank without items does not know d, but must gather a tensor with the same number of dimensions
         self.values.append(embeddings.detach().to(self.device, torch.float32).flatten())
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """As in torchmetrics, but a rank without items takes part with tensors of the right type."""
+        """Gathers over ranks as torchmetrics does, with empty tensors of the right type on ranks without items."""
         if isinstance(self.index, list) and not self.index:
             self.index.append(torch.empty(0, dtype=torch.int64, device=self.device))
             self.values.append(torch.empty(0, dtype=torch.float32, device=self.device))
         super().sync(*args, **kwargs)
 
     def compute(self) -> Tensor:
-        """All embeddings (size, d) float32, row i the item with index i; the same on every rank.
+        """All embeddings (size, d) float32; row i is item i. Equal on all ranks.
 
         Raises:
             RuntimeError: some items were never embedded, or ranks disagree on d.

@@ -1,4 +1,4 @@
-"""Embeds the people that refinements may learn from."""
+"""Embeds the identities that refinements may learn from."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from postproc.reference import Reference, join
 
 @torch.no_grad()
 def embed_reference(module: TrialScorer, per_identity: int = 50, seed: int = 0) -> Reference:
-    """Embeds clips of training and validation people, without augmentation, on one rank.
+    """Embeds clips of training and validation identities, without augmentation, on one rank.
 
     Args:
-        module: in a test or predict run, its evaluation set open.
-        per_identity: clips of a person at most.
-        seed: draws them.
+        module: a model in a test or predict run whose evaluation has begun.
+        per_identity: maximum number of clips of each identity.
+        seed: of the random choice of clips.
     """
     data = cast("VoiceFaceDataModule", cast(Any, module.trainer).datamodule)
     parts = [_embed(module, data, data.reference_set(), True, per_identity, seed)]
@@ -45,18 +45,18 @@ def _embed(
     chosen = np.sort(order[np.arange(len(order)) - first[clips.identity[order]] < per_identity])
     genders = data.identity_genders()
     identity = clips.identities[clips.identity[chosen]]
-    gender = np.array([genders.get(person, "") for person in identity.tolist()], dtype=np.str_)
+    gender = np.array([genders.get(name, "") for name in identity.tolist()], dtype=np.str_)
     spaces = []
     sources, rows_of = (clips.voices, clips.faces), (clips.voice_rows[chosen], clips.face_rows[chosen])
     for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
-        given = module.evaluation.items(modality).features is not None
+        has_features = module.evaluation.items(modality).features is not None
         inputs, learnt = [], []
         for start in range(0, len(rows), data.eval_batch_size):
             x = source.read(rows[start : start + data.eval_batch_size])
             with module.trainer.precision_plugin.forward_context():
                 learnt.append(module.embed(modality, x.to(module.device)).float().cpu().numpy())
-            if given:
+            if has_features:
                 inputs.append(x.numpy())
-        spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if given else {}))
+        spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if has_features else {}))
     known = np.full(len(chosen), seen)
     return Reference(spaces[0], spaces[1], identity, clips.language[chosen], gender, known)

@@ -1,4 +1,4 @@
-"""Embeds each unique voice and face once, on whatever rank, gathers the embeddings by index, and scores the trials."""
+"""The evaluation half of a method: embeds each unique voice and face once, gathers them, and scores the trials."""
 
 from __future__ import annotations
 
@@ -32,12 +32,16 @@ SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d 
 
 
 class TrialScorer(LightningModule, ABC):
-    """The evaluation half of a model: needs an embedding of each modality, and turns them into distances of trials.
+    """Turns the embeddings of both modalities into distances of trials.
 
-    Validation, test and prediction embed every unique item once, on whichever rank its loader put it, gather the
-    embeddings by index, and score the trials of each cell on rank 0, so the numbers do not depend on the number of
-    ranks. After the epoch, :attr:`embeddings` and :attr:`scores` hold what callbacks refine and save; a refining
-    callback leaves its distances in :attr:`refined`.
+    Validation, test and prediction embed each unique item once, on the rank that loads it, gather the embeddings by
+    item index, and score the trials of each test condition on rank 0. Results therefore do not depend on the number of
+    ranks.
+
+    Attributes:
+        embeddings: by modality, (n, d) embeddings of all items, after an evaluation epoch.
+        scores: by test condition, distances (t,) of its trials, lower = same person.
+        refined: by test condition, distances (t,) that a refining callback has computed.
     """
 
     def __init__(self) -> None:
@@ -64,15 +68,15 @@ class TrialScorer(LightningModule, ABC):
         return 1 - F.cosine_similarity(voices, faces, dim=-1)
 
     def rank(self, probes: Tensor, candidates: Tensor, probe: Modality, **scoring: Any) -> Tensor:
-        """Distances (n, m) of every probe (n, d) to every candidate (m, d), lower = same person: those of `distance`.
+        """Distances (n, m) of every probe (n, d) to every candidate (m, d), by :meth:`distance`; lower = same person.
 
-        Override it where that costs too much for all pairs of a gallery: a probe's candidates need only be in order.
+        Override it if that is too slow for all pairs of a gallery. Only the order of each probe's candidates matters.
 
         Args:
-            probes: embeddings.
-            candidates: embeddings of the other modality.
+            probes: embeddings (n, d) of one modality.
+            candidates: embeddings (m, d) of the other modality.
             probe: modality of the probes.
-            **scoring: passed on to `distance`.
+            **scoring: passed on to :meth:`distance`.
         """
         if type(self).distance is TrialScorer.distance:
             return 1 - F.normalize(probes, dim=1) @ F.normalize(candidates, dim=1).T
@@ -102,7 +106,7 @@ class TrialScorer(LightningModule, ABC):
         self._embed(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.sanity_checking:  # a few batches only: nothing to score
+        if self.trainer.sanity_checking:  # only a few batches are embedded
             return
         self._gather_and_score("validate")
         voices, faces = self.evaluation.voices, self.evaluation.faces
@@ -113,7 +117,7 @@ class TrialScorer(LightningModule, ABC):
         self.log("val/eer", overall(results)["eer"], prog_bar=True, sync_dist=True)
 
     def evaluate(self, stage: Stage) -> None:
-        """Gathers embeddings and scores every cell once per epoch; callbacks may call it, later calls do nothing."""
+        """Gathers the embeddings and scores all test conditions, once per epoch; further calls do nothing."""
         if not self.scores:
             self._gather_and_score(stage)
 
@@ -129,15 +133,15 @@ class TrialScorer(LightningModule, ABC):
         return self._evaluation
 
     def scoring_of(self, test: str) -> dict[str, Any]:
-        """Options of `distance` and `rank` in the test of a name, for a subclass that scores in several ways."""
+        """Options of :meth:`distance` and :meth:`rank` for a test, in subclasses that score in several ways."""
         return {}
 
     def score_cell(self, cell: Cell) -> NDArray[np.float64]:
-        """The distances (t,) of a cell's trials, lower = same person."""
+        """The distances (t,) of the trials of a test condition, lower = same person."""
         return self._score(cell.voice_index, cell.face_index, **self.scoring_of(cell.name))
 
     def score_rows(self, ranking: Ranking) -> Callable[[slice], NDArray[np.floating]]:
-        """The distances (b, N) of a slice of a ranking's probes to their candidates, lower = same person."""
+        """A function from a slice of a ranking's probes to distances (b, N) of their candidates, lower = same."""
         scoring = self.scoring_of(ranking.name)
         if ranking.task == "matching":
 
@@ -156,16 +160,17 @@ class TrialScorer(LightningModule, ABC):
         @torch.no_grad()
         def retrieved(rows: slice) -> NDArray[np.floating]:
             with torch.autocast(self.device.type, enabled=False):
-                return cast(Any, self.rank(probes[rows], gallery, ranking.probe, **scoring).cpu().numpy())
+                distances = self.rank(probes[rows], gallery, ranking.probe, **scoring)
+                return cast("NDArray[np.floating]", distances.cpu().numpy())
 
         return retrieved
 
     def scored_cell(self, name: str) -> ScoredCell:
-        """What a refinement may see of a cell: scores and embeddings of its own unique items, nothing else."""
+        """What a refinement may see of a test condition: scores and embeddings of its own unique items."""
         return scored_cell(self.evaluation, name, self.scores[name], self.embeddings)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
-        """What a stage evaluates: the tests of the data module."""
+        """The items and test conditions of a stage; by default those of the data module."""
         return cast(EvaluationSet, cast(Any, self.trainer).datamodule.evaluation_set(stage))
 
     def _open_banks(self, stage: Stage) -> None:
@@ -180,25 +185,25 @@ class TrialScorer(LightningModule, ABC):
     def _gather_and_score(self, stage: Stage) -> None:
         for modality, bank in self._banks.items():
             self.embeddings[modality] = bank.compute().cpu().numpy()
-            bad = np.flatnonzero(~np.isfinite(self.embeddings[modality]).all(axis=1))  # the same on all ranks
+            bad = np.flatnonzero(~np.isfinite(self.embeddings[modality]).all(axis=1))  # equal on all ranks
             if len(bad):
                 first = self.evaluation.items(modality).ids[bad[0]]
                 raise DataError(
-                    f"{stage}: the model gives {len(bad)} of {len(self.embeddings[modality])} {modality}s embeddings "
-                    f"that are not finite, first {first}; its weights are broken or overflow: try another checkpoint "
-                    "or trainer.precision 32"
+                    f"{stage}: embeddings of {len(bad)} of {len(self.embeddings[modality])} {modality}s contain NaN or "
+                    f"inf, first {first}; try another checkpoint, or trainer.precision 32"
                 )
         self._banks = {}
         tests = self.evaluation.cells.items() if self.trainer.is_global_zero else ()
         scores = {name: self.score_cell(cell) for name, cell in tests}
-        # one result for all: devices may round differently, and ranks that disagree on "best" never meet again
+        # all ranks use the scores of rank 0: devices may round differently, and ranks that disagree on the best
+        # checkpoint would wait for each other forever
         self.scores = self.trainer.strategy.broadcast(scores, src=0)
 
     @torch.no_grad()
     def _score(
         self, voice_index: NDArray[np.int64], face_index: NDArray[np.int64], **scoring: Any
     ) -> NDArray[np.float64]:
-        """Distances of trials, in float32 on the module's device, in bounded memory."""
+        """Distances (t,) of trials, computed in float32 on the module's device in bounded memory."""
         voices = torch.from_numpy(self.embeddings["voice"]).to(self.device)
         faces = torch.from_numpy(self.embeddings["face"]).to(self.device)
         out = np.empty(len(voice_index), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""The loss of SCC: contrastive between voices and faces ([SCC] 3.1, Eq. 1)."""
+"""The contrastive loss of SCC between voices and faces ([SCC] 3.1, Eq. 1)."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +15,31 @@ from lightning_modules.losses.gather import gather_rows, rank
 Direction = Literal["voice_to_face", "face_to_voice", "both", "joint"]
 SameIdentity = Literal["negative", "masked", "positive"]
 
-LOGITS_AT_ONCE = 1 << 21  # larger batches are computed in blocks of rows of 8 MB of logits
-MIN_TAU = 0.01  # a learnt tau stops here, as in CLIP: below, the loss only sharpens noise
+LOGITS_AT_ONCE = 1 << 21  # larger batches are computed in blocks of rows with 8 MB of logits
+MIN_TAU = 0.01  # lower limit of a learnt tau, as in [CLIP]
 
 
 class ContrastiveLoss(nn.Module):
     """Eq. 1 of [SCC]: ``-1/N sum_i log( exp(v_i.f_i / tau) / sum_j exp(v_i.f_j / tau) )``.
 
-    Under DDP the j run over the batches of all ranks and the i over one's own: mean over ranks and gradients equal one
-    process with the whole batch. (Gradient accumulation does not enlarge the set of negatives.)
-    Computed in float32 whatever the autocast; memory grows with B, not B^2, as logits are made in blocks of rows.
+    Under DDP, j runs over the batches of all ranks and i over the rank's own batch. The mean over ranks and the
+    gradients equal those of one process with the whole batch. (Gradient accumulation does not add negatives.)
+    The loss is computed in float32 under any autocast. Memory grows with B, not B^2: logits are made in blocks of rows.
 
     Args:
-        tau: temperature. Not published; 0.05 is CAV-MAE's and the authors' later code's.
-        learnable_tau: train ``tau`` (as its logarithm, not below 0.01). Not from the paper.
-        direction: ``voice_to_face`` as printed; ``both`` takes the mean with ``face_to_voice`` (the authors' later
-            code); ``joint`` weighs the true pairs against all wrong pairs of the batch in one sum,
-            ``-1/N sum_i log( exp(v_i.f_i / tau) / sum_jk exp(v_j.f_k / tau) )`` over j != k, as an EER does with its
-            one threshold for all trials (not from the paper).
-        same_identity: what a pair (i, j) of one person in two clips is: ``negative`` as printed; ``masked``: left out
-            of the sum; ``positive``: one more positive (supervised contrastive, mean over positives of the log term).
-            The last two are not from the paper. All three agree where each identity occurs once in the batch; ``joint``
-            has the first two.
+        tau: temperature. The paper does not give it; 0.05 is that of [CAV-MAE] and of the authors' later code.
+        learnable_tau: train ``tau`` (as its logarithm, at least 0.01). Not from the paper.
+        direction: ``voice_to_face`` is Eq. 1. ``face_to_voice`` swaps the roles. ``both`` is the mean of the two, as in
+            the authors' later code. ``joint`` (not from the paper) compares true pairs with all wrong pairs of the
+            batch, ``-1/N sum_i log( exp(v_i.f_i / tau) / sum_jk exp(v_j.f_k / tau) )`` over j != k, since an EER uses
+            one threshold for all trials.
+        same_identity: how a pair of two clips of one identity counts: ``negative`` as in Eq. 1; ``masked``: left out of
+            the sum; ``positive``: as a further positive (mean of the log term over positives, [SupCon]). The last two
+            are not from the paper. All three are equal if each identity occurs once in the batch. ``joint`` supports
+            the first two.
 
     Raises:
-        DataError: an option out of range, or a batch of less than 2 pairs over all ranks.
+        DataError: an option out of range, or a batch with fewer than 2 pairs over all ranks.
         ValueError: inputs that are not two aligned (B, d) batches.
     """
 
@@ -52,13 +52,13 @@ class ContrastiveLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not (math.isfinite(tau) and tau > 0):
-            raise DataError(f"tau is {tau}; give a positive number such as 0.05")
+            raise DataError(f"tau is {tau}; it must be a positive number such as 0.05")
         if direction not in get_args(Direction):
             raise DataError(f"direction is {direction!r}; choose from {', '.join(get_args(Direction))}")
         if same_identity not in get_args(SameIdentity):
             raise DataError(f"same_identity is {same_identity!r}; choose from {', '.join(get_args(SameIdentity))}")
         if direction == "joint" and same_identity == "positive":
-            raise DataError("same_identity: positive goes with the other directions; take masked with joint")
+            raise DataError("same_identity positive does not work with direction joint; choose masked or negative")
         self.direction, self.same_identity = direction, same_identity
         log_tau = torch.tensor(math.log(tau))
         self.log_tau = nn.Parameter(log_tau) if learnable_tau else None
@@ -74,7 +74,7 @@ class ContrastiveLoss(nn.Module):
 
         Args:
             voice: (B, d) embeddings, L2-normalised by the network.
-            face: (B, d), row i of the same clip or person as row i of ``voice``.
+            face: (B, d), row i of the same clip or identity as row i of ``voice``.
             identity: (B,) int64 class index.
         """
         if voice.ndim != 2 or voice.shape != face.shape or identity.shape != voice.shape[:1]:
@@ -97,13 +97,13 @@ class ContrastiveLoss(nn.Module):
             return torch.stack(terms).mean()
 
     def _one_way(self, anchors: Tensor, others: Tensor, identity: Tensor, identities: Tensor) -> Tensor:
-        """Mean loss of the rank's own anchors (B, d) against everyone's others (N, d)."""
+        """Mean loss of the rank's anchors (B, d) against the other modality (N, d) of all ranks."""
         tau = torch.as_tensor(self.tau, device=anchors.device)
         loss: Tensor = _BlockwiseLoss.apply(anchors, others, tau, identity, identities, self.same_identity)
         return loss
 
     def _jointly(self, voices: Tensor, faces: Tensor, identity: Tensor, identities: Tensor) -> Tensor:
-        """The rank's own true pairs, voices (B, d) and faces (N, d), against everyone's wrong ones."""
+        """Loss of the rank's true pairs, voices (B, d) and faces (N, d), against the wrong pairs of all ranks."""
         rows = torch.arange(len(voices), device=voices.device)
         partner, totals = rows + rank() * len(voices), []
         for block in rows.split(max(1, LOGITS_AT_ONCE // len(faces))):
@@ -114,20 +114,20 @@ class ContrastiveLoss(nn.Module):
             totals.append(recompute(_sum_of_block, voices[block], faces, self.tau, left_out, use_reentrant=False))
         total = gather_rows(torch.stack(totals).logsumexp(dim=0, keepdim=True)).logsumexp(dim=0)
         positive = (voices * faces[partner]).sum(dim=1).mean() / self.tau
-        return cast(Tensor, total - positive)
+        return total - positive
 
 
 def _sum_of_block(voices: Tensor, faces: Tensor, tau: Tensor | float, left_out: Tensor) -> Tensor:
-    """Log of the summed exponentials of a block of logits (b, N), without some."""
+    """Log of the sum of exponentials of a block of logits (b, N), without those in ``left_out``."""
     return (voices @ faces.T / tau).masked_fill(left_out, -torch.inf).flatten().logsumexp(dim=0)
 
 
 class _BlockwiseLoss(torch.autograd.Function):
     """Mean of log-sum-exp minus positive, in blocks of rows.
 
-    With P the softmax of a row of logits and T the share of each positive in it (one-hot but for ``positive``), the
-    gradient by the logits is P - T. It is taken in the forward pass, while the block is there: B x N logits never exist
-    at once and nothing is computed twice.
+    The gradient by a row of logits is P - T, with P the softmax and T the weights of the positives (one-hot except for
+    ``same_identity: positive``). It is computed in the forward pass together with the loss, so that all B x N logits
+    never exist at once and nothing is computed twice.
     """
 
     @staticmethod
@@ -141,7 +141,7 @@ class _BlockwiseLoss(torch.autograd.Function):
         same_identity: SameIdentity,
     ) -> Tensor:
         rows = torch.arange(len(anchors), device=anchors.device)
-        partner = rows + rank() * len(anchors)  # the rank's own rows among everyone's
+        partner = rows + rank() * len(anchors)  # the rank's rows among those of all ranks
         loss, by_others = anchors.new_zeros(()), torch.zeros_like(others)
         by_anchors = torch.empty_like(anchors)
         for block in rows.split(max(1, LOGITS_AT_ONCE // len(others))):

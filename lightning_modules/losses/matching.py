@@ -1,4 +1,4 @@
-"""The face-voice matching loss: is this the voice of this face? ([FAA]; the sampling follows ALBEF, Li et al. 2021)."""
+"""The face-voice matching loss ([FAA]); negatives are drawn by similarity as in [ALBEF]."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lightning_modules.losses.gather import gather_rows, rank
 class MatchingLoss(nn.Module):
     """Binary cross-entropy of a matching head on three pairs per clip: one positive, one wrong face, one wrong voice.
 
-    Candidates are the batches of all ranks. A clip whose batch holds no other pseudo-identity has no negatives.
+    Candidates are the clips of all ranks. A clip without another pseudo-identity in the batch has no negatives.
 
     Args:
-        diverse_positives: the positive face is of another video of the same pseudo-identity, where the batch has one;
-            False: of the same clip.
-        hard_negatives: draw wrong partners by their similarity to the anchor; False: all alike.
+        diverse_positives: the positive face is from another video of the same pseudo-identity if the batch has one
+            ([FAA], effective pair selection); False: from the same clip.
+        hard_negatives: wrong faces and voices are drawn by their similarity to the anchor; False: uniformly.
     """
 
     def __init__(self, diverse_positives: bool = True, hard_negatives: bool = True) -> None:
@@ -43,7 +43,7 @@ class MatchingLoss(nn.Module):
             face: (B, d), row i of the same clip as row i of ``voice``.
             label: (B,) pseudo-identity.
             video: (B,) source video.
-            uniform: (3, N) numbers in [0, 1), float64, for the clips of all ranks: what the draws are made from.
+            uniform: (3, N) uniform random numbers in [0, 1), float64, for the clips of all ranks.
         """
         voices, faces, labels, videos = (gather_rows(x) for x in (voice, face, label, video))
         own = torch.arange(len(voice), device=voice.device) + rank() * len(voice)
@@ -59,20 +59,20 @@ class MatchingLoss(nn.Module):
             torch.cat([voice, voice, voices[wrong_voice]]), torch.cat([faces[positive], faces[wrong_face], face])
         )
         same = torch.cat([torch.ones_like(own), torch.zeros_like(own), torch.zeros_like(own)])
-        found = (label[:, None] != labels).any(dim=1)
+        has_negative = (label[:, None] != labels).any(dim=1)
         losses = F.binary_cross_entropy_with_logits(logits.float(), same.float(), reduction="none")
-        return (losses * torch.cat([torch.ones_like(found), found, found])).mean()
+        return (losses * torch.cat([torch.ones_like(has_negative), has_negative, has_negative])).mean()
 
 
 def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tensor, own: Tensor) -> Tensor:
-    """Chances (B, N) of the clips that may stand for an anchor: its pseudo-identity in another video, else itself.
+    """Weights (B, N) of candidate positives: the anchor's pseudo-identity in another video, or else the anchor itself.
 
     Args:
-        label: (B,) pseudo-identity of the anchors.
-        video: (B,) their video.
-        labels: (N,) of all candidates.
-        videos: (N,) likewise.
-        own: (B,) where the anchors are among the candidates.
+        label: (B,) pseudo-identities of the anchors.
+        video: (B,) videos of the anchors.
+        labels: (N,) pseudo-identities of the candidates.
+        videos: (N,) videos of the candidates.
+        own: (B,) positions of the anchors among the candidates.
     """
     chances = (label[:, None] == labels) & (video[:, None] != videos)
     alone = ~chances.any(dim=1)
@@ -81,25 +81,25 @@ def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tens
 
 
 def negatives(similarity: Tensor, label: Tensor, labels: Tensor, hard: bool) -> Tensor:
-    """Chances (B, N) of the clips of other pseudo-identities: in proportion to 1 + cosine, or all alike.
+    """Weights (B, N) of candidate negatives, clips of other pseudo-identities: 1 + cosine, or uniform.
 
-    Not harder than that: a softmax with temperature .1 draws negatives that are closer than the positives while the
-    encoders are bad, and the head learns that what is alike does not belong together.
+    Sharper weights do harm early in training: a softmax with a low temperature draws negatives that are closer than the
+    positives, and the head learns that similar embeddings do not match.
 
     Args:
         similarity: (B, N) cosines of anchors and candidates.
-        label: (B,) pseudo-identity of the anchors.
-        labels: (N,) of the candidates.
-        hard: the more similar, the likelier.
+        label: (B,) pseudo-identities of the anchors.
+        labels: (N,) pseudo-identities of the candidates.
+        hard: whether more similar candidates are more likely.
     """
     other = (label[:, None] != labels).double()
     return other * (1 + similarity.double()).clamp(min=0) if hard else other
 
 
 def draw(chances: Tensor, uniform: Tensor) -> Tensor:
-    """One column of each row (B, N), with the given chances, by its uniform number (B,) in [0, 1); float64.
+    """Draws one column per row of weights (B, N), by a uniform random number (B,) in [0, 1) each; float64.
 
-    A row without any chance gives column 0. Numbers that come from outside make the draw of a row the same on any rank.
+    A row of zeros gives column 0. The numbers are passed in so that the draw of a row does not depend on the rank.
     """
     total = chances.cumsum(dim=1)
     return torch.searchsorted(total, (1 - uniform[:, None]) * total[:, -1:]).squeeze(1)

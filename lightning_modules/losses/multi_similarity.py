@@ -1,4 +1,4 @@
-"""The multi-similarity loss between voices and faces ([FAA] face-voice contrastive; Wang et al., CVPR 2019, Eq. 12)."""
+"""The multi-similarity loss ([MultiSimilarity]) between voices and faces: the face-voice contrastive loss of [FAA]."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from lightning_modules.losses.gather import gather_rows
 
 
 class MultiSimilarityLoss(nn.Module):
-    """Pulls each anchor to the other modality of its own label, hardest first, and pushes the rest away.
+    """Pulls anchors towards the other modality of their label, and pushes the rest away, hard pairs most.
 
-    ``mean_i( log(1 + sum_P exp(-alpha (s_ij - base))) / alpha + log(1 + sum_N exp(beta (s_ij - base))) / beta )``, s
-    the cosine of a voice and a face, P those of the anchor's label and N the others; mean of both directions. Under DDP
-    the j run over the batches of all ranks, as in :class:`ContrastiveLoss`.
+    ``mean_i( log(1 + sum_P exp(-alpha (s_ij - base))) / alpha + log(1 + sum_N exp(beta (s_ij - base))) / beta )`` with
+    s the cosine of a voice and a face, P the pairs with the anchor's label and N the others. The loss is the mean of
+    both directions. Under DDP, j runs over the batches of all ranks, as in :class:`ContrastiveLoss`.
 
     Args:
-        alpha: sharpness over positives; 2, 50 and 1 are Self-Lifting's, which [FAA] extends.
+        alpha: sharpness over positives. The defaults 2, 50 and 1 are those of [Self-Lifting], which [FAA] extends.
         beta: sharpness over negatives.
-        base: cosine that positives should exceed and negatives stay below.
+        base: cosine that positives should exceed and negatives should not reach.
 
     Raises:
-        DataError: alpha or beta not positive.
+        DataError: alpha or beta is not positive.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 1.0) -> None:
         super().__init__()
         if not (alpha > 0 and beta > 0):
-            raise DataError(f"alpha is {alpha} and beta {beta}; both must be positive")
+            raise DataError(f"alpha is {alpha} and beta is {beta}; both must be positive")
         self.alpha, self.beta, self.base = alpha, beta, base
 
     def forward(self, voice: Tensor, face: Tensor, label: Tensor) -> Tensor:
@@ -48,12 +48,12 @@ class MultiSimilarityLoss(nn.Module):
             ) / 2
 
     def _one_way(self, similarity: Tensor, same: Tensor) -> Tensor:
-        """Mean over rows of similarities (B, N), ``same`` the positives among them."""
+        """Mean over rows of similarities (B, N); ``same`` marks the positives."""
         pull = _log1p_sum_exp(-self.alpha * (similarity - self.base), same) / self.alpha
         push = _log1p_sum_exp(self.beta * (similarity - self.base), ~same) / self.beta
         return (pull + push).mean()
 
 
 def _log1p_sum_exp(x: Tensor, mask: Tensor) -> Tensor:
-    """log(1 + sum of exp(x) where ``mask``) of each row (B, N) -> (B,); 0 where nothing is."""
-    return F.pad(x.masked_fill(~mask, -torch.inf), (1, 0)).logsumexp(dim=1)  # the 0 in front is the 1
+    """log(1 + sum of exp(x) where ``mask``) of each row (B, N) -> (B,); 0 where the mask is empty."""
+    return F.pad(x.masked_fill(~mask, -torch.inf), (1, 0)).logsumexp(dim=1)  # the padded 0 gives exp(0) = 1

@@ -1,4 +1,4 @@
-"""The network of SCC: the CAV-MAE encoder, two branches of transformer blocks under one shared block ([SCC] 3.1)."""
+"""The network of SCC: the CAV-MAE encoder, two branches of transformer blocks and a shared block ([SCC] 3.1)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import cast
 
 import torch
-from timm.layers import Attention, Mlp, PatchDropout, PatchEmbed
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.layers.patch_dropout import PatchDropout
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,19 +25,19 @@ from lightning_modules.networks.weights import languages_of, load_weights
 
 PATCH = 16
 
-# What a file may hold beside the encoder: CAV-MAE's decoder and classifier, norms of its blocks that the two-branch
-# forward never reads (not built here: an unused parameter would stop DDP), and the temperature of our checkpoints.
+# Keys of a weights file that are not read: CAV-MAE's decoder and classifier, norms of its blocks that the two branches
+# never use (they are not built here, since unused parameters stop DDP), and the temperature in our checkpoints.
 NOT_BUILT = re.compile(
     r"contrastive\.|decoder|mask_token$|mlp_head\.|norm\.(weight|bias)$|blocks_[av]\.\d+\.norm[12]_[av]\.|blocks_u\.\d+\.norm[12]\."
 )
 
 
 class SharedBlock(nn.Module):
-    """A transformer block whose attention and MLP serve both modalities and whose norms do not ([CAV-MAE] 2.3).
+    """A transformer block with shared attention and MLP, and separate norms for each modality ([CAV-MAE] 2.3).
 
     Args:
         width: of the tokens.
-        heads: of the attention.
+        heads: number of attention heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -47,32 +51,32 @@ class SharedBlock(nn.Module):
         """Tokens (B, N, width) of branch ``a`` (voice) or ``v`` (face)."""
         norm1, norm2 = (self.norm1_a, self.norm2_a) if branch == "a" else (self.norm1_v, self.norm2_v)
         x = x + self.attn(norm1(x))
-        return x + self.mlp(norm2(x))
+        return cast(Tensor, x + self.mlp(norm2(x)))
 
 
 class CAVMAE(nn.Module):
-    """Voice and face encoders of [SCC] 3.1, with the parameter names of CAV-MAE's files.
+    """Voice and face encoders of [SCC] 3.1, with the parameter names of CAV-MAE's weights files.
 
     Args:
-        n_mels: mel bins of a voice; the data module's first size.
-        channels: of an image; the data module's second size.
+        n_mels: mel bins of a voice; the first size of the data module.
+        channels: colour channels of an image; the second size of the data module.
         width: of the tokens.
-        depth: blocks of each branch.
-        shared_depth: blocks with shared weights on top of both.
-        heads: attention heads.
-        frames: T, filter-bank frames of a voice, a multiple of 16: 512 = 5.12 s, 1024 in CAV-MAE.
+        depth: number of blocks in each branch; 11 as in the paper.
+        shared_depth: number of blocks with shared weights on top of both branches; 1 as in the paper.
+        heads: number of attention heads.
+        frames: T, filter-bank frames of a voice, a multiple of 16: 512 = 5.12 s (1024 in [CAV-MAE]).
         image_size: side of a face in pixels, a multiple of 16.
-        projection: width of a linear layer on the pooled tokens of each branch; None = none, as in the paper.
+        projection: width of a linear layer on the pooled tokens of each branch (not from the paper); None = no layer.
         frontend: waveform -> filter bank; None = CAV-MAE's normalisation, no augmentation.
         checkpoint: weights to start from: a CAV-MAE file (pre-trained or fine-tuned) or a checkpoint of this project.
-        freeze: patterns of parameter names that stay as they are, e.g. ``[patch_embed_*, "blocks_[av].[0-5].*"]``.
-        patch_dropout: share of tokens left out in training (not from the paper).
+        freeze: patterns of names of parameters that are not trained, e.g. ``[patch_embed_*, "blocks_[av].[0-5].*"]``.
+        patch_dropout: share of tokens dropped in training (not from the paper).
         grad_checkpointing: recompute each block in the backward pass: less memory, more time, the same gradients.
         compile: compile every block with ``torch.compile``.
 
     Raises:
         ValueError: sizes that do not fit; a ``freeze`` pattern that matches nothing.
-        WeightsError: a checkpoint that does not fit, its missing and unexpected keys listed.
+        WeightsError: a checkpoint that does not fit; lists missing and unexpected keys.
     """
 
     def __init__(
@@ -96,14 +100,14 @@ class CAVMAE(nn.Module):
         super().__init__()
         for name, value in (("data mel bins", n_mels), ("frames", frames), ("image_size", image_size)):
             if value <= 0 or value % PATCH:
-                raise ValueError(f"network.{name}: {value} is not a multiple of the patch size {PATCH}")
+                raise ValueError(f"network.{name} is {value}; it must be a multiple of the patch size {PATCH}")
         if width % heads or width % 4:
-            raise ValueError(f"network.width: {width} must be a multiple of 4 and of heads = {heads}")
+            raise ValueError(f"network.width is {width}; it must be a multiple of 4 and of network.heads, {heads}")
         self.frames, self.image_size, self.grad_checkpointing = frames, image_size, grad_checkpointing
         self.embedding_dim = width if projection is None else projection
         self.frontend = FrontEnd(n_mels) if frontend is None else frontend
         if self.frontend.n_mels != n_mels:
-            raise ValueError(f"network.frontend.n_mels: {self.frontend.n_mels}, but the data have {n_mels} mel bins")
+            raise ValueError(f"network.frontend.n_mels is {self.frontend.n_mels}, but the data have {n_mels} mel bins")
 
         self.patch_embed_a = PatchEmbed((n_mels, frames), PATCH, 1, width, strict_img_size=False)
         self.patch_embed_v = PatchEmbed(image_size, PATCH, channels, width)
@@ -123,7 +127,7 @@ class CAVMAE(nn.Module):
         self.projection_v = nn.Identity() if projection is None else nn.Linear(width, projection, bias=False)
 
         self._initialise()
-        self._tell_layers(depth, shared_depth)
+        self._number_layers(depth, shared_depth)
         self.languages: tuple[str, ...] = ()
         if checkpoint is not None:
             self.load(checkpoint)
@@ -133,12 +137,12 @@ class CAVMAE(nn.Module):
                 block.compile()
 
     def load(self, path: str | Path) -> None:
-        """Loads a CAV-MAE file (method.md section 2) or the network of a checkpoint of ours; runs nothing in it.
+        """Loads the encoder of a CAV-MAE file or the network of a checkpoint of this project, without running its code.
 
-        Voice positions of another length are cut or interpolated in time. A decoder and classifier are ignored.
+        Voice positions of another length are cut or interpolated in time. Decoder and classifier are ignored.
 
         Raises:
-            WeightsError: keys missing, unexpected, of another shape or not finite, listed.
+            WeightsError: keys are missing, unexpected, of another shape or not finite; lists them.
         """
 
         def convert(key: str, value: Tensor) -> Tensor:
@@ -156,10 +160,10 @@ class CAVMAE(nn.Module):
         self.languages = languages_of(path)
 
     def voice(self, waveforms: Tensor) -> Tensor:
-        """Waveforms (B, S), or (B, K, S) with K crops of each voice, NaN past their ends -> (B, d), L2-normalised.
+        """Waveforms (B, S), or (B, K, S) with K crops of each voice, padded with NaN -> (B, d), L2-normalised.
 
-        The embedding of several crops is the normalised mean of theirs; a whole recording among them may be longer than
-        ``frames`` and is embedded at its own length.
+        The embedding of several crops is the normalised mean of their embeddings. A crop may also be a whole recording
+        longer than ``frames``; it is embedded at its full length.
         """
         crops = waveforms.flatten(0, -2)
         if waveforms.ndim == 2 or crops.shape[1] <= samples_of(self.frames):
@@ -171,9 +175,9 @@ class CAVMAE(nn.Module):
         return embedding
 
     def _encode_uneven(self, crops: Tensor) -> Tensor:
-        """Clips (n, S), NaN past their ends, each over as many patches as it fills, at least ``frames``: (n, d).
+        """Embeds clips (n, S), padded with NaN, each at its own length, but at least ``frames`` -> (n, d).
 
-        So an embedding does not depend on how long the other clips of its batch are.
+        An embedding therefore does not depend on the lengths of the other clips in the batch.
         """
         lengths = lengths_of(crops)
         frames = -(-frames_of(lengths).clamp(min=self.frames) // PATCH) * PATCH
@@ -192,14 +196,14 @@ class CAVMAE(nn.Module):
         """
         if images.shape[2:] != (self.image_size, self.image_size):
             raise DataError(
-                f"faces of {tuple(images.shape[2:])} pixels for a network of {self.image_size}: "
+                f"faces have {tuple(images.shape[2:])} pixels, the network takes {self.image_size}; "
                 "data.media.image_size and model.network.image_size must agree"
             )
         x = self.patch_embed_v(images) + self.pos_embed_v + self.modality_v
         return self._encode(x, "v")
 
     def encode_voice(self, features: Tensor) -> Tensor:
-        """Normalised filter banks (B, T, n_mels), any T that is a multiple of 16 -> (B, d), L2-normalised."""
+        """Normalised filter banks (B, T, n_mels), T any multiple of 16 -> (B, d), L2-normalised."""
         columns = features.shape[1] // PATCH
         x = self.patch_embed_a(features.transpose(1, 2)[:, None])  # frequency-major: index f * (T / 16) + t
         x = x + resize_time(self.pos_embed_a, self.voice_rows, columns) + self.modality_a
@@ -218,8 +222,8 @@ class CAVMAE(nn.Module):
 
     def _run(self, block: nn.Module, *args: Tensor | str) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            return recompute(block, *args, use_reentrant=False)
-        return block(*args)
+            return cast(Tensor, recompute(block, *args, use_reentrant=False))
+        return cast(Tensor, block(*args))
 
     def _initialise(self) -> None:
         """Random weights as CAV-MAE draws them."""
@@ -233,8 +237,8 @@ class CAVMAE(nn.Module):
         for token in (self.modality_a, self.modality_v):
             nn.init.normal_(token, std=0.02)
 
-    def _tell_layers(self, depth: int, shared_depth: int) -> None:
-        """Writes on each parameter how many layers lie above it, for the layer-wise learning rate of ``optim.py``."""
+    def _number_layers(self, depth: int, shared_depth: int) -> None:
+        """Sets ``layers_above`` of each parameter, for the layer-wise learning rate of :class:`LayerwiseAdamW`."""
         top = depth + shared_depth + 1
         for name, parameter in self.named_parameters():
             block = re.match(r"blocks_([avu])\.(\d+)\.", name)
@@ -246,10 +250,10 @@ class CAVMAE(nn.Module):
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed 2-D positions (1, rows * columns, width) of [CAV-MAE], after MAE.
+    """Fixed 2-D positions (1, rows * columns, width) of [CAV-MAE], taken from [MAE].
 
-    The first half of the width encodes the column (a voice's time), the second the row (its frequency), each as sines
-    then cosines.
+    The first half of the width encodes the column (for voices: time), the second half the row (for voices: frequency),
+    each as sines, then cosines.
     """
     rates = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
 
@@ -263,19 +267,19 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 def resize_time(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Positions (1, rows * c, width) of a voice for another number of columns: cut if shorter, else interpolated."""
-    have = positions.shape[1] // rows
-    if columns == have:
+    """Positions (1, rows * c, width) of a voice for another number of columns: cut if fewer, else interpolated."""
+    stored = positions.shape[1] // rows
+    if columns == stored:
         return positions
-    grid = positions.unflatten(1, (rows, have))
-    if columns < have:
+    grid: Tensor = positions.unflatten(1, (rows, stored))
+    if columns < stored:
         return grid[:, :, :columns].flatten(1, 2)
     stretched = F.interpolate(grid[0].transpose(1, 2), size=columns, mode="linear")
     return stretched.transpose(1, 2).reshape(1, rows * columns, -1)
 
 
 def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Parameters whose name matches a pattern keep their values."""
+    """Turns off the gradients of parameters whose name matches a pattern."""
     names = dict(network.named_parameters())
     for pattern in patterns:
         frozen = [name for name in names if fnmatchcase(name, pattern)]

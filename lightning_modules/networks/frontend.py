@@ -1,7 +1,4 @@
-"""Waveform -> normalised Kaldi filter bank, a whole batch at a time.
-
-Beside torchaudio_voice.py the only file that imports torchaudio.
-"""
+"""Waveforms -> normalised Kaldi filter banks, one batch at a time."""
 
 from __future__ import annotations
 
@@ -21,52 +18,51 @@ FFT_SIZE = 512
 PRE_EMPHASIS = 0.97
 LOW_FREQUENCY = 20.0
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor under the logarithm
-MEL_BLOCK = 16  # mel bins multiplied at once
-CPU_CHUNK = 2  # clips at once on a CPU: what stays in its cache; an accelerator takes the whole batch
+MEL_BLOCK = 16  # mel bins that are computed together
+CPU_CHUNK = 2  # clips at once on a CPU, so that they stay in its cache; an accelerator takes the whole batch
 
 
 def lengths_of(waveforms: Tensor) -> Tensor:
-    """Samples of each clip (B,) int64 in a batch (B, S) whose clips are followed by NaN padding.
+    """Samples of each clip (B,) int64 in a batch (B, S) of clips that are padded with NaN.
 
-    The readers of the data modules refuse NaN in audio, so NaN can mean only "past the end", and a batch of clips of
-    different lengths stays one tensor.
+    NaN can only be padding, because the readers of the data modules refuse audio with NaN.
     """
     return (~waveforms.isnan()).sum(dim=-1)
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # made once, used in training too
+@torch.inference_mode(False)  # tensors are cached and also used in training
 def _window_and_mel(n_mels: int, device: torch.device) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
     """Hann window (399,) without its leading zero, and the mel weights, in (FFT parts, weights) of MEL_BLOCK bins.
 
-    Kept out of the module so that ``.half()`` and Lightning's true-half precision cannot round them.
+    They are not buffers of the module, so that ``.half()`` and true half precision do not round them.
     """
     window = torch.hann_window(FRAME_LENGTH, periodic=False, dtype=torch.float32)[1:]
     bank, _ = get_mel_banks(n_mels, FFT_SIZE, SAMPLE_RATE, LOW_FREQUENCY, 0.0, 100.0, -500.0, 1.0)
     blocks = []
-    for rows in bank.split(MEL_BLOCK):  # a mel bin hears a few neighbouring FFT bins: most of the matrix is zero
-        heard = rows.any(dim=0).nonzero().flatten().tolist()
-        low, high = (heard[0], heard[-1] + 1) if heard else (0, 1)
+    for rows in bank.split(MEL_BLOCK):  # a mel bin covers a few neighbouring FFT bins: most of the matrix is zero
+        used = rows.any(dim=0).nonzero().flatten().tolist()
+        low, high = (used[0], used[-1] + 1) if used else (0, 1)
         weights = rows[:, low:high].T.repeat_interleave(2, dim=0)  # the same for real and imaginary part
         blocks.append((slice(2 * low, 2 * high), weights.to(device)))
     return window.to(device), blocks
 
 
 def fbank(waveforms: Tensor, lengths: Tensor, n_mels: int = 128) -> tuple[Tensor, Tensor]:
-    """Log mel energies as Kaldi's compute-fbank-feats gives them, for a batch ([CAV-MAE]; method.md section 2).
+    """Log mel energies of a batch, as Kaldi's compute-fbank-feats and [CAV-MAE] compute them.
 
     Equals ``torchaudio.compliance.kaldi.fbank(clip, htk_compat=True, use_energy=False, window_type='hanning',
-    num_mel_bins=n_mels, frame_shift=10, dither=0)`` of each clip, operation by operation: in the faintest bins one
-    rounding more shows as 1e-3.
+    num_mel_bins=n_mels, frame_shift=10, dither=0)`` of each clip. The operations have the same order, because in the
+    faintest bins one more rounding changes the result by 1e-3.
 
     Args:
-        waveforms: (B, S) 16 kHz mono; what lies past a clip's length is ignored.
+        waveforms: (B, S) 16 kHz mono; samples past a clip's length are ignored.
         lengths: (B,) samples of each clip, <= S.
         n_mels: number of mel bins.
 
     Returns:
-        Log energies (B, F, n_mels) float32 with F the frames of S samples, and the mask (B, F), True for frames that
-        lie wholly inside their clip. Frames outside are 0.
+        Log energies (B, F, n_mels) float32, with F the number of frames of S samples, and a mask (B, F) that is True
+        for frames inside their clip. Other frames are 0.
     """
     waveforms = F.pad(waveforms.float(), (0, max(0, FRAME_LENGTH - waveforms.shape[1])))
     chunk = CPU_CHUNK if waveforms.device.type == "cpu" else len(waveforms)
@@ -76,7 +72,7 @@ def fbank(waveforms: Tensor, lengths: Tensor, n_mels: int = 128) -> tuple[Tensor
 
 
 def _log_energies(waveforms: Tensor, n_mels: int) -> Tensor:
-    """(b, S) -> (b, F, n_mels), every frame."""
+    """Waveforms (b, S) -> log energies (b, F, n_mels) of all frames."""
     window, mel = _window_and_mel(n_mels, waveforms.device)
     frames = waveforms.unfold(1, FRAME_LENGTH, FRAME_SHIFT)
     frames = frames - frames.mean(dim=-1, keepdim=True)
@@ -89,20 +85,24 @@ def _log_energies(waveforms: Tensor, n_mels: int) -> Tensor:
 
 
 class FrontEnd(nn.Module):
-    """Waveforms in, normalised filter banks out, in float32 whatever the precision of the run.
+    """Waveforms -> normalised filter banks, in float32 under any precision of the run.
 
-    In training the waveforms get gain and noise and the filter banks SpecAugment masks, all drawn per clip on the
-    batch's device from torch's global generator; in evaluation the output depends on the waveform only.
+    In training, waveforms get a random gain and noise, and filter banks get masks ([SpecAugment]). They are drawn per
+    clip on the device of the batch from torch's global generator. In evaluation, nothing is random.
 
     Args:
-        n_mels: mel bins.
-        mean: subtracted from log energies; -5.081 is CAV-MAE's (AudioSet), the [SCC] authors' later wrapper has -6.364.
-        std: divides log energies; 4.4849 is CAV-MAE's, the wrapper has 3.693.
-        frequency_mask: widest SpecAugment band in mel bins, 0 = none.
-        time_mask: widest SpecAugment gap in frames, 0 = none.
-        gain_db: training gain drawn from +-gain_db decibels.
-        noise_snr_db: training adds white noise at a signal-to-noise ratio drawn from (low, high) decibels; None = none.
-            Gain and noise are not from the paper.
+        n_mels: number of mel bins.
+        mean: subtracted from log energies; -5.081 is that of [CAV-MAE] (AudioSet), -6.364 that of later code by the
+            [SCC] authors.
+        std: divides log energies; 4.4849 is that of [CAV-MAE], 3.693 that of later code by the [SCC] authors.
+        frequency_mask: largest width of the masked band in mel bins; 0 = no mask.
+        time_mask: largest length of the masked gap in frames; 0 = no mask.
+        gain_db: largest random gain or attenuation in decibels; 0 = none. Not from the papers.
+        noise_snr_db: (low, high) range of the signal-to-noise ratio of added white noise in decibels; None = no noise.
+            Not from the papers.
+
+    Raises:
+        ValueError: an option out of range.
     """
 
     def __init__(
@@ -117,11 +117,13 @@ class FrontEnd(nn.Module):
     ) -> None:
         super().__init__()
         if std <= 0:
-            raise ValueError(f"frontend.std: {std} must be above 0; CAV-MAE's is 4.4849")
+            raise ValueError(f"frontend.std is {std}; it must be above 0 (4.4849 in CAV-MAE)")
         if frequency_mask >= n_mels:
-            raise ValueError(f"frontend.frequency_mask: {frequency_mask} hides all {n_mels} mel bins; choose fewer")
+            raise ValueError(
+                f"frontend.frequency_mask is {frequency_mask} and hides all {n_mels} mel bins; choose fewer"
+            )
         if noise_snr_db is not None and noise_snr_db[0] > noise_snr_db[1]:
-            raise ValueError(f"frontend.noise_snr_db: {noise_snr_db} must be (low, high)")
+            raise ValueError(f"frontend.noise_snr_db is {noise_snr_db}; it must be (low, high)")
         self.n_mels, self.mean, self.std = n_mels, mean, std
         self.frequency_mask, self.time_mask = frequency_mask, time_mask
         self.gain_db, self.noise_snr_db = gain_db, noise_snr_db
@@ -131,15 +133,15 @@ class FrontEnd(nn.Module):
 
         Args:
             waveforms: (B, S) 16 kHz mono.
-            frames: T, the frames to return: shorter clips are padded with zero energies before normalisation, as
-                CAV-MAE does. None = as many as S samples have.
-            lengths: (B,) samples of each clip; None reads them off the NaN padding (:func:`lengths_of`).
+            frames: T, number of frames to return. Shorter clips are padded with zero energies before normalisation, as
+                in [CAV-MAE]. None = the frames of S samples.
+            lengths: (B,) samples of each clip; None = from the NaN padding (:func:`lengths_of`).
 
         Returns:
             (B, T, n_mels) float32.
 
         Raises:
-            DataError: if the batch has more than ``frames`` frames.
+            DataError: the batch has more than ``frames`` frames.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             lengths = lengths_of(waveforms) if lengths is None else lengths
@@ -152,7 +154,7 @@ class FrontEnd(nn.Module):
             have = features.shape[1]
             if frames is not None and have > frames:
                 raise DataError(
-                    f"voices of {have} frames for a network of {frames}: crop them to {samples_of(frames)} samples "
+                    f"voices have {have} frames, the network takes {frames}; crop them to {samples_of(frames)} samples "
                     "(data.media.frames and model.network.frames must agree)"
                 )
             features = F.pad(features, (0, 0, 0, (frames or have) - have))
@@ -161,7 +163,7 @@ class FrontEnd(nn.Module):
             return (features - self.mean) / self.std
 
     def _disturb(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Noise at a random SNR, then a random gain, per clip."""
+        """Adds noise at a random signal-to-noise ratio, then a random gain, to each clip."""
         draw = waveforms.new_empty(len(waveforms), 1)
         if self.noise_snr_db is not None:
             power = waveforms.square().sum(1, keepdim=True) / lengths[:, None].clamp_min(1)
@@ -172,7 +174,7 @@ class FrontEnd(nn.Module):
         return waveforms
 
     def _mask(self, features: Tensor) -> Tensor:
-        """SpecAugment of each clip; masked energies are 0 before normalisation, like CAV-MAE's padding."""
+        """[SpecAugment] of each clip; masked energies are 0 before normalisation, like the padding in [CAV-MAE]."""
         if self.frequency_mask:
             features = mask_along_axis_iid(features[:, None], self.frequency_mask, 0.0, axis=3)[:, 0]
         if self.time_mask:
@@ -182,10 +184,10 @@ class FrontEnd(nn.Module):
 
 
 def samples_of(frames: int) -> int:
-    """Samples of a clip that has exactly this many frames."""
+    """The smallest number of samples of a clip with this many frames."""
     return FRAME_LENGTH + (frames - 1) * FRAME_SHIFT
 
 
 def frames_of(samples: Tensor) -> Tensor:
-    """Frames that lie wholly inside clips of so many samples."""
+    """The number of complete frames in clips with these numbers of samples."""
     return (samples - FRAME_LENGTH).div(FRAME_SHIFT, rounding_mode="floor") + 1

@@ -1,4 +1,4 @@
-"""Small branches on top of frozen encoders: features in, unit-length embeddings out."""
+"""Small networks on the features of frozen encoders, which return unit-length embeddings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NORMS: dict[Norm, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNor
 class HeadPair(nn.Module):
     """One branch per modality: ``[Dropout, Linear, norm, ReLU] * len(hidden), Dropout, Linear``, then unit length.
 
-    Without hidden layers a branch is linear. Dropout also acts on the input features: on a few dozen training people it
-    is what keeps the heads from learning them by heart (numbers in configs/model/scc_heads.yaml).
+    Without hidden layers, a branch is linear. Dropout also acts on the input features; with a few dozen training
+    identities, it is the main protection against overfitting. Not from the papers.
 
     Args:
         voice_dim: width of voice features.
@@ -26,7 +26,10 @@ class HeadPair(nn.Module):
         embedding_dim: width of the shared space.
         hidden: widths of the hidden layers of each branch.
         dropout: probability before every Linear.
-        norm: after every hidden Linear.
+        norm: normalisation after every hidden Linear.
+
+    Raises:
+        DataError: an unknown norm.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class HeadPair(nn.Module):
         return F.normalize(self.face_branch(x).float(), dim=-1)
 
     def forward(self, voice: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
-        """Both branches."""
+        """Embeddings of voices (B, voice_dim) and faces (B, face_dim)."""
         return self.voice(voice), self.face(face)
 
 
@@ -67,14 +70,16 @@ def _branch(inputs: int, hidden: Sequence[int], outputs: int, dropout: float, no
 
 
 class SharedHeads(nn.Module):
-    """``Dropout, Linear, ReLU`` of each modality, then one ``Linear, ReLU, Linear`` for both; unit length.
+    """``Dropout, Linear, ReLU`` for each modality, then ``Linear, ReLU, Linear`` shared by both ([Self-Lifting]).
+
+    Embeddings have unit length.
 
     Args:
         voice_dim: width of voice features.
         face_dim: width of face features.
         embedding_dim: width of the shared space.
         hidden: width of the hidden layers.
-        dropout: on the features.
+        dropout: probability on the features.
     """
 
     def __init__(

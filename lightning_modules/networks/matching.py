@@ -1,4 +1,4 @@
-"""FAA's multimodal encoder: a transformer over a voice and a face that says whether they are of one person ([FAA])."""
+"""The multimodal encoder of [FAA]: a transformer that says whether a voice and a face are of the same person."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from datamodules.schema import DataError
 
 
 class MatchingEncoder(nn.Module):
-    """CLS, voice and face tokens through a few transformer layers; a linear head on CLS.
+    """CLS, voice and face tokens through a few transformer layers, and a linear head on CLS.
 
-    Sizes are OPEN in the paper. A token is a linear map of the unimodal embedding scaled to unit variance, the same for
-    both modalities, which are aligned already, plus a learned one for its modality. Not from the paper: CLS starts from
-    the product of the two embeddings, and the logit from their cosine, to which the transformer adds what it learns,
-    nothing at first. Started empty, a head needs hundreds of steps to become as good as the cosine, and on few videos
-    does not become better.
+    The paper gives no sizes. A voice or face token is a linear map of the unimodal embedding, scaled to unit variance,
+    plus a learned token of the modality. The map is shared, since the two modalities are aligned. Not from the paper:
+    the CLS token is a linear map of the product of both embeddings, and the logit is ``slope`` * cosine plus the output
+    of the transformer, which starts at 0. A head without this start needs hundreds of steps to reach the cosine.
 
     Args:
         embedding_dim: d, width of the unimodal embeddings.
         width: of the tokens.
-        depth: transformer layers.
-        heads: of their attention.
-        dropout: in the layers.
-        slope: of the logit over the cosine, at first: the steeper, the less the transformer changes.
+        depth: number of transformer layers.
+        heads: number of attention heads.
+        dropout: probability in the layers.
+        slope: initial factor of the cosine in the logit; the larger, the less the transformer changes.
 
     Raises:
-        DataError: a width that its heads do not divide.
+        DataError: ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class MatchingEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise DataError(f"matching.width: {width} is not a multiple of heads = {heads}")
+            raise DataError(f"matching.width is {width}; it must be a multiple of matching.heads, {heads}")
         self.scale = embedding_dim**0.5
         self.token, self.product = nn.Linear(embedding_dim, width), nn.Linear(embedding_dim, width)
         self.modality = nn.Parameter(0.02 * torch.randn(3, width))
@@ -53,8 +52,10 @@ class MatchingEncoder(nn.Module):
         self.slope = nn.Parameter(torch.tensor(slope))
 
     def forward(self, voice: Tensor, face: Tensor) -> Tensor:
-        """Aligned unit embeddings (n, d) and (n, d) -> logits (n,) of being one person, high = same."""
-        cosine = (voice * face).sum(dim=1).detach()  # the contrastive loss teaches it; both at once collapse
+        """Aligned unit embeddings (n, d) and (n, d) -> logits (n,), high = same person."""
+        cosine = (
+            (voice * face).sum(dim=1).detach()
+        )  # only the contrastive loss trains it: both losses together collapse
         voice, face = voice * self.scale, face * self.scale
         tokens = torch.stack([self.product(voice * face), self.token(voice), self.token(face)], dim=1) + self.modality
         out: Tensor = self.slope * cosine + self.head(self.norm(self.blocks(tokens)[:, 0])).squeeze(1)

@@ -1,4 +1,4 @@
-"""Loads weights without executing anything: ``weights_only`` pickles and safetensors. Errors list the keys."""
+"""Reads weights files without running code in them: pickles of plain values, and safetensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from datamodules.schema import DataError
 
 LISTED = 5  # keys named in an error before it says "and n more"
-# What torch.load raises on files that are none of its own: the unpickler trips over whatever the bytes happen to say.
+# Exceptions of torch.load for damaged or foreign files: the unpickler may fail in any of these ways.
 DAMAGED = (
     OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
     zipfile.BadZipFile,
@@ -25,7 +25,7 @@ DAMAGED = (
 
 
 class WeightsError(DataError):
-    """A weights file that cannot be used. One line: the file, what is wrong, the way out."""
+    """A weights file that cannot be used. The message is one line: the file, what is wrong, what to do."""
 
 
 def read_file(path: str | Path) -> Any:
@@ -43,17 +43,19 @@ def read_file(path: str | Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: not a file of tensors and plain values, nothing in it was run; "
+            f"{path}: holds more than tensors and plain values, so it was not loaded, nothing in it was run; "
             f"save its state_dict as .safetensors ({_one_line(error)})"
         ) from error
     except (*DAMAGED, SafetensorError) as error:
-        raise WeightsError(f"{path}: damaged or not a checkpoint; fetch it again ({_one_line(error)})") from error
+        raise WeightsError(
+            f"{path}: damaged or not a checkpoint; copy or download it again ({_one_line(error)})"
+        ) from error
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint by key, on the CPU; a ``module.`` prefix (DataParallel, DDP) is stripped.
+    """Tensors of a checkpoint by key, on the CPU, without the prefix ``module.`` of DataParallel and DDP.
 
-    Reads plain state dicts, ``{"state_dict": ...}`` (Lightning, FOP) and ``{"model": ...}`` pickles, ``.safetensors``.
+    Reads state dicts, pickles with ``state_dict`` (Lightning, FOP) or ``model`` in them, and ``.safetensors``.
 
     Raises:
         WeightsError: missing, unreadable, or holding objects whose loading would run code.
@@ -69,7 +71,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def languages_of(path: str | Path) -> tuple[str, ...]:
-    """The languages that a checkpoint of this project has heard in training; of other files none are known."""
+    """The training languages that a checkpoint of this project lists; empty for other files."""
     path = Path(path).expanduser()
     if path.suffix == ".safetensors":
         return ()
@@ -85,53 +87,55 @@ def load_weights(
     optional: Collection[str] = (),
     convert: Callable[[str, Tensor], Tensor] | None = None,
 ) -> None:
-    """Copies the tensors of a file into a module, strictly: every tensor of both must be accounted for.
+    """Copies the tensors of a file into a module; the keys of both must agree.
 
     Args:
-        module: takes the weights, in place.
+        module: is changed in place.
         path: see :func:`read_state_dict`.
-        prefix: only keys that begin with it are read, without it (``network.`` of a Lightning checkpoint).
-        rename: file key (without prefix) -> key in ``module``, or None to ignore the tensor (a decoder, a head).
+        prefix: only keys with this prefix are read, such as ``network.`` of a Lightning checkpoint; it is removed.
+        rename: key in the file (without prefix) -> key in ``module``, or None to ignore the tensor.
         optional: keys of ``module`` that the file may lack; they keep their values.
-        convert: (key in ``module``, tensor) -> tensor of the wanted shape (positions of another length).
+        convert: (key in ``module``, tensor) -> tensor of the right shape, such as positions of another length.
 
     Raises:
-        WeightsError: keys missing in the file, unexpected in it, of another shape, or NaN/inf in it.
+        WeightsError: keys are missing, unexpected, of another shape, or hold NaN or inf; lists them.
     """
     state = {k.removeprefix(prefix): v for k, v in read_state_dict(path).items() if k.startswith(prefix)}
     if rename is not None:
         names = {key: rename(key) for key in state}
         twice = [str(name) for name, times in Counter(names.values()).items() if times > 1 and name is not None]
         if twice:
-            raise WeightsError(f"{path}: several tensors would become {_some(twice)}; check the key map")
+            raise WeightsError(
+                f"{path}: several tensors have the same name after renaming: {_some(twice)}; check the key map"
+            )
         state = {name: state[key] for key, name in names.items() if name is not None}
     if convert is not None:
         state = {key: convert(key, value) for key, value in state.items()}
-    found = misfits(module.state_dict(), state, optional)
-    if found:
+    problems = misfits(module.state_dict(), state, optional)
+    if problems:
         where = f" under {prefix!r}" if prefix else ""
-        raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {found}")
+        raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {problems}")
     module.load_state_dict(state, strict=not optional)
 
 
-def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:
-    """What keeps tensors from being loaded, in a line that lists the keys; empty if nothing does.
+def misfits(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:
+    """Why tensors cannot be loaded, as one line that lists the keys; empty if they can.
 
     Args:
-        own: the tensors of a module.
-        state: those of a file.
-        optional: keys of ``own`` that the file may lack.
+        needed: tensors of a module.
+        state: tensors of a file.
+        optional: keys of ``needed`` that the file may lack.
     """
     shapes = [
-        f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}"
+        f"{k} {tuple(v.shape)} for {tuple(needed[k].shape)}"
         for k, v in state.items()
-        if k in own and v.shape != own[k].shape
+        if k in needed and v.shape != needed[k].shape
     ]
     problems = {
-        "missing": [key for key in own if key not in state and key not in optional],
-        "unexpected": [key for key in state if key not in own],
+        "missing": [key for key in needed if key not in state and key not in optional],
+        "unexpected": [key for key in state if key not in needed],
         "wrong shape": shapes,
-        "not finite": [key for key, v in state.items() if key in own and not torch.isfinite(v).all()],
+        "not finite": [key for key, v in state.items() if key in needed and not torch.isfinite(v).all()],
     }
     return "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
 

@@ -1,4 +1,4 @@
-"""Stops training before an optimiser step with a NaN or infinite loss or gradient."""
+"""Stops training before a step with a NaN or infinite loss or gradient; refuses checkpoints of another model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lightning_modules.networks.weights import misfits
 
 
 class NonFiniteError(RuntimeError):
-    """Loss or gradient is NaN or infinite; the weights are those before the step."""
+    """Loss or gradient is NaN or infinite; the weights are still those before the step."""
 
 
 def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
-    """Raises on every rank if loss or gradients are not finite on any; to be called before the optimiser steps.
+    """Raises on every rank if loss or gradients are not finite on any rank; call it before the optimiser step.
 
-    Saves the last batch of each rank as ``nonfinite_step<step>_rank<rank>.pt`` under the trainer's root directory.
-    Under a gradient scaler (16-mixed) only the loss is looked at: the scaler itself skips infinite gradients.
+    Saves the last batch of each rank as ``nonfinite_step<step>_rank<rank>.pt`` in the trainer's root directory. With a
+    gradient scaler (16-mixed) only the loss is checked: the scaler skips infinite gradients itself.
 
     Args:
-        module: gradients, step and ranks are read from it.
-        loss: sum of the losses since the last step, on this rank.
+        module: the model; gives gradients, step and ranks.
+        loss: sum of the losses since the last step on this rank.
         batch: the last training batch of this rank.
 
     Raises:
@@ -51,8 +51,8 @@ def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         saved = f"the batch could not be saved to {path} ({' '.join(str(error).split())[:120]})"
     raise NonFiniteError(
-        f"step {module.global_step}: {what} is NaN or infinite, stopped before the optimiser step; {saved}; "
-        "lower the learning rate, set trainer.gradient_clip_val or check the data"
+        f"step {module.global_step}: {what} is NaN or infinite, training stopped before the optimiser step; {saved}; "
+        "lower the learning rate, set trainer.gradient_clip_val, or check the data"
     )
 
 
@@ -64,17 +64,18 @@ def require_fitting(module: nn.Module, checkpoint: Mapping[str, Any], path: str,
 
     Args:
         module: the model.
-        checkpoint: as Lightning read it.
-        path: named in the error.
-        resuming: training goes on, which takes the state of loops, callbacks and optimisers too.
+        checkpoint: content of the file.
+        path: of the file, for the error.
+        resuming: whether training is resumed, which also needs the state of loops, callbacks and optimisers.
 
     Raises:
         DataError: lists the keys in one line.
     """
-    if found := misfits(module.state_dict(), checkpoint["state_dict"]):
+    if problems := misfits(module.state_dict(), checkpoint["state_dict"]):
         raise DataError(
-            f"{path} is not of this model ({type(module).__name__}): {found}; give its config or another checkpoint"
+            f"{path} is a checkpoint of another model than this {type(module).__name__}: {problems}; "
+            "use its config, or another checkpoint"
         )
     missing = [key for key in RESUMING if key not in checkpoint]
     if resuming and missing:
-        raise DataError(f"{path} holds weights alone, no {', '.join(missing)}: start from them with --model.weights")
+        raise DataError(f"{path} holds only weights, no {', '.join(missing)}; start from them with --model.weights")

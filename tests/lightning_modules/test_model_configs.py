@@ -81,7 +81,7 @@ def test_public_names_load_and_unknown_ones_are_named() -> None:
     for name in lightning_modules.__all__:
         assert getattr(lightning_modules, name).__name__ == name
     with pytest.raises(AttributeError, match="No lightning_modules attribute SSC"):
-        lightning_modules.SSC
+        _ = lightning_modules.SSC
 
 
 @pytest.mark.parametrize("name", ["SCC", "FOP", "FAA", "RegularisedCCA"])
