@@ -1,3 +1,13 @@
+"""Public names of lightning_modules, for YAML and for Python code.
+
+Methods: ``SCC``, ``FOP``, ``FAA`` and ``RegularisedCCA``, with the base class ``AssociationModule``.
+Networks: ``CAVMAE`` with its ``FrontEnd``, ``HeadPair``, ``SharedHeads``, and ``MatchingEncoder`` of FAA.
+Losses: ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSimilarityLoss``, ``OrthogonalProjectionLoss``, ``gather_rows``.
+Frozen encoders: ``DlibFace``, ``ResemblyzerVoice``, ``TimmFace``, ``TorchaudioVoice``, with the base ``FrozenEncoder``.
+Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
+Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
+"""
+
 from .base import AssociationModule as AssociationModule
 from .cca import RegularisedCCA as RegularisedCCA
 from .encoders.base import FrozenEncoder as FrozenEncoder
@@ -8,6 +18,8 @@ from .encoders.torchaudio_voice import TorchaudioVoice as TorchaudioVoice
 from .faa import FAA as FAA
 from .fop import FOP as FOP
 from .losses.contrastive import ContrastiveLoss as ContrastiveLoss
+from .losses.gather import gather_rows as gather_rows
+from .losses.matching import MatchingLoss as MatchingLoss
 from .losses.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
 from .losses.orthogonal import OrthogonalProjectionLoss as OrthogonalProjectionLoss
 from .networks.cavmae import CAVMAE as CAVMAE
@@ -16,6 +28,7 @@ from .networks.heads import HeadPair as HeadPair
 from .networks.heads import SharedHeads as SharedHeads
 from .networks.matching import MatchingEncoder as MatchingEncoder
 from .networks.weights import WeightsError as WeightsError
+from .networks.weights import load_weights as load_weights
 from .scc import SCC as SCC
 from .training.optim import AveragedWeights as AveragedWeights
 from .training.optim import LayerwiseAdamW as LayerwiseAdamW

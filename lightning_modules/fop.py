@@ -120,7 +120,7 @@ class FOP(AssociationModule):
 
     def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
         """L2 distances (t,) of aligned tanh embeddings, lower = same person."""
-        return torch.linalg.vector_norm(voices - faces, dim=-1)
+        return cast(Tensor, torch.linalg.vector_norm(voices - faces, dim=-1))
 
 
 class _Block(nn.Module):

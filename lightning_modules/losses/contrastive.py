@@ -170,6 +170,6 @@ class _BlockwiseLoss(torch.autograd.Function):
         return loss / len(anchors)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         by_anchors, by_others, by_tau = ctx.saved_tensors
         return gradient * by_anchors, gradient * by_others, gradient * by_tau, None, None, None

@@ -42,5 +42,5 @@ def gather_rows(x: Tensor) -> Tensor:
         )
     with warnings.catch_warnings():  # newer versions of torch recommend a private function that torch 2.9 lacks
         warnings.filterwarnings("ignore", r".*functional\.all_gather is deprecated", FutureWarning)
-        parts: tuple[Tensor, ...] = all_gather(x)  # type: ignore[no-untyped-call]
+        parts: tuple[Tensor, ...] = all_gather(x)
     return torch.cat(parts)

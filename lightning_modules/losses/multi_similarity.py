@@ -1,4 +1,4 @@
-"""The multi-similarity loss ([MultiSimilarity]) between voices and faces: the face-voice contrastive loss of [FAA]."""
+"""The multi-similarity loss ([MultiSimilarity] Eq. 12) between voices and faces, as [FAA] uses it."""
 
 from __future__ import annotations
 

@@ -97,8 +97,6 @@ def without_start(value: Any) -> Any:
 
 def path_of(kind: type) -> str:
     """The import path of a class: its public name where its package has one, which stays when its file moves."""
-    if "<locals>" in kind.__qualname__:
-        raise TypeError(f"{kind} is defined inside a function and has no import path")
     package = kind.__module__.partition(".")[0]
     if getattr(sys.modules[package], kind.__name__, None) is kind:
         return f"{package}.{kind.__name__}"
@@ -117,14 +115,14 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence):
         return [_plain(v) for v in value]
-    if isinstance(value, type):
+    if isinstance(value, type) and "<locals>" not in value.__qualname__:
         return {"class_path": path_of(value)}
     if isinstance(value, partial):
         kind = (
             value.args[0] if len(value.args) == 1 else value.func
         )  # jsonargparse makes partial(make, class, **options)
         if isinstance(kind, type):
-            return {"class_path": path_of(kind), "init_args": _plain(value.keywords)}
+            return {**_plain(kind), "init_args": _plain(value.keywords)}
     raise TypeError(f"{value!r} has no plain form")
 
 

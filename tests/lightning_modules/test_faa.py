@@ -234,8 +234,8 @@ def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
         ({"matching": None, "scoring": ["cosine", "rerank"]}, "matching is null"),
         ({"matching": None}, "matching is null"),
         ({"matching": None, "scoring": "cosine", "contrastive_weight": 0.0}, "contrastive_weight is 0"),
-        ({"contrastive_weight": 0.0}, "no matching loss reaches the encoders"),
-        ({"matching": partial(MatchingEncoder, width=10, heads=4)}, "width: 10"),
+        ({"contrastive_weight": 0.0}, "no matching loss reaches them"),
+        ({"matching": partial(MatchingEncoder, width=10, heads=4)}, "width is 10"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:

@@ -101,7 +101,7 @@ def test_official_checkpoint_loads_key_by_key_and_gives_what_it_says(shared_data
 
 def test_weights_of_another_number_of_people_leave_the_classifier_out(tmp_path: Path) -> None:
     torch.save({"state_dict": fop().state_dict()}, tmp_path / "w.pt")
-    with pytest.warns(UserWarning, match="12 people, the data has 9"):
+    with pytest.warns(UserWarning, match="12 identities, the data have 9"):
         model = FOP(DIMS, 9, embedding_dim=16, weights=str(tmp_path / "w.pt"))
     assert torch.equal(model.voice_branch.fc1[0].weight, fop().voice_branch.fc1[0].weight)
     assert model.logits_layer.out_features == 9

@@ -123,8 +123,8 @@ def test_positions_of_another_length_keep_rows_apart() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"frames": 100}, "frames: 100 is not a multiple of the patch size"),
-        ({"width": 25}, "width: 25"),
+        ({"frames": 100}, "frames is 100; it must be a multiple of the patch size"),
+        ({"width": 25}, "width is 25"),
         ({"frontend": FrontEnd(80)}, "80, but the data have 128 mel bins"),
     ],
 )
@@ -134,7 +134,7 @@ def test_sizes_that_do_not_fit_are_named(options: dict[str, Any], said: str) -> 
 
 
 def test_images_of_another_size_say_what_to_set() -> None:
-    with pytest.raises(DataError, match=r"faces of \(48, 48\) pixels for a network of 32: data\.media\.image_size"):
+    with pytest.raises(DataError, match=r"faces have \(48, 48\) pixels, the network takes 32; data\.media\.image_size"):
         CAVMAE(128, 3, **TINY).face(torch.zeros(1, 3, 48, 48))
 
 

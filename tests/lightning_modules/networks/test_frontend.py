@@ -117,7 +117,7 @@ def test_float32_under_autocast_and_after_bfloat16() -> None:
 
 
 def test_a_batch_longer_than_the_network_says_what_to_set() -> None:
-    with pytest.raises(DataError, match=r"voices of 65 frames for a network of 64.*data\.media\.frames"):
+    with pytest.raises(DataError, match=r"voices have 65 frames, the network takes 64.*data\.media\.frames"):
         FrontEnd().eval()(torch.zeros(1, samples_of(65)), frames=64)
 
 

@@ -92,7 +92,7 @@ def test_one_start_only(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit(scc(), TinyData())
     run.save_checkpoint(tmp_path / "whole.ckpt")
-    with pytest.raises(DataError, match="leave one of them out"):
+    with pytest.raises(DataError, match="only one of them"):
         scc(weights=str(tmp_path / "whole.ckpt"))
 
 

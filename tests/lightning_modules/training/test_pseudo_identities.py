@@ -112,8 +112,8 @@ def no_video(data: TinyData) -> TinyData:
     ("data", "clusters", "message"),
     [
         (no_video(TinyData()), [4], "3 of 84 training clips have no video"),
-        (TinyData(sampling="identity"), [4], "sampling: identity draws clips by identity"),
-        (TinyData(), [4, 43], "43 pseudo-identities of 42 videos"),
+        (TinyData(sampling="identity"), [4], "sampling is identity, which uses identities"),
+        (TinyData(), [4, 43], "only 42 training videos"),
     ],
 )
 def test_what_it_cannot_learn_from_is_refused(
@@ -127,5 +127,5 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1)
     run.fit(FAA(DIMS, clusters=[4]), TinyData())
     run.save_checkpoint(tmp_path / "c.ckpt")
-    with pytest.raises(DataError, match="pseudo-identities of 84 clips, the data have 70"):
+    with pytest.raises(DataError, match="pseudo-identities of 84 clips, the data have 70 clips"):
         trainer(tmp_path).fit(FAA(DIMS, clusters=[4]), TinyData(clips=5, people=14), ckpt_path=tmp_path / "c.ckpt")
