@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -11,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import ArrowException
 
+from datamodules.io.parts import Parts
 from datamodules.io.text import draft_of
 from datamodules.io.workers import end_with_parent
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
-from datamodules.schema import DataError, Items, Modality, Rows, one_line
+from datamodules.schema import DataError, Items, Modality, Rows
 
 _BATCH = 200  # files that a process checks between two reports
 _PART = 5000  # files between two saves
@@ -51,8 +51,8 @@ def check_files(
     Raises:
         DataError: ``parts`` cannot be written.
     """
-    root, parts = Path(root), Path(parts)
-    done = _read_parts(parts)
+    root, saved = Path(root), Parts(Path(parts))
+    done = _read_parts(saved)
     todo = [(path, modality) for path, modality in files if not _unchanged(root, path, done)]
     report(len(files) - len(todo))
     batches = [todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)]
@@ -65,9 +65,9 @@ def check_files(
             fresh += probes
             report(len(probes))
             if len(fresh) >= _PART:
-                done |= _save(parts, fresh)
+                done |= _save(saved, fresh)
                 fresh = []
-    done |= _save(parts, fresh)
+    done |= _save(saved, fresh)
     return pd.DataFrame([done[path] for path, _ in files], columns=list(Probe._fields))
 
 
@@ -118,11 +118,6 @@ def write_parquet(table: pd.DataFrame, path: str | Path) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror}); name another place with --out") from error
 
 
-def remove_parts(parts: str | Path) -> None:
-    """Removes the intermediate results of :func:`check_files`."""
-    shutil.rmtree(parts, ignore_errors=True)
-
-
 def _unchanged(root: Path, path: str, done: dict[str, Probe]) -> bool:
     if path not in done:
         return False
@@ -133,24 +128,15 @@ def _unchanged(root: Path, path: str, done: dict[str, Probe]) -> bool:
     return (status.st_size, status.st_mtime_ns) == (done[path].bytes, done[path].modified)
 
 
-def _save(parts: Path, probes: list[Probe]) -> dict[str, Probe]:
+def _save(parts: Parts, probes: list[Probe]) -> dict[str, Probe]:
     if probes:
-        number = len(list(parts.glob("*.parquet"))) if parts.is_dir() else 0
-        write_parquet(pd.DataFrame(probes), parts / f"{number:06d}.parquet")
+        parts.save(pa.Table.from_pandas(pd.DataFrame(probes), preserve_index=False))
     return {probe.path: probe for probe in probes}
 
 
-def _read_parts(parts: Path) -> dict[str, Probe]:
-    done: dict[str, Probe] = {}
-    for path in sorted(parts.glob("*.parquet")) if parts.is_dir() else []:
-        try:
-            rows = pd.read_parquet(path, columns=list(Probe._fields))
-        except (OSError, ValueError, ArrowException) as error:
-            raise DataError(
-                f"{path}: cannot be read back ({one_line(error)}); remove {parts} to start again"
-            ) from error
-        done |= {row.path: Probe(*row) for row in rows.itertuples(index=False)}
-    return done
+def _read_parts(parts: Parts) -> dict[str, Probe]:
+    tables = [table.to_pandas()[list(Probe._fields)] for table in parts.read()]
+    return {row[0]: Probe(*row) for table in tables for row in table.itertuples(index=False)}
 
 
 def _items(files: Sequence[MediaFile]) -> Items:

@@ -39,7 +39,8 @@ def main(command: str, argv: list[str]) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
-    from datamodules.prepare.manifest import check_files, manifest_of, remove_parts, write_parquet
+    from datamodules.io.parts import Parts
+    from datamodules.prepare.manifest import check_files, manifest_of, write_parquet
     from datamodules.prepare.paths import COMPRESSED, compile_patterns, describe, list_files
 
     root: Path = options.root
@@ -83,7 +84,7 @@ def _prepare(options: argparse.Namespace) -> int:
     print(f"{out}: {len(table)} clips of {table['identity'].nunique()} people, {table['voice'].nunique()} voices "
           f"({hours:.1f} h), {table['face'].nunique()} faces; left out for want of a counterpart: {lone['voice']} "
           f"voices, {lone['face']} faces")  # fmt: skip
-    remove_parts(parts)
+    Parts(parts).remove()
     return 1 if problems and not options.allow_broken else 0
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -14,18 +11,22 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from lightning.pytorch import LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.io.feature_files import FIELDS
+from datamodules.io.parts import Parts
 from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.inference.file_encoders import FileEncoder, Files, checked
+from experiments.runs.files import atomic
 
-SAY_EVERY = 10.0  # seconds
+SAY_EVERY, SAVE_EVERY = 10.0, 2.0  # seconds
+PART_ROWS = 1 << 12
 
 
 class FeatureWriter(LightningModule):
@@ -53,14 +54,14 @@ class FeatureWriter(LightningModule):
         self.encoders, self.tables, self.out = encoders, tables, out
         self.batch_size, self.num_workers = batch_size, num_workers
         self._missing: dict[Modality, NDArray[np.int64]] = {}
-        self._writers: dict[Modality, PartWriter] = {}
+        self._writers: dict[Modality, EmbeddingParts] = {}
         self._start_clock()
 
     def predict_dataloader(self) -> list[DataLoader]:
         # rank 0 alone looks what is there: another might already see what it writes
         found = self._find_missing() if self.trainer.is_global_zero else {}
         self._missing = self.trainer.strategy.broadcast(found)
-        self._writers = {modality: PartWriter(self._parts(modality)) for modality in self._missing}
+        self._writers = {modality: self._parts(modality) for modality in self._missing}
         self._start_clock()
         return [
             DataLoader(
@@ -88,21 +89,25 @@ class FeatureWriter(LightningModule):
     def write_feature_files(self) -> None:
         """``voices.npy`` + ``voices.csv`` and the same for faces, out of the parts, which go."""
         for modality, table in self.tables.items():
-            beside = self.out / f"{modality}s.csv.tmp"
-            feature_index(table).to_csv(beside, index=False)
-            os.replace(beside, self.out / f"{modality}s.csv")
+            with atomic(self.out / f"{modality}s.csv") as temporary:
+                feature_index(table).to_csv(temporary, index=False)
             merge(self._parts(modality), table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
         shutil.rmtree(self.out / "parts")
 
-    def _parts(self, modality: Modality) -> Path:
-        return self.out / "parts" / modality
+    def save(self) -> None:
+        """Saves what this rank has embedded."""
+        for writer in self._writers.values():
+            writer.save()
+
+    def _parts(self, modality: Modality) -> EmbeddingParts:
+        return EmbeddingParts(self.out / "parts" / modality)
 
     def _find_missing(self) -> dict[Modality, NDArray[np.int64]]:
         """Rows of the files that no part holds."""
         found = {}
         for modality, table in self.tables.items():
             keys = np.array([item_key(item) for item in table.items.ids.tolist()], dtype=np.uint64)
-            have = [part for part, _ in read_parts(self._parts(modality))]
+            have = [part for part, _ in self._parts(modality).read()]
             rows = np.flatnonzero(~np.isin(keys, np.concatenate(have))) if have else np.arange(len(keys))
             if len(rows) < len(keys):
                 say(f"{modality}s: {len(keys) - len(rows)} of {len(keys)} were embedded before")
@@ -128,7 +133,10 @@ def embed(maker: FeatureWriter, trainer: Trainer) -> None:
     Raises:
         DataError: an unreadable file; what was embedded stays, and the next call goes on.
     """
-    trainer.predict(maker, return_predictions=False)
+    try:
+        trainer.predict(maker, return_predictions=False)
+    finally:
+        maker.save()
     trainer.strategy.barrier("embedded")
     if trainer.is_global_zero:
         maker.write_feature_files()
@@ -153,54 +161,47 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-CHUNK = 1 << 12  # rows in memory at once
-
-
 def item_key(item: str) -> int:
     """64 bits that stand for an item id; two of a million items collide with a chance of 1 in 40 million."""
     return int.from_bytes(blake2b(item.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
-class PartWriter:
-    """Appends embeddings to a new file.
+class EmbeddingParts:
+    """Embeddings of one modality that are computed already, in parts.
 
     Args:
-        folder: of the parts; made.
+        folder: of the parts.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{uuid.uuid4().hex}.part"
+        self.parts = Parts(folder)
+        self._keys: list[int] = []
+        self._rows: list[NDArray[np.float32]] = []
+        self._saved = time.monotonic()
 
     def append(self, items: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-        """Writes (n, d) embeddings; they are on disk when this returns."""
-        rows = np.zeros(len(items), dtype=_row(embeddings.shape[1]))
-        rows["item"] = [item_key(item) for item in items]
-        rows["x"] = embeddings
-        rows["check"] = [_check(row) for row in rows]
-        with self.path.open("ab") as file:
-            if not file.tell():
-                file.write(np.uint64(embeddings.shape[1]).tobytes())
-            file.write(rows.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        """Takes (n, d) embeddings; saves them with those before them once they are many, or a few seconds old."""
+        self._keys += [item_key(item) for item in items]
+        self._rows.append(embeddings)
+        if len(self._keys) >= PART_ROWS or time.monotonic() > self._saved + SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Writes what was appended since the last time as one part."""
+        if self._keys:
+            x = np.concatenate(self._rows)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
+            self.parts.save(pa.table({"item": pa.array(self._keys, pa.uint64()), "x": vectors}))
+        self._keys, self._rows, self._saved = [], [], time.monotonic()
+
+    def read(self) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
+        """Part by part, in bounded memory: keys (n,) of the items, embeddings (n, d)."""
+        for table in self.parts.read():
+            keys, vectors = table["item"].to_numpy(), table["x"].combine_chunks()
+            yield keys, vectors.flatten().to_numpy().reshape(len(keys), -1)
 
 
-def read_parts(folder: Path) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
-    """Whole rows of all parts, in bounded memory: keys (n,) of the items, embeddings (n, d)."""
-    for path in sorted(folder.glob("*.part")):
-        with path.open("rb") as file:
-            head = file.read(8)
-            if len(head) < 8:
-                continue
-            kind = _row(int(np.frombuffer(head, dtype=np.uint64)[0]))
-            while block := file.read(CHUNK * kind.itemsize):
-                rows = np.frombuffer(block[: len(block) // kind.itemsize * kind.itemsize], dtype=kind)
-                rows = rows[[_check(row) == row["check"] for row in rows]]
-                yield rows["item"], rows["x"]
-
-
-def merge(folder: Path, items: Sequence[str], path: Path) -> None:
+def merge(parts: EmbeddingParts, items: Sequence[str], path: Path) -> None:
     """Writes ``path``, an (n, d) npy array of the items in order, out of the parts, which must hold all of them.
 
     An item may occur several times. The array is mapped, not held; it appears under its name when it is complete.
@@ -208,23 +209,14 @@ def merge(folder: Path, items: Sequence[str], path: Path) -> None:
     keys_of = [item_key(item) for item in items]
     position = {key: row for row, key in reversed(list(enumerate(keys_of)))}
     again = [(row, position[key]) for row, key in enumerate(keys_of) if position[key] != row]
-    beside = path.with_suffix(".tmp")
     out: NDArray[np.float32] | None = None
-    for keys, x in read_parts(folder):
-        if out is None:
-            out = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=(len(items), x.shape[1]))
-        wanted = np.array([position.get(int(key), -1) for key in keys], dtype=np.int64)
-        out[wanted[wanted >= 0]] = x[wanted >= 0]
-    assert isinstance(out, np.memmap)
-    for row, first in again:
-        out[row] = out[first]
-    out.flush()
-    os.replace(beside, path)
-
-
-def _row(width: int) -> np.dtype:
-    return np.dtype([("item", "<u8"), ("x", "<f4", (width,)), ("check", "<u4")])
-
-
-def _check(row: np.void) -> int:
-    return zlib.crc32(row.tobytes()[:-4])
+    with atomic(path) as temporary:
+        for keys, x in parts.read():
+            if out is None:
+                out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(items), x.shape[1]))
+            rows = np.array([position.get(int(key), -1) for key in keys], dtype=np.int64)
+            out[rows[rows >= 0]] = x[rows >= 0]
+        assert isinstance(out, np.memmap)
+        for row, first in again:
+            out[row] = out[first]
+        out.flush()

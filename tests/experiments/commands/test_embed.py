@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from datamodules import FeatureDataModule, FeatureFile, ManifestDataModule
-from experiments.inference.feature_writer import PartWriter, item_key, merge, read_parts
+from experiments.inference.feature_writer import EmbeddingParts, item_key, merge
 from experiments.run import main
 from tests import warm
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
@@ -99,13 +99,13 @@ def test_a_killed_run_goes_on_and_computes_nothing_twice(packs: Path, manifest: 
     arguments = [f"--manifest={manifest}", VOICE, *slow, f"--out={out}", "--batch_size=3"]
     run = started(*arguments)
     deadline = time.monotonic() + 200
-    while not sum(len(keys) for keys, _ in read_parts(out / "parts" / "voice")) >= 6:
+    while not sum(len(keys) for keys, _ in EmbeddingParts(out / "parts" / "voice").read()) >= 6:
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    done = sum(len(keys) for keys, _ in read_parts(out / "parts" / "voice"))
+    done = sum(len(keys) for keys, _ in EmbeddingParts(out / "parts" / "voice").read())
     assert 6 <= done < PEOPLE * CLIPS
     log.unlink()
     assert main(["embed", *arguments]) == 0
@@ -117,19 +117,23 @@ def test_a_killed_run_goes_on_and_computes_nothing_twice(packs: Path, manifest: 
 
 
 def test_what_a_crash_cut_short_or_spoilt_is_not_read(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    writer = PartWriter(tmp_path)
-    writer.append(list("abc"), x[:3])
-    whole = writer.path.read_bytes()
-    row = (len(whole) - 8) // 3
-    writer.path.write_bytes(whole[: 8 + row + 4] + b"\xff" + whole[8 + row + 5 : -3])  # b spoilt, c cut
-    (keys, kept), *more = read_parts(tmp_path)
+    x = np.random.default_rng(0).normal(size=(5, 400)).astype(np.float32)
+    parts = EmbeddingParts(tmp_path)
+    for item, row in zip("abc", x, strict=False):
+        parts.append([item], row[None])
+        parts.save()
+    _, spoilt, cut = sorted(tmp_path.glob("*.parquet"))
+    content = bytearray(spoilt.read_bytes())
+    content[len(content) // 3] ^= 255
+    spoilt.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:-3])
+    ((keys, kept),) = parts.read()
     assert keys.tolist() == [item_key("a")]
-    assert not more
     np.testing.assert_array_equal(kept, x[:1])
-    PartWriter(tmp_path).append(list("bcd"), x[1:4])
-    (tmp_path / "empty.part").touch()
-    merge(tmp_path, list("dabc"), tmp_path / "all.npy")
+    parts.append(list("bcd"), x[1:4])
+    parts.save()
+    (tmp_path / "empty.parquet").touch()
+    merge(parts, list("dabc"), tmp_path / "all.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "all.npy"), x[[3, 0, 1, 2]])
 
 
