@@ -44,8 +44,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data: VOICEFACE_DATA, else ../shared/data beside the repository."""
-    folder = Path(os.environ.get("VOICEFACE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    """The folder of real data: VOICEFACE_DATA, else the folder data."""
+    folder = Path(os.environ.get("VOICEFACE_DATA", Path(__file__).parents[1] / "data"))
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set VOICEFACE_DATA")
     return folder
