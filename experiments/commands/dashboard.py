@@ -26,24 +26,16 @@ def build_workspace(entity: str, project: str) -> Any:
         ws = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
         raise DataError("dashboard needs wandb-workspaces: pip install 'voiceface[dashboard]'") from error
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="Face-voice association",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in _sections(wr).items()],
+    )
 
-    def bars(title: str, metrics: list[str], group: str) -> Any:
-        return wr.BarPlot(
-            title=title,
-            metrics=[wr.SummaryMetric(metric) for metric in metrics],
-            groupby=wr.Config(group),
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            range_x=(0, 0.6),
-            orientation="h",
-        )
 
-    def pictures(title: str, name: str) -> Any:
-        return wr.MediaBrowser(title=title, media_keys=[f"pictures/{cell}_{name}" for cell in ("heard", "unheard")])
-
-    def lines(metric: str) -> Any:
-        return wr.LinePlot(title=metric, x="trainer/global_step", y=[metric], groupby=wr.Config(MODEL))
-
+def _sections(wr: Any) -> dict[str, list[Any]]:
+    """Panels by title of their section; ``wr`` is the module of W&B's panels."""
     conditions = ("heard", "unheard")
     against = [
         wr.ScatterPlot(
@@ -55,12 +47,12 @@ def build_workspace(entity: str, project: str) -> Any:
         for rate, words in (("eer", "raw"), ("eer_refined", "refined"))
     ]
     compared = [
-        bars(f"{words} EER by {name}", [f"test/{condition}/{rate}" for condition in conditions], key)
+        _bars(wr, f"{words} EER by {name}", [f"test/{condition}/{rate}" for condition in conditions], key)
         for name, key in (("train language", TRAIN), ("method", MODEL))
         for rate, words in (("eer", "raw"), ("eer_refined", "refined"))
     ]
     controls = [
-        bars(f"{words} by method", [f"test/{condition}/{rate}" for condition in conditions], MODEL)
+        _bars(wr, f"{words} by method", [f"test/{condition}/{rate}" for condition in conditions], MODEL)
         for rate, words in (
             ("eer_same_gender", "same-gender EER"),
             ("eer_same_gender_refined", "same-gender EER, refined"),
@@ -69,25 +61,45 @@ def build_workspace(entity: str, project: str) -> Any:
         )
     ]
     clusters = [
-        bars(
-            f"{modality} clusters: {words} by method", [f"test/{c}/clusters/{modality}_{k}" for c in conditions], MODEL
+        _bars(
+            wr,
+            f"{modality} clusters: {words} by method",
+            [f"test/{c}/clusters/{modality}_{k}" for c in conditions],
+            MODEL,
+            widest=1,
         )
         for modality in ("voice", "face")
         for k, words in PURITIES
     ]
-    sections = {
+    return {
         "Heard and unheard language": against + compared,
         "Controls: same gender, gender only, chance": controls,
-        "DET curves": [pictures("DET curves", "det")],
-        "Elbow and prototypes": [pictures("elbow", "elbow"), pictures("prototypes", "prototypes"), *clusters],
-        "Training": [lines("train/loss"), lines("val/eer")],
+        "DET curves": [_pictures(wr, "DET curves", "det")],
+        "Elbow and prototypes": [_pictures(wr, "elbow", "elbow"), _pictures(wr, "prototypes", "prototypes"), *clusters],
+        "Training": [_lines(wr, "train/loss"), _lines(wr, "val/eer")],
     }
-    return ws.Workspace(
-        entity=entity,
-        project=project,
-        name="Face-voice association",
-        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+
+
+def _bars(wr: Any, title: str, metrics: list[str], group: str, widest: float = 0.6) -> Any:
+    return wr.BarPlot(
+        title=title,
+        metrics=[wr.SummaryMetric(metric) for metric in metrics],
+        groupby=wr.Config(group),
+        groupby_aggfunc="mean",
+        groupby_rangefunc="stddev",
+        range_x=(0, widest),
+        orientation="h",
     )
+
+
+def _pictures(wr: Any, title: str, name: str) -> Any:
+    return wr.MediaBrowser(
+        title=title, media_keys=[f"pictures/{condition}_{name}" for condition in ("heard", "unheard")]
+    )
+
+
+def _lines(wr: Any, metric: str) -> Any:
+    return wr.LinePlot(title=metric, x="trainer/global_step", y=[metric], groupby=wr.Config(MODEL))
 
 
 def spec_of(workspace: Any) -> dict[str, Any]:

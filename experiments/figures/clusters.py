@@ -110,10 +110,10 @@ def _outliers(cell: Any, modality: str, assignment: Any, traces: Sequence[Trace]
     for x in _candidates(spaces):
         out = nothing.copy()
         for entry in entries:
-            mine = gender == entry["gender"]
-            radii = np.linalg.norm(x[mine] - x[mine].mean(axis=0), axis=1)
-            out[mine] = radii > entry["threshold"] + 1e-6
-            if np.count_nonzero(~out[mine]) != entry["kept"]:
+            members = gender == entry["gender"]
+            radii = np.linalg.norm(x[members] - x[members].mean(axis=0), axis=1)
+            out[members] = radii > entry["threshold"] + 1e-6
+            if np.count_nonzero(~out[members]) != entry["kept"]:
                 break
         else:
             return out

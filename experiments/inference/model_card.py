@@ -87,7 +87,7 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
     inputs, data = spec["inputs"], config["data"]
     heard = (data.get("init_args") or {}).get("train_languages") or []
     rows = [
-        [cell, *(_percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
+        [cell, *(percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
         for cell, record in results.items()
         if cell not in ("alignment", "tasks")
     ]
@@ -112,7 +112,3 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
 
 def _names(encoders: list[Mapping[str, Any]] | None) -> str:
     return " + ".join(e["trained"] if "trained" in e else e["class_path"].rpartition(".")[2] for e in encoders or [])
-
-
-def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.1f}"

@@ -56,7 +56,7 @@ def run_protocol(
 
 
 def run_command(arguments: Sequence[str], module: str = "experiments.run") -> int:
-    """Runs ``python -m MODULE ARGUMENTS`` in a process that ends with this one, even if this one is interrupted or killed.
+    """Runs ``python -m MODULE ARGUMENTS`` in a process that ends with this one, even if it is killed.
 
     Returns:
         The exit status.

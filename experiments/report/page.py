@@ -20,8 +20,8 @@ from experiments.report.numbers import Spread, Verdict, unit_of, verdict
 from experiments.report.runs import AXES, ReportRun, flatten
 from experiments.report.sections import Answers, lead_of
 from experiments.report.tables import (
-    Cell,
     Table,
+    Value,
     cluster_table,
     control_table,
     people_table,
@@ -101,7 +101,7 @@ def render_page(
     return environment.from_string(_resource("report.html.j2")).render(context)
 
 
-def show(cell: Cell) -> str:
+def show(cell: Value) -> str:
     """A value as HTML, with spread or interval in small print."""
     if isinstance(cell, Spread) and cell.sd is not None:
         return Markup(f"{100 * cell.mean:.1f} <small>±{100 * cell.sd:.1f}</small>")
@@ -145,7 +145,7 @@ def _examples(runs: Sequence[ReportRun], names: Sequence[str]) -> list[tuple[str
     return drawn
 
 
-def _changes(everything: pd.DataFrame, methods: Collection[Cell]) -> list[str]:
+def _changes(everything: pd.DataFrame, methods: Collection[Value]) -> list[str]:
     """A figure per method or fusion: changes of the EER by refinement on the main lists."""
     main = everything[everything["lists"] == "main"]
     changes: dict[str, dict[str, Verdict]] = {str(method): {} for method in everything["method"].unique()}
@@ -163,7 +163,7 @@ def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
     keys = ("model", "data", "postproc")
     flat = {name: flatten({key: run.config.get(key) for key in keys}) for name, run in first.items()}
     settings = list(dict.fromkeys(key for values in flat.values() for key in values if not AXES.match(key)))
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for key in settings:
         values = [str(flat[name].get(key, "·")) for name in names]
         if len(set(values)) > 1 and "·" not in values:
@@ -173,11 +173,11 @@ def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
 
 def _runs_table(runs: Sequence[ReportRun], root: str) -> Table:
     rates = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance")
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for i, run in enumerate(runs):
         overall = run.results.get("overall", {})
         commit = ((run.environment or {}).get("git") or {}).get("commit")
-        row: list[Cell] = [str(i), run.method, run.train, run.fold, run.seed, *(overall.get(rate) for rate in rates)]
+        row: list[Value] = [str(i), run.method, run.train, run.fold, run.seed, *(overall.get(rate) for rate in rates)]
         rows.append([*row, str(commit)[:7] if commit else None, str(run.folder.relative_to(root))])
     columns = ["run", "method", "train", "fold", "seed", "raw", "refined", "same-gender raw", "same-gender refined"]
     return Table("runs", "Runs", [*columns, "gender only", "chance", "commit", "folder"], rows, words=3)

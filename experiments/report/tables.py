@@ -14,7 +14,7 @@ from experiments.report.numbers import SCOPES, Published, Spread, Verdict, scope
 from experiments.runs.folder import OWN
 from experiments.runs.rates import RATES
 
-Cell = str | int | float | Spread | Verdict | None
+Value = str | int | float | Spread | Verdict | None
 MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~]")
 """Characters that Markdown reads as markup."""
 
@@ -39,11 +39,11 @@ class Table:
     name: str
     title: str
     columns: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[Value]]
     words: int = 1
 
 
-def text_of(cell: Cell) -> str:
+def text_of(cell: Value) -> str:
     """Text of a value: rates in percent as ``mean (sd)``, a verdict with its interval, ``-`` for None."""
     if cell is None:
         return "-"
@@ -55,7 +55,7 @@ def text_of(cell: Cell) -> str:
     return percent(cell) if isinstance(cell, float) else str(cell)
 
 
-def sort_key(cell: Cell) -> str:
+def sort_key(cell: Value) -> str:
     """What a browser sorts a value by: a plain number if it is one. Empty text sorts last."""
     if isinstance(cell, Spread | Verdict):
         return f"{cell.mean:.6f}"
@@ -74,11 +74,11 @@ def answer_table(table: pd.DataFrame, records: Iterable[Published], lists: str =
         "minus gender only",
         "same-gender minus 50",
     ]
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     table = table[table["lists"] == lists]
     for method in table["method"].unique():
         part = table[table["method"] == method]
-        row: list[Cell] = [method]
+        row: list[Value] = [method]
         row += [spread(scope_of(part, scope), stage) for scope in SCOPES for stage in ("raw", "refined")]
         final = "raw" if spread(part, "refined") is None else "refined"
         row += [spread(part, rate) for rate in ("same_gender", "refined_same_gender", "gender_only", "chance")]
@@ -98,7 +98,7 @@ def language_table(table: pd.DataFrame, version: tuple[str, list[str]] | None, r
     if version:
         trains = tests = version[1]
     pairs = [(a, b) for a in trains for b in tests if version or ((table["train"] == a) & (table["test"] == b)).any()]
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for record in records:
         for stage, overall in record.overall.items():
             values = record.cells.get(stage, (None,) * len(pairs))
@@ -118,7 +118,7 @@ def language_table(table: pd.DataFrame, version: tuple[str, list[str]] | None, r
 def control_table(table: pd.DataFrame) -> Table:
     """A row per method and set of trial lists: overall and same-gender EER, change by refinement, both controls."""
     columns = ["method", "lists", "raw", "refined", "refined - raw", "same-gender raw", "same-gender refined"]
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for (method, lists), part in table.groupby(["method", "lists"], sort=False):
         change = verdict(part, "refined", "raw")
         names = ("same_gender", "refined_same_gender", "gender_only", "chance")
@@ -135,7 +135,7 @@ def refinement_table(table: pd.DataFrame, everything: pd.DataFrame) -> Table:
         table: :func:`long_table` of the runs.
         everything: the same with refinements and fusions of the runs. Methods without any are left out.
     """
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     fitted = set(table["method"])
     for (method, lists), group in everything.groupby(["method", "lists"], sort=False):
         if method in fitted and set(group["strategy"]) == {OWN}:
@@ -162,10 +162,10 @@ def people_table(people: pd.DataFrame) -> Table:
         "runs",
         *(f"{method}, {stage}" for method in methods for stage in ("raw", "refined")),
     ]
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for (identity, gender), part in people.groupby(["identity", "gender"]):
         means = part.groupby("method")[["raw", "refined"]].mean()
-        row: list[Cell] = [str(identity), str(gender), int(part["run"].nunique())]
+        row: list[Value] = [str(identity), str(gender), int(part["run"].nunique())]
         for method in methods:
             for stage in ("raw", "refined"):
                 value = means[stage].get(method)
@@ -177,7 +177,7 @@ def people_table(people: pd.DataFrame) -> Table:
 def cluster_table(clusters: pd.DataFrame) -> Table:
     """Means of ``cluster_quality`` over runs and languages (main trial lists), a row per method and modality."""
     kinds = ["clusters", "gender_purity", "identity_purity", "identity_ari"]
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for method, part in clusters.groupby("method", sort=False):
         for modality in ("voice", "face"):
             values = [part.get(f"{modality}_{kind}", pd.Series(dtype=float)).mean() for kind in kinds]
