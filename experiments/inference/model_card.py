@@ -7,6 +7,8 @@ from typing import Any
 
 from jinja2 import Environment
 
+from experiments.console.tables import percent
+
 RATES = {
     "raw": "eer",
     "refined": "eer_refined",
