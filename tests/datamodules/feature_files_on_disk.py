@@ -1,4 +1,4 @@
-"""Small synthetic files for tests: random vectors, made here."""
+"""Small feature files of random vectors for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def columns(people: int = 6, languages: tuple[str, ...] = ("Alpha", "Beta"), clips: int = 4) -> dict[str, NDArray]:
-    """Columns of clips: every person speaks every language in two videos."""
+    """Columns of clips: every identity speaks every language, in two videos each."""
     rows = [
         (f"id{p:04d}", language, f"v{c % 2}{language[0]}", f"{c:05d}")
         for p in range(people)
@@ -20,7 +20,7 @@ def columns(people: int = 6, languages: tuple[str, ...] = ("Alpha", "Beta"), cli
 
 
 def write_npz(path: Path, width: int = 5, seed: int = 0, **changes: NDArray) -> dict[str, NDArray]:
-    """An npz file in the format of the share."""
+    """Writes an npz feature file."""
     table = columns()
     x = np.random.default_rng(seed).normal(size=(len(table["item"]), width)).astype(np.float32)
     arrays = {"x": x, **table} | changes

@@ -1,4 +1,4 @@
-"""Six people in two languages as feature files, and a data module over them."""
+"""Feature files of six identities in two languages, and a data module for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTED = ["id0004", "id0005"]
 
 
 def six_people(folder: Path) -> Path:
-    """Feature files of six people in two languages, lists of the last two."""
+    """Feature files of six identities in two languages, and trial lists of the last two."""
     table = write_npz(folder / "voice.npz", width=5)
     write_npz(folder / "face.npz", width=7, seed=1)
     (folder / "genders.csv").write_text("identity,gender\n" + "".join(f"id{i:04d},{'mf'[i % 2]}\n" for i in range(6)))

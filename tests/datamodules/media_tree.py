@@ -1,4 +1,4 @@
-"""Synthetic media in the layouts of MAV-Celeb. A person's pitch goes with their colour: low is blue, high is red.
+"""Synthetic media in the layouts of MAV-Celeb. An identity's pitch and colour are related: low is blue, high is red.
 
 Made by ``numpy``, ``soundfile`` and Pillow at test time; nothing real in it.
 """
@@ -16,12 +16,12 @@ SECONDS = 0.5
 
 
 def place(person: int) -> float:
-    """0..1, different for every person and the same in both modalities."""
+    """0..1, different for every identity and equal in both modalities."""
     return (person * 0.618034) % 1
 
 
 def tone(path: Path, person: int, clip: int) -> None:
-    """A noisy tone whose pitch is the person's."""
+    """A noisy tone with the identity's pitch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((person, clip, 0))
     t = np.arange(int(RATE * SECONDS)) / RATE
@@ -31,7 +31,7 @@ def tone(path: Path, person: int, clip: int) -> None:
 
 
 def patch(path: Path, person: int, clip: int) -> None:
-    """A noisy square whose colour is the person's."""
+    """A noisy square with the identity's colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((person, clip, 1))
     colour = 30 + 200 * np.array([place(person), 0.5, 1 - place(person)])
@@ -40,7 +40,7 @@ def patch(path: Path, person: int, clip: int) -> None:
 
 
 def clip_names(person: str, language: str, clip: int) -> tuple[str, str]:
-    """References of a training list: the face is of another video than the voice."""
+    """References of a training list; voice and face come from different videos."""
     video, other = f"vid{clip % 2}", f"vid{(clip + 1) % 2}"
     return f"{person}/{language}/{video}/{clip:05d}.wav", f"{person}/{language}/{other}/{clip:07d}.jpg"
 
@@ -48,7 +48,7 @@ def clip_names(person: str, language: str, clip: int) -> tuple[str, str]:
 def make_training(
     root: Path, version: str, languages: tuple[str, str], people: int = 8, clips: int = 4, gap: int = 0
 ) -> None:
-    """Training tree and lists. ``gap`` > 0: face ids skip one number after ``gap``, as v1's skip the test people."""
+    """Training tree and lists. ``gap`` > 0: face ids skip one number after ``gap``, as in v1."""
     base = root / version
     for language in languages:
         lines = []
@@ -67,7 +67,7 @@ def make_training(
 def make_test(
     base: Path, language: str, voices: str, faces: str, people: int = 4, clips: int = 2, labelled: bool = True
 ) -> None:
-    """Anonymous test items ``NNNNN`` and their list, CRLF and without a final newline; labels in a file beside it."""
+    """Anonymous test items ``NNNNN`` and their list, CRLF and without a final newline; labels in a separate file."""
     lines, labels = [], []
     for i in range(people * clips):
         tone(base / voices / f"{i:05d}.wav", 100 + i % people, i)
@@ -81,7 +81,7 @@ def make_test(
 
 
 def mavceleb(root: Path, version: str = "v1", languages: tuple[str, str] = ("English", "Urdu"), gap: int = 0) -> Path:
-    """A whole version as v1 and v2 lie on disk."""
+    """A whole version in the layout of v1 and v2."""
     make_training(root, version, languages, gap=gap)
     for language in languages:
         make_test(root / version, language, f"voices/{language}", f"faces/{language}")

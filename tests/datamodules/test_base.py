@@ -1,4 +1,4 @@
-"""The loops of a trainer over a data module: every item once, training pairs by the sampler of a name."""
+"""A trainer's loops over a data module: every item once, training pairs by the named sampler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 class Collector(LightningModule):
-    """Remembers which items each loader gave."""
+    """A model that records the items of each loader."""
 
     sampling = "shuffle"
 

@@ -1,4 +1,4 @@
-"""Training batches under a real Trainer: epochs, and runs that stop and go on."""
+"""Training batches under a real Trainer: epochs, and runs that stop and resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Echo(Dataset):
 
 
 class Recorder(LightningModule):
-    """Learns nothing and remembers (epoch, step, voices) of every batch."""
+    """A model without parameters that records (epoch, step, voices) of every batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def fit(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", [identity_sampler, shuffled_sampler])
 @pytest.mark.parametrize("options", [{"every_n_train_steps": 1}, {"every_n_epochs": 1}], ids=["by_step", "by_epoch"])
-def test_a_resumed_run_goes_on_with_the_next_batch(tmp_path: Path, make: Any, options: dict) -> None:
+def test_a_resumed_run_continues_with_the_next_batch(tmp_path: Path, make: Any, options: dict) -> None:
     saving = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **options)
     whole = fit(make(), save=saving)
     assert [(epoch, step) for epoch, step, _ in whole] == [(e, s) for e in range(EPOCHS) for s in range(STEPS)]
@@ -84,7 +84,7 @@ def test_a_resumed_run_goes_on_with_the_next_batch(tmp_path: Path, make: Any, op
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_workers_neither_change_the_batches_nor_where_a_run_goes_on(tmp_path: Path) -> None:
+def test_workers_change_neither_the_batches_nor_the_resumed_position(tmp_path: Path) -> None:
     saving = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     whole = fit(identity_sampler(), save=saving)
     assert fit(identity_sampler(), workers=2) == whole

@@ -1,4 +1,4 @@
-"""Synthetic embeddings under the names of the public VoxCeleb1 lists: nothing of a real voice or face in them."""
+"""Synthetic embeddings with the names of the public VoxCeleb1 lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIM = 16
 
 
 def listed_items(lists: Path, split: Split, people: People) -> tuple[set[str], set[str]]:
-    """Ids of all voices and all faces that the public lists of a split name."""
+    """Ids of all voices and faces in the public lists of a split."""
     voices: set[str] = set()
     faces: set[str] = set()
     for spec in public_tests(split, read_split(lists, split, people)["test"]).values():
@@ -33,7 +33,7 @@ def listed_items(lists: Path, split: Split, people: People) -> tuple[set[str], s
 
 
 def write_feature_files(lists: Path, split: Split, folder: Path, noise: float = 1.0, portraits: bool = True) -> None:
-    """``voices.npy`` + ``voices.csv`` and the same for faces: the listed items, and two training videos of everybody.
+    """``voices.npy`` + ``voices.csv`` and the same for faces: the listed items and two training videos per identity.
 
     A person's voices and faces share a random vector, so that a model can learn it and every test is above chance.
     The faces of Wen's lists are portraits; without ``portraits``, those to learn from are of videos all the same.

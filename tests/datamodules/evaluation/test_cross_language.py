@@ -1,4 +1,4 @@
-"""A person's clips in two languages are each other's positives where both are learnt from, and only there."""
+"""The clips of an identity in two languages are positives of each other if training uses both languages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PEOPLE, LANGUAGES = 5, ("English", "Urdu")
 
 
 def pairs_by_language(data: VoiceFaceDataModule) -> Counter[tuple[str, str]]:
-    """How many training pairs have which languages (voice, face). Every pair is of one person, each once per batch."""
+    """Number of training pairs by language (voice, face); checks that a pair has one identity, once per batch."""
     train, found = data.training_set(), Counter[tuple[str, str]]()
     sampler = cast(ResumableLoader, data.train_dataloader()).pairs
     for epoch in range(8):
@@ -35,7 +35,7 @@ def pairs_by_language(data: VoiceFaceDataModule) -> Counter[tuple[str, str]]:
 
 
 def media(folder: Path, languages: list[str]) -> ManifestDataModule:
-    """Files of people who speak both languages."""
+    """A manifest of identities that speak both languages."""
     rows = []
     for person in range(PEOPLE):
         for clip, language in enumerate(LANGUAGES):
@@ -49,7 +49,7 @@ def media(folder: Path, languages: list[str]) -> ManifestDataModule:
 
 
 def features(folder: Path, languages: list[str]) -> FeatureDataModule:
-    """Feature files of the same."""
+    """Feature files of the same identities."""
     for name, seed in (("voices", 0), ("faces", 1)):
         write_npz(folder / f"{name}.npz", seed=seed)
     own = [{"English": "Alpha", "Urdu": "Beta"}[language] for language in languages]
@@ -66,7 +66,7 @@ def test_both_languages_make_positives_across_them(make: type[VoiceFaceDataModul
 
 @pytest.mark.parametrize("make", [media, features])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_language_that_is_not_learnt_from_is_in_no_pair(
+def test_a_language_that_is_not_trained_on_is_in_no_pair(
     make: type[VoiceFaceDataModule], language: str, tmp_path: Path
 ) -> None:
     found = pairs_by_language(make(tmp_path, [language]))  # type: ignore[call-arg, arg-type]
@@ -74,7 +74,7 @@ def test_a_language_that_is_not_learnt_from_is_in_no_pair(
     assert set(next(iter(found))) <= {language, {"English": "Alpha", "Urdu": "Beta"}[language]}
 
 
-def test_a_language_that_is_learnt_from_cannot_be_called_unheard(tmp_path: Path) -> None:
+def test_a_training_language_cannot_be_called_unheard(tmp_path: Path) -> None:
     data = media(tmp_path, list(LANGUAGES))
     people: list[str] | str = ["p0", "p1"]
     data.exclude_identities, data.test = people, {"unheard": CellSpec(identities=people, language="Urdu")}

@@ -1,4 +1,4 @@
-"""The feature data module: who is learnt from, who is tested, and what it refuses."""
+"""The feature data module: training and test identities, and what it refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
     return six_people(tmp_path)
 
 
-def test_splits_are_apart_and_in_the_right_language(root: Path) -> None:
+def test_splits_are_disjoint_and_in_the_right_language(root: Path) -> None:
     data = module(root)
     data.setup("fit")
     train, validation, test = data.training_set(), data.evaluation_set("validate"), data.evaluation_set("test")
@@ -68,26 +68,26 @@ def test_one_item_in_several_cells_is_embedded_once(root: Path) -> None:
     np.testing.assert_array_equal(twice.cells["heard"].voice_index, twice.cells["natural/heard"].voice_index)
 
 
-def test_clips_of_validation_people_are_handed_out_apart(root: Path) -> None:
+def test_clips_of_validation_identities_are_a_separate_set(root: Path) -> None:
     data = module(root)
-    held_out, learnt, validation = data.held_out_set(), data.reference_set(), data.evaluation_set("validate")
+    held_out, training, validation = data.held_out_set(), data.reference_set(), data.evaluation_set("validate")
     assert held_out is not None
     assert set(held_out.identities) == set(validation.voices.identity)
-    assert not set(held_out.identities) & (set(TESTED) | set(learnt.identities))
+    assert not set(held_out.identities) & (set(TESTED) | set(training.identities))
     assert set(held_out.language) == {"Alpha"}
     faces = data.tables[1].items
     np.testing.assert_array_equal(held_out.identities[held_out.identity], faces.identity[held_out.face_rows])
     assert module(root, val_identities=0).held_out_set() is None
 
 
-def test_no_validation_people_means_no_validation(root: Path) -> None:
+def test_no_validation_identities_means_no_validation(root: Path) -> None:
     data = module(root, val_identities=0)
     assert data.num_identities == 4
     assert data.evaluation_set("validate").cells == {}
     assert data.val_dataloader() == []
 
 
-def test_validation_people_by_name_and_in_other_languages(root: Path) -> None:
+def test_validation_identities_by_name_and_in_other_languages(root: Path) -> None:
     data = module(root, val_identities=["id0001", "id0002"], val_languages=["Alpha", "Beta"])
     validation = data.evaluation_set("validate")
     assert set(validation.voices.identity) == {"id0001", "id0002"}
@@ -95,12 +95,12 @@ def test_validation_people_by_name_and_in_other_languages(root: Path) -> None:
     assert data.training_set().identities.tolist() == ["id0000", "id0003"]
 
 
-def test_several_training_languages_validate_apart(root: Path) -> None:
+def test_several_training_languages_are_validated_separately(root: Path) -> None:
     validation = module(root, train_languages=["Alpha", "Beta"], test={}).evaluation_set("validate")
     assert list(validation.cells) == ["Alpha/heard", "Beta/heard"]
 
 
-def test_training_languages_are_compared_on_equal_people_and_clips(root: Path) -> None:
+def test_training_languages_are_compared_on_equal_identities_and_clips(root: Path) -> None:
     languages = ["Alpha", "Beta"]
     drawn = {}
     for chosen in (["Alpha"], ["Beta"], languages):
@@ -116,7 +116,7 @@ def test_training_languages_are_compared_on_equal_people_and_clips(root: Path) -
     assert abs(shares[0] - shares[1]) <= len(counts[0])
 
 
-def test_all_pairs_of_some_people(root: Path) -> None:
+def test_all_pairs_of_some_identities(root: Path) -> None:
     data = module(root, test={"pairs": CellSpec(identities=TESTED)})
     cell = data.evaluation_set("test").cells["pairs"]
     assert len(cell.trials) == 16 * 16
@@ -173,7 +173,7 @@ def test_the_first_five_of_many_are_shown(root: Path) -> None:
 
 
 def test_official_feature_files_and_lists(tmp_path: Path) -> None:
-    """Training files end with a label, test files have none and follow their anonymous list."""
+    """Training files end with a label; test files have none, and their rows match the anonymous list."""
     rng = np.random.default_rng(0)
     train = [(f"v1/voices/id{p:04d}/English/a/{c}.wav", f"v1/faces/id{p + 2:04d}/English/b/{c}.jpg", p)
              for p in range(4) for c in range(3)]  # fmt: skip

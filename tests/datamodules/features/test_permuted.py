@@ -1,4 +1,4 @@
-"""The permuted control learns from the same clips, but from pairs that do not belong together."""
+"""The negative control trains on the same clips, but on shuffled pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature store: what is read is what was written, cached once, joined by item, at unit length."""
+"""The feature store: it reads what was written, caches it once, and joins files by item at unit length."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_zero_embedding_stays_zero(tmp_path: Path) -> None:
     assert not read[2].any()
 
 
-def test_packs_are_joined_by_item_whatever_their_order(tmp_path: Path) -> None:
+def test_feature_files_are_joined_by_item_whatever_their_order(tmp_path: Path) -> None:
     first = write_npz(tmp_path / "a.npz", width=3)
     order = np.random.default_rng(1).permutation(48)
     second = write_npz(tmp_path / "b.npz", width=4, seed=2)
@@ -51,7 +51,7 @@ def test_packs_are_joined_by_item_whatever_their_order(tmp_path: Path) -> None:
     assert table.items.ids.tolist() == ids(first)
 
 
-def test_packs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+def test_feature_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     whole = write_npz(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **{name: value[3:] for name, value in whole.items()})
     with pytest.raises(DataError, match=r"b\.npz: lacks 3 items of .*a\.npz, first id0000/Alpha/v0A/00000"):
@@ -93,7 +93,7 @@ def test_a_changed_index_is_read_again(tmp_path: Path) -> None:
         ]
 
 
-def test_a_damaged_cache_entry_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_cache_entry_is_made_again(tmp_path: Path) -> None:
     x = write_npz(tmp_path / "p.npz")["x"]
     entry = Path(open_feature_file(f"{tmp_path}/p.npz", "voice").x.filename)
     with entry.open("r+b") as file:
@@ -106,10 +106,12 @@ def test_a_damaged_cache_entry_is_made_anew(tmp_path: Path) -> None:
         assert len(open_feature_file(f"{tmp_path}/p.npz", "voice").items) == 48
 
 
-def test_without_a_cache_it_is_read_into_memory_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_it_is_read_into_memory_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = write_npz(tmp_path / "p.npz")["x"]
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file" / "cache"))  # below a file: nobody can write there
+    monkeypatch.setenv(
+        "VOICEFACE_CACHE", str(tmp_path / "file" / "cache")
+    )  # below a file: no folder can be write there
     with pytest.warns(UserWarning, match="cannot be written .* set VOICEFACE_CACHE"):
         file = open_feature_file(f"{tmp_path}/p.npz", "voice")
     np.testing.assert_array_equal(file.x, x)
@@ -165,7 +167,7 @@ def test_a_hundred_thousand_rows_open_in_milliseconds(tmp_path: Path) -> None:
     assert time.process_time() - start < 0.1
 
 
-def test_the_packs_of_the_share_open_at_once(shared_data: Path) -> None:
+def test_the_real_feature_files_open_at_once(shared_data: Path) -> None:
     paths = [str(shared_data / "mavceleb" / f"v1_voices_{name}.npz") for name in ("ecapa192", "resnet256")]
     assert len(FeatureTable(paths, "voice")) == 12290
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""The real MAV-Celeb V1 files through FeatureDataModule: counts, hygiene, and each item embedded once."""
+"""FeatureDataModule on the real MAV-Celeb V1 files: counts, splits, and each item embedded once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_cells_point_at_the_items_their_lists_name(shared_data: Path) -> None:
         np.testing.assert_array_equal(same.astype(np.int8), cell.trials.labels)
 
 
-def test_voices_of_two_packs_are_joined_by_item_at_unit_length(shared_data: Path) -> None:
+def test_voices_of_two_feature_files_are_joined_by_item_at_unit_length(shared_data: Path) -> None:
     one = fold(shared_data)
     both = fold(shared_data, voices=["v1_voices_ecapa192.npz", "v1_voices_resnet256.npz"])
     assert both.dims == (192 + 256, 512)
@@ -64,7 +64,7 @@ def test_voices_of_two_packs_are_joined_by_item_at_unit_length(shared_data: Path
     np.testing.assert_allclose(x[:, :192] / np.linalg.norm(x[:, :192], axis=1, keepdims=True), first, atol=1e-5)
 
 
-def test_the_pairs_are_the_rows_of_the_training_people_in_the_training_language(shared_data: Path) -> None:
+def test_the_pairs_are_the_rows_of_the_training_identities_in_the_training_language(shared_data: Path) -> None:
     train = fold(shared_data).training_set()
     files = [np.load(shared_data / "mavceleb" / f) for f in ("v1_voices_ecapa192.npz", "v1_faces_facenet512.npz")]
     rows = np.flatnonzero(np.isin(files[0]["identity"], train.identities) & (files[0]["language"] == "English"))

@@ -1,4 +1,4 @@
-"""Readers of files: the formats, and what a damaged or contradictory one says."""
+"""Readers of feature files: the formats, and the errors of damaged or contradictory ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRAIN = (
 )
 
 
-def test_npz_of_the_share(tmp_path: Path) -> None:
+def test_npz_with_all_arrays(tmp_path: Path) -> None:
     arrays = write_npz(tmp_path / "p.npz")
     file = open_feature_file(str(tmp_path / "p.npz"), "voice")
     assert file.items.ids.tolist() == ids(arrays)
@@ -67,8 +67,8 @@ def test_npy_is_mapped_in_place(tmp_path: Path, dtype: type) -> None:
     assert file.items.ids.tolist() == ["0", "1", "2", "3"]
 
 
-def test_training_csv_takes_people_from_the_faces_of_its_list(tmp_path: Path) -> None:
-    """In v1 voices are renumbered and faces are not; the label column follows either numbering."""
+def test_training_csv_takes_identities_from_the_faces_of_its_list(tmp_path: Path) -> None:
+    """In v1 voices are renumbered and faces are not; the label column uses either numbering."""
     (tmp_path / "train.txt").write_text(TRAIN)
     x = X.copy()
     x[3] = x[2]  # the same voice twice

@@ -256,7 +256,7 @@ def test_an_unreadable_file_stops_evaluation_and_training(voices: np.ndarray) ->
             VoiceSource(voices, 2000, seed=seed).read([0, 1])
 
 
-def test_skip_replaces_by_the_same_person_up_to_the_cap_and_keeps_a_list(voices: np.ndarray, tmp_path: Path) -> None:
+def test_skip_takes_the_same_identity_up_to_the_cap_and_keeps_a_list(voices: np.ndarray, tmp_path: Path) -> None:
     person = np.array([0, 0, 1, 1, 1])
     record = tmp_path / "bad_samples.txt"
     source = VoiceSource(voices, 2000, seed=0, bad=BadSamples(person, record))
@@ -277,7 +277,7 @@ def test_the_cap_is_one_in_a_thousand() -> None:
     assert BadSamples(np.zeros(10, np.int64)).allowed == 1
 
 
-def test_a_person_without_readable_files_is_said(faces: np.ndarray) -> None:
+def test_an_identity_without_readable_files_is_an_error(faces: np.ndarray) -> None:
     Path(faces[0]).write_bytes(io.BytesIO(b"junk").getvalue())
     source = FaceSource(faces, plain_transform(24), seed=0, bad=BadSamples(np.arange(5)))
     with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="has no readable training file"):

@@ -1,4 +1,4 @@
-"""Lists of people in every format, and validation people drawn by gender."""
+"""Lists of identities in every format, and validation identities drawn by gender."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "source", ["people.txt", "folds.json#0", "list.json", "manifest.csv#split=test", "manifest.parquet#split=test"]
 )
-def test_files_of_people(folder: Path, source: str) -> None:
+def test_files_of_identities(folder: Path, source: str) -> None:
     assert read_identities(str(folder / source), "data.x") == ["a", "b"]
 
 
-def test_people_by_name_and_whole_tables(folder: Path) -> None:
+def test_identities_by_name_and_whole_tables(folder: Path) -> None:
     assert read_identities(["b", "a", "b"], "data.x") == ["a", "b"]
     assert read_identities(str(folder / "manifest.csv"), "data.x") == ["a", "b", "c"]
 
@@ -66,7 +66,7 @@ def test_genders_in_any_spelling(tmp_path: Path) -> None:
         read_genders(str(tmp_path / "g.csv"))
 
 
-def test_drawn_people_are_balanced_reproducible_and_depend_on_the_seed() -> None:
+def test_drawn_identities_are_balanced_reproducible_and_depend_on_the_seed() -> None:
     people = np.array([f"p{i}" for i in range(20)])
     genders = {person: "M" if i < 15 else "F" for i, person in enumerate(people)}
     drawn = draw_balanced(people, genders, 6, 0)

@@ -1,4 +1,4 @@
-"""Trial lists: every known format is read, everything else is one line that says where and why."""
+"""Trial lists: every known format is read, anything else is refused in one line that says where and why."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def as_rows(trials: Trials) -> list[tuple]:
         "key,voice,face,label\rk1,a.wav,b.jpg,1\rk2,c.wav,d.jpg,0\r",
     ],
 )
-def test_labelled_formats_read_alike(tmp_path: Path, text: str) -> None:
+def test_labelled_formats_give_the_same_trials(tmp_path: Path, text: str) -> None:
     trials = read_trials(write(tmp_path, text))
     assert as_rows(trials) == [("k1", "a.wav", "b.jpg", 1), ("k2", "c.wav", "d.jpg", 0)]
     assert trials.labels is not None
@@ -104,7 +104,7 @@ def test_missing_list_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", ["1\n0\n", "k1 1\nk2 0\n", "k2 0\r\nk1 1", "1 x\n0 y", "0 1\n1 0\n"])
-def test_labels_of_their_own_file(tmp_path: Path, labels: str) -> None:
+def test_labels_in_a_separate_file(tmp_path: Path, labels: str) -> None:
     path = write(tmp_path, "k1 a b\nk2 c d\n")
     trials = read_trials(path, write(tmp_path, labels, "labels.txt"))
     assert trials.labels is not None
@@ -127,7 +127,7 @@ def test_wrong_labels(tmp_path: Path, labels: str, said: str) -> None:
         read_trials(path, write(tmp_path, labels, "labels.txt"))
 
 
-def test_labels_twice_are_refused(tmp_path: Path) -> None:
+def test_two_sources_of_labels_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "k1 1 a b\n")
     with pytest.raises(DataError, match="already has labels"):
         read_trials(path, write(tmp_path, "1", "labels.txt"))
@@ -193,7 +193,7 @@ def test_references_find_their_items(voice: str, face: str) -> None:
     assert (rows[0].tolist(), rows[1].tolist()) == ([2], [0])
 
 
-def test_dots_in_a_name_are_no_extension() -> None:
+def test_dots_in_a_name_are_not_an_extension() -> None:
     trials = Trials(np.array(["k"]), np.array(["audio/clip_021.5-026.75.ogg"]), np.array([FACES[0]]), None, "memory")
     assert resolve(trials, ["clip_021", "clip_021.5-026.75"], FACES)[0].tolist() == [1]
 
@@ -214,7 +214,7 @@ def test_two_files_do_not_become_one_item() -> None:
         resolve(trials, ["0"], FACES)
 
 
-def test_lines_of_commas_alone_are_blank(tmp_path: Path) -> None:
+def test_lines_of_commas_are_blank(tmp_path: Path) -> None:
     trials = read_trials(write(tmp_path, "key,voice,face\nk,a.wav,b.jpg\n,,\n , ,\t\nl,c.wav,d.jpg\n,,\n"))
     assert trials.keys.tolist() == ["k", "l"]
     assert trials.faces.tolist() == ["b.jpg", "d.jpg"]
@@ -232,7 +232,7 @@ def test_a_million_lines_in_seconds(tmp_path: Path) -> None:
     assert len(trials) == n
 
 
-def test_the_lists_of_the_share_are_read(shared_data: Path) -> None:
+def test_the_real_lists_are_read(shared_data: Path) -> None:
     lists = sorted((shared_data / "mavceleb" / "trials").glob("*.csv"))
     assert len(lists) == 36
     for path in lists:

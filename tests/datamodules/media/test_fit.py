@@ -1,4 +1,4 @@
-"""From wav and jpg to scored trials: the paper's network, tiny, fitted by Lightning on synthetic media."""
+"""From wav and jpg to scored trials: a tiny version of the paper's network on synthetic media."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def test_ema_checkpoint_resume_and_frozen_parts(tree: Path, tmp_path: Path) -> N
     resumed = trainer(tmp_path, 2, callbacks=[AveragedWeights(decay=0.5)], enable_checkpointing=False)
     resumed.fit(model(12, **frozen), datamodule=data(tree, 6), ckpt_path=path, weights_only=True)
     assert resumed.global_step == 12  # the rest of the first epoch and the second
-    # and the fitted network is where the next fit may start
+    # and another fit can start from the trained network
     again = CAVMAE(128, 3, **SIZES, checkpoint=str(path))
     assert torch.equal(again.norm_a.weight, saved["state_dict"]["network.norm_a.weight"])

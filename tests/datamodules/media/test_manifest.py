@@ -1,4 +1,4 @@
-"""Any dataset by a manifest: splits, hygiene, trial lists, and real clips."""
+"""Data sets described by a manifest: splits, checks, trial lists, and real clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = MediaOptions(frames=32, image_size=32)
 
 
 def rows(people: int = 6, clips: int = 2) -> list[dict[str, str]]:
-    """People p0.. with clips in two languages, men and women in turn."""
+    """Identities p0, p1, ... with clips in two languages and alternating gender."""
     return [
         {
             "voice": f"wav/p{person}_{language}_{clip}.wav",
@@ -54,7 +54,7 @@ TEST = {"heard": CellSpec(identities=["p4", "p5"], language="xx")}
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet"])
-def test_trains_on_one_language_and_validates_on_other_people(tmp_path: Path, name: str) -> None:
+def test_trains_on_one_language_and_validates_on_other_identities(tmp_path: Path, name: str) -> None:
     data = module(write(tmp_path, rows(), name), batch_size=4)
     train, validation = data.training_set(), data.evaluation_set("validate")
     assert len(train.identity) == 8
@@ -91,13 +91,13 @@ def test_split_column(tmp_path: Path) -> None:
     assert len(test.cells["heard"].trials) == 16
 
 
-def test_one_person_in_two_splits_is_refused(tmp_path: Path) -> None:
+def test_one_identity_in_two_splits_is_refused(tmp_path: Path) -> None:
     table = [row | {"split": "train" if i % 2 else "test"} for i, row in enumerate(rows(8))]
     with pytest.raises(DataError, match=r"8 identities are in more than one split: p0, p1, p2, p3, p4, \.\.\."):
         module(write(tmp_path, table)).training_set()
 
 
-def test_a_test_person_in_training_is_refused(tmp_path: Path) -> None:
+def test_a_test_identity_in_training_is_refused(tmp_path: Path) -> None:
     people = [f"p{i}" for i in range(7)]
     data = module(write(tmp_path, rows(8)), test={"heard": CellSpec(identities=people, language="xx")})
     with pytest.raises(
@@ -106,7 +106,7 @@ def test_a_test_person_in_training_is_refused(tmp_path: Path) -> None:
         data.setup("fit")
 
 
-def test_a_cell_of_the_wrong_language_is_refused(tmp_path: Path) -> None:
+def test_a_condition_of_the_wrong_language_is_refused(tmp_path: Path) -> None:
     manifest = write(tmp_path, rows())
     (tmp_path / "t.csv").write_text(
         "key,voice,face\na,wav/p4_yy_0.wav,jpg/p4_yy_0.jpg\nb,wav/p5_yy_0.wav,jpg/p4_yy_0.jpg"
@@ -124,7 +124,7 @@ def test_a_portrait_may_go_with_clips_in_several_languages(tmp_path: Path) -> No
     assert len(data.evaluation_set("validate").faces) == 2
 
 
-def test_column_names_of_ones_own(tmp_path: Path) -> None:
+def test_other_column_names(tmp_path: Path) -> None:
     manifest = write(tmp_path, rows())
     frame = pd.read_csv(manifest).rename(columns={"voice": "audio", "language": "lang"})
     frame.to_csv(manifest, index=False)
@@ -156,7 +156,7 @@ def test_wrong_rows_are_named(tmp_path: Path, column: str, value: str, said: str
 
 
 def test_real_clips(shared_data: Path) -> None:
-    """971 AVSpeech and 179 VoxCeleb clips: train on English AVSpeech, test all pairs of the VoxCeleb people."""
+    """971 AVSpeech and 179 VoxCeleb clips: train on English AVSpeech, test all pairs of the VoxCeleb identities."""
     manifest = str(shared_data / "s2f" / "manifest.csv")
     voxceleb = f"{manifest}#source=voxceleb1"
     data = ManifestDataModule(

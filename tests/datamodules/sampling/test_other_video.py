@@ -15,7 +15,7 @@ GROUP = np.arange(60) % 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=40), st.integers(0, 99))
-def test_a_partner_shares_the_group_and_not_the_video_where_there_is_one(
+def test_a_positive_shares_the_group_and_not_the_video_where_there_is_one(
     clips: list[tuple[int, int]], seed: int
 ) -> None:
     group, video = np.array(clips).T
@@ -26,7 +26,7 @@ def test_a_partner_shares_the_group_and_not_the_video_where_there_is_one(
         assert (video[positive] != video[clip]) == elsewhere.any()
 
 
-def test_every_possible_partner_is_drawn_alike() -> None:
+def test_every_possible_positive_is_drawn_alike() -> None:
     group, video = np.zeros(6, dtype=int), np.array([0, 1, 1, 2, 2, 2])
     drawn = [draw_other_video(group, video, np.random.default_rng(seed)) for seed in range(3000)]
     counts = np.stack([np.bincount(column, minlength=6) for column in np.array(drawn).T])

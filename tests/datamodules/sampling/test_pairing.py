@@ -1,4 +1,4 @@
-"""Which voice goes with which face."""
+"""Pairs of voices and faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching and retrieval lists: read, made for any items, resolved; who is who never comes from the order of a list."""
+"""Matching and retrieval lists: read, drawn and resolved; identities never come from the order of a list."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_made_matching(probe: Any, options: dict[str, Any]) -> None:
     assert set(counts.values()) == {100}  # people take turns
 
 
-def test_made_retrieval_leaves_out_whom_nobody_can_find() -> None:
+def test_made_retrieval_leaves_out_identities_with_one_modality() -> None:
     made = make_retrieval(VOICES, items("f", people=4), "voice")
     assert (len(made.probes), len(made.candidates)) == (16, 16)
 
@@ -108,7 +108,7 @@ def test_restricted_pairs() -> None:
         all_pairs("x", VOICES, FACES, ["p0", "p1"], same_gender=True)
 
 
-def test_s2f_people(shared_data: Path) -> None:
+def test_s2f_identities(shared_data: Path) -> None:
     columns = {"language": "lang_weak", "video": "youtube_id", "item": "clip_id"}
     file = {"index": "manifest.csv", "columns": columns}
     who = "manifest.csv#source=voxceleb1"

@@ -1,4 +1,4 @@
-"""Samplers: what a batch may hold, and that ranks together see what one process would."""
+"""Samplers: what a batch contains, and that the ranks together get the batch of one process."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_voice_and_face_are_drawn_independently_and_uniformly() -> None:
     assert ((table - expected) ** 2 / expected).sum() < 108  # 0.999 quantile of chi-square with 63 degrees of freedom
 
 
-def test_languages_are_balanced_where_people_speak_several() -> None:
+def test_languages_are_balanced_where_identities_speak_several() -> None:
     language = np.where(np.arange(len(IDENTITY)) % CLIPS == 0, "Urdu", "English")  # one clip in eight
     language[IDENTITY < 2] = "English"
     sampler = IdentityBatchSampler(IDENTITY, language, PEOPLE, 50, seed=0)
@@ -96,14 +96,14 @@ def test_start_skips_batches_without_changing_the_others() -> None:
         assert len(sampler) == len(whole)
 
 
-def test_large_batch_is_cut_to_the_people_and_ranks_and_says_so() -> None:
+def test_large_batch_is_cut_to_the_identities_and_ranks_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="batch_size 64 is cut to 10"):
         assert len(batches(IdentityBatchSampler(IDENTITY, ONE_LANGUAGE, 64))[0]) == 10
     with pytest.warns(UserWarning, match=r"batch of 10 is cut to 9 = 3 on each of 3 ranks"):
         assert len(batches(IdentityBatchSampler(IDENTITY, ONE_LANGUAGE, 10, world=3))[0]) == 3
 
 
-def test_an_epoch_of_identity_sampling_is_one_pass_worth_of_clips() -> None:
+def test_an_epoch_of_identity_sampling_has_as_many_pairs_as_clips() -> None:
     assert len(IdentityBatchSampler(IDENTITY, ONE_LANGUAGE, 6)) == -(-len(IDENTITY) // 6)
     assert len(IdentityBatchSampler(IDENTITY, ONE_LANGUAGE, 6, 7)) == 7
 

@@ -1,4 +1,4 @@
-"""Equal clips: drawn per person from the language they speak least."""
+"""Equal clips: as many of each identity as in the language it speaks least."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LANGUAGE = np.array([lang for a, b in CLIPS.values() for lang in ["English"] * a
 
 
 @pytest.mark.parametrize("chosen", [["English"], ["Urdu"], ["English", "Urdu"], ["Urdu", "English"]])
-def test_each_person_gives_as_many_clips_whatever_the_language(chosen: list[str]) -> None:
+def test_each_identity_gives_as_many_clips_whatever_the_language(chosen: list[str]) -> None:
     keep = draw_equal(IDENTITY, LANGUAGE, ["English", "Urdu"], chosen, seed=3)
     assert {person: int(keep[person == IDENTITY].sum()) for person in CLIPS} == {"ann": 2, "bob": 3, "cid": 0}
     assert set(LANGUAGE[keep]) == set(chosen)

@@ -1,4 +1,4 @@
-"""Drawn trial lists keep what their kind promises."""
+"""Drawn trial lists have the properties of their kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_labels_are_true_and_no_pair_comes_twice(clips: list[int], n: int, kind:
     assert abs(2 * int(trials.labels.sum()) - len(trials)) <= 1
 
 
-def test_balanced_gives_every_person_the_same_share() -> None:
+def test_balanced_gives_every_identity_the_same_share() -> None:
     clips = items([10, 20, 30, 200])
     trials = make_trials(clips, clips, 800, 0)
     assert len(trials) == 800

@@ -1,4 +1,4 @@
-"""MAV-Celeb in the layouts and lists of v1 to v4, with their traps, on synthetic media."""
+"""MAV-Celeb in the layouts and lists of v1 to v4, with their pitfalls, on synthetic media."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_evaluation_reads_the_file_of_each_item(tmp_path: Path) -> None:
     assert torch.equal(source.read([3]), data.evaluation_source("test", "voice").read([3]))
 
 
-def test_v1_trap_voice_and_face_ids_need_not_match(tmp_path: Path) -> None:
-    """v1: face ids skip the test people, voice ids do not. The label is the face's, and pairs follow the lines."""
+def test_v1_voice_and_face_ids_need_not_match(tmp_path: Path) -> None:
+    """In v1 face ids skip the test identities, voice ids do not. The face gives the label, and a line is a pair."""
     data = module(mavceleb(tmp_path, gap=3), val_identities=0)
     for voice, face, identity in pairs(data):
         voice_person, face_person = int(voice[2:6]), int(face[2:6])
@@ -93,7 +93,7 @@ def test_v1_trap_voice_and_face_ids_need_not_match(tmp_path: Path) -> None:
     train = data.training_set()
     assert len(train.identities) == 8
     assert train.identities.tolist() == [f"id{i:04d}" for i in (1, 2, 3, 5, 6, 7, 8, 9)]
-    # and validation pairs the right people: the voice's identity is told by its line, not by its name
+    # and validation pairs the right identities: the line gives the voice's identity, not its name
     held_out = module(tmp_path, val_identities=["id0007", "id0009"])
     validation = held_out.evaluation_set("validate")
     assert {str(item)[:6] for item in validation.voices.ids} == {"id0006", "id0008"}
@@ -104,7 +104,7 @@ def test_v1_trap_voice_and_face_ids_need_not_match(tmp_path: Path) -> None:
     assert np.array_equal(same, cell.trials.labels == 1)
 
 
-def test_one_voice_of_two_people_is_refused(tmp_path: Path) -> None:
+def test_one_voice_of_two_identities_is_refused(tmp_path: Path) -> None:
     root = mavceleb(tmp_path)
     path = root / "v1" / "English_train.txt"
     lines = path.read_text().splitlines()
@@ -113,7 +113,7 @@ def test_one_voice_of_two_people_is_refused(tmp_path: Path) -> None:
         module(root).training_set()
 
 
-def test_v3_keeps_test_files_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_v3_keeps_test_files_in_separate_folders(tmp_path: Path) -> None:
     make_training(tmp_path, "v3", ("English", "German"))
     for language in ("English", "German"):
         make_test(tmp_path / "v3", language, f"{language}_test/voice", f"{language}_test/face")
@@ -156,7 +156,7 @@ def test_v4_nested_folders_and_tracks(tmp_path: Path) -> None:
             assert all(f"/{track}/{language}_test/" in str(path) for path in paths[cell.voice_index])
 
 
-def test_lists_beside_the_version(tmp_path: Path) -> None:
+def test_lists_next_to_the_version(tmp_path: Path) -> None:
     root = mavceleb(tmp_path)
     (root / "v1_lists").mkdir()
     for path in (root / "v1").glob("*.txt"):
@@ -164,7 +164,7 @@ def test_lists_beside_the_version(tmp_path: Path) -> None:
     assert len(module(root).evaluation_set("test").voices) == 16
 
 
-def test_dev_lists_of_ones_own_over_held_out_people(tmp_path: Path) -> None:
+def test_own_lists_of_held_out_identities(tmp_path: Path) -> None:
     root = mavceleb(tmp_path)
     rows = ["key,voice,face,label"]
     for i, (voice, face) in enumerate([(1, 1), (1, 2), (2, 2), (2, 1)]):
@@ -194,7 +194,7 @@ def test_a_file_of_the_other_language_in_training_is_refused(tmp_path: Path) -> 
     assert "id0001/Urdu/" in str(error.value)
 
 
-def test_nothing_there_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAVCELEB_ROOT", raising=False)
     with pytest.raises(DataError) as error:
         module(tmp_path / "nowhere", "v2", "Hindi").setup("fit")

@@ -1,4 +1,4 @@
-"""The synthetic world: reproducible, made once, and of the geometry it promises."""
+"""The synthetic embeddings: reproducible, cached, and with the intended geometry."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from datamodules.schema import DataError, EvaluationSet
 
 
 def auc(distances: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """Probability that a pair of the same person is nearer than one of two people."""
+    """Probability that a same-person pair has a smaller distance than a different-person pair."""
     same, other = distances[labels == 1], distances[labels == 0]
     return float((same[:, None] < other[None]).mean() + (same[:, None] == other[None]).mean() / 2)
 
 
 def closed_form(data: SyntheticDataModule) -> dict[str, tuple[NDArray, NDArray, NDArray]]:
-    """Distances, labels and same-gender mask of each cell, by the cross-covariance of people's means."""
+    """Distances, labels and same-gender mask of each test condition, from the cross-covariance of identity means."""
     train, test = data.training_set(), data.evaluation_set("test")
     voices, faces = data.tables[0].array(train.voice_rows), data.tables[1].array(train.face_rows)
     people = range(data.num_identities)
@@ -81,7 +81,7 @@ def test_without_a_cache_it_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch
     assert data.num_identities == 6
 
 
-def test_something_is_learnt_beyond_gender_for_both_languages() -> None:
+def test_training_finds_more_than_gender_in_both_languages() -> None:
     for distances, labels, same_gender in closed_form(SyntheticDataModule()).values():
         assert 0.75 < auc(distances, labels) < 0.95
         assert auc(distances[same_gender], labels[same_gender]) > 0.6
@@ -112,7 +112,7 @@ def test_modalities_cannot_be_compared_before_training() -> None:
     assert abs(cosine.mean()) < 0.1
 
 
-def test_mislabelled_clips_lie_with_other_people() -> None:
+def test_mislabelled_clips_are_near_another_identity() -> None:
     person = np.repeat(np.arange(40), 10)
     clean, mixed = (
         embed(person, np.zeros(400, int), np.zeros(400, int), 1.0, share, np.random.default_rng(0))
@@ -140,6 +140,6 @@ def test_the_lists_are_scrambled() -> None:
         ({"mislabelled": -0.1}, "mislabelled: -0.1"),
     ],
 )
-def test_impossible_worlds_are_named(options: dict[str, Any], said: str) -> None:
+def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         SyntheticDataModule(**options)

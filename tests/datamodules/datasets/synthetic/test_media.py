@@ -1,4 +1,4 @@
-"""The synthetic corpus of raw media: MAV-Celeb's layout, made alike each time, traits that can be heard and seen."""
+"""The synthetic media: MAV-Celeb's layout, reproducible, with traits that show in voice and face."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def world(**options: Any) -> SyntheticMediaDataModule:
     return SyntheticMediaDataModule(**{**small, **options}, media=media)
 
 
-def test_it_is_a_version_of_mavceleb_with_both_cells() -> None:
+def test_it_is_a_version_of_mavceleb_with_both_conditions() -> None:
     data = world()
     data.setup("fit")
     train, test = data.training_set(), data.evaluation_set("test")
@@ -38,7 +38,7 @@ def test_it_is_a_version_of_mavceleb_with_both_cells() -> None:
     assert batch["voice"].isfinite().all()
 
 
-def test_a_world_is_made_alike_each_time_and_worlds_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_is_reproducible_and_worlds_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def files(name: str, **options: Any) -> dict[str, bytes]:
         monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / name))
         root = Path(world(**options).root)
@@ -53,7 +53,9 @@ def test_a_world_is_made_alike_each_time_and_worlds_differ(tmp_path: Path, monke
     assert first["v2/faces/id0001/English/id0001v00/00000.jpg"] != other["v2/faces/id0001/English/id0001v00/00000.jpg"]
 
 
-def test_a_world_that_cannot_be_cached_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_that_cannot_be_cached_is_made_in_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""The public VoxCeleb1 lists: counts of data.md, paths that stand for one file, and the traps of their formats."""
+"""The public VoxCeleb1 lists: counts, several paths of one file, and the pitfalls of their formats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_cmpc_verification(lists: Path, people: People, kind: str, known: str, c
     tested = {item.partition("/")[0] for item in [*trials.voices, *trials.faces]}
     roles = read_split(lists, "pins", people)
     assert tested <= set(roles["test" if known == "unseenunheard" else "train"])
-    if known == "unseenunheard" and kind in ("N", "GNA"):  # whoever takes labels from row parity is wrong here
+    if known == "unseenunheard" and kind in ("N", "GNA"):  # labels taken from row parity is wrong here
         assert (trials.labels != (np.arange(len(trials)) + 1) % 2).any()
 
 
@@ -87,7 +87,7 @@ def test_wen_verification_and_matching(lists: Path, people: People) -> None:
 
 
 @pytest.mark.parametrize(("split", "sizes"), [("pins", (901, 100, 250)), ("wen", (924, 112, 189))])
-def test_splits_have_nobody_twice(lists: Path, people: People, split: str, sizes: tuple[int, int, int]) -> None:
+def test_splits_are_disjoint(lists: Path, people: People, split: str, sizes: tuple[int, int, int]) -> None:
     roles = read_split(lists, split, people)  # type: ignore[arg-type]
     assert tuple(len(roles[role]) for role in ("train", "val", "test")) == sizes
     for one, other in itertools.combinations(roles.values(), 2):

@@ -1,4 +1,4 @@
-"""VoxCeleb1 protocols on synthetic embeddings under the public lists' own names, and on synthetic media."""
+"""VoxCeleb1 protocols on synthetic embeddings with the names of the public lists, and on synthetic media."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_pins(worlds: dict[str, Path], lists: Path) -> None:
     assert test.rankings["pins/retrieval/f2v"].task == "retrieval"
     assert test.rankings["pins/matching/v2f/GN"].candidate_index.shape == (9_120, 2)
     assert test.rankings["pins/made/f2v/1of10_G"].candidate_index.shape == (10_000, 10)
-    # of a person who is seen and tested, other videos are learnt from
+    # training uses other videos of the identities that a test has seen
     cell = test.cells["pins/seen/U"]
     tested = set(test.voices.identity[cell.voice_index])
     assert tested == set(roles["train"])
     for side, rows, index in ((0, train.voice_rows, cell.voice_index), (1, train.face_rows, cell.face_index)):
-        learnt = data.tables[side].items
-        used = set(zip(learnt.identity[rows].tolist(), learnt.video[rows].tolist(), strict=True))
+        items = data.tables[side].items
+        used = set(zip(items.identity[rows].tolist(), items.video[rows].tolist(), strict=True))
         items = (test.voices, test.faces)[side]
         assert used.isdisjoint(zip(items.identity[index].tolist(), items.video[index].tolist(), strict=True))
 
@@ -79,7 +79,7 @@ def test_wen_with_frontal_faces(worlds: dict[str, Path], lists: Path) -> None:
     assert len(test.rankings["wen/retrieval/f2v_swapped"].candidate_index) == 21_850
 
 
-def test_nations_can_be_left_out_of_training(worlds: dict[str, Path], lists: Path) -> None:
+def test_nationalities_can_be_left_out_of_training(worlds: dict[str, Path], lists: Path) -> None:
     people = read_people(lists / "vox1_meta.csv")
     data = packed(worlds["pins"], lists, "pins", exclude_nationalities=["India", "Pakistan"], test={})
     nations = {people.nations[person] for person in data.training_set().identities.tolist()}
@@ -128,9 +128,9 @@ def test_media_from_a_manifest(tmp_path: Path) -> None:
     )  # fmt: skip
     data.val_identities = ["id10006", "id10007"]
     data.setup("fit")
-    learnt = data.tables[0].items.ids[data.training_set().voice_rows].tolist()
-    assert "id10000/bbbbbbbbbbb/00001" in learnt
-    assert "id10000/aaaaaaaaaaa/00001" not in learnt
+    training = data.tables[0].items.ids[data.training_set().voice_rows].tolist()
+    assert "id10000/bbbbbbbbbbb/00001" in training
+    assert "id10000/aaaaaaaaaaa/00001" not in training
     assert data.evaluation_set("test").cells["seen"].trials.labels.tolist() == [1, 0]  # type: ignore[union-attr]
     assert data.identity_genders()["id10001"] == "F"
     batch = next(iter(data.train_dataloader()))
