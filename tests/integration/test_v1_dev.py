@@ -18,7 +18,7 @@ from experiments.protocol.run import run_protocol
 def test_cca_reproduces_the_known_eer_of_24_cells(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """25.9 % on balanced lists with FaceNet, ECAPA and 16 directions (method.md section 4), learnt from 58 people."""
+    """25.9 % on balanced lists with FaceNet, ECAPA and 16 directions, as an independent script has it; 58 identities."""
     monkeypatch.setenv("VOICEFACE_DATA", str(shared_data))
     whole = Protocol.read(find_config("protocols/v1_dev.yaml"))
     protocol = replace(whole, refinements={"transport": whole.refinements["transport"]})
@@ -28,7 +28,7 @@ def test_cca_reproduces_the_known_eer_of_24_cells(
     assert by_lists["balanced"]["fits"] == 12
     assert by_lists["balanced"]["raw"]["mean"] == pytest.approx(0.259, abs=0.003)
     assert by_lists["main"]["raw"]["mean"] == pytest.approx(0.259, abs=0.01)
-    assert by_lists["main"]["refined"]["mean"] == pytest.approx(0.186, abs=0.01)  # method.md: 19.0 with both voices
+    assert by_lists["main"]["refined"]["mean"] == pytest.approx(0.186, abs=0.01)
     assert by_lists["balanced"]["gender_only"]["mean"] == pytest.approx(0.283, abs=0.01)
     assert by_lists["balanced"]["chance"]["mean"] == pytest.approx(0.5, abs=0.03)
 

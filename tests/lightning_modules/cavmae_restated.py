@@ -1,4 +1,4 @@
-"""method.md section 2 said again, plainly: what the network's tests compare with."""
+"""The network of [SCC] and [CAV-MAE] stated again, plainly: what the tests of the network compare with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAV-MAE against a plain re-statement of method.md section 2, and its checkpoint formats."""
+"""CAV-MAE against a plain re-statement of the network of [SCC] and [CAV-MAE], and its checkpoint formats."""
 
 from __future__ import annotations
 
