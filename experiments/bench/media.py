@@ -55,7 +55,8 @@ def train_step(size: int) -> list[Row]:
         network.patch_dropout.prob = dropped
         with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
             voice, face = network.encode_voice(banks), network.face(faces)
-            return contrastive(voice, face, torch.arange(size))
+            loss: Tensor = contrastive(voice, face, torch.arange(size))
+        return loss
 
     ways: dict[str, Callable[[], Tensor]] = {
         "plain eager fp32": plain,

@@ -75,7 +75,7 @@ def augmentation(size: int) -> v2.Compose:
     return v2.Compose(steps)
 
 
-class NaiveClips(Dataset):
+class NaiveClips(Dataset[tuple[Tensor, Tensor]]):
     """One clip at a time: the whole recording is decoded, then cropped and turned into a filter bank by itself.
 
     Args:

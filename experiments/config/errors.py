@@ -118,4 +118,5 @@ def public_classes() -> list[str]:
 def options_of(class_path: str) -> list[str]:
     """Names of the options of a class, those it passes on among them."""
     module, _, name = class_path.rpartition(".")
-    return ArgumentParser().add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
+    options = ArgumentParser().add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
+    return list(options)

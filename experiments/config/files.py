@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.config.renamed import Renamer
 
 GROUPS = ("data", "model", "trainer", "logger", "postproc", "checkpoint")
@@ -138,7 +138,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, no date
-        raise DataError(f"config {path}: {' '.join(str(error).split())}") from error
+        raise DataError(f"config {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise DataError(f"config {path}: expected keys and values, found {type(content).__name__}")
     return content

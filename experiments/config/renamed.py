@@ -99,8 +99,8 @@ class Renamer:
         if not isinstance(content, dict):
             return content
         renamed = {name: self.config(value, where, _join(key, name)) for name, value in content.items()}
-        if isinstance(path := renamed.get("class_path"), str):
-            self.classes[key] = path
+        if isinstance(renamed.get("class_path"), str):
+            self.classes[key] = renamed["class_path"]
         if key in self.classes and isinstance(options := renamed.get("init_args"), dict):
             renamed["init_args"] = self._options(options, where, key)
         return renamed if _differs(list(renamed.values()), list(content.values())) else content

@@ -57,7 +57,7 @@ class FeatureWriter(LightningModule):
         self._writers: dict[Modality, EmbeddingParts] = {}
         self._start_clock()
 
-    def predict_dataloader(self) -> list[DataLoader]:
+    def predict_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         # rank 0 alone looks what is there: another might already see what it writes
         found = self._find_missing() if self.trainer.is_global_zero else {}
         self._missing = self.trainer.strategy.broadcast(found)

@@ -121,7 +121,7 @@ class HeadFiles(FileEncoder):
         return self.model.embed(self.modality, x).float()
 
 
-class Files(Dataset):
+class Files(Dataset[dict[str, Any]]):
     """Files by position, read a batch at a time: ``{"index": (B,), "x": [...]}``.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ def _encoders(data: FeatureDataModule, modality: Modality) -> list[Spec] | None:
     """The encoders of the feature files a model was trained on, None where a file was not made by ``embed``."""
     found = []
     for file in data.voices if modality == "voice" else data.faces:
-        path = Path(os.path.join(data.root, file.path if isinstance(file, FeatureFile) else file))
+        path = Path(data.root) / (file.path if isinstance(file, FeatureFile) else file)
         if path.name != f"{modality}s.npy" or not (path.parent / ENCODERS).is_file():
             return None
         found.append(read_config(path.parent / ENCODERS)[modality])

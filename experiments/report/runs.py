@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.saved import read_run
@@ -171,7 +171,7 @@ def read_file(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; run test again") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: unreadable ({' '.join(str(error).split())}); run test again") from error
+        raise DataError(f"{path}: unreadable ({one_line(error)}); run test again") from error
 
 
 def _read_history(path: Path) -> pd.DataFrame | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from lightning_modules.networks.weights import DAMAGED
 
 UNFINISHED = ".*.ckpt.tmp"
-"""Checkpoints that were being written, beside the finished ones; a killed run leaves one."""
+"""Checkpoints that were being written, next to the finished ones; a killed run leaves one."""
 
 
 class CheckpointError(DataError):
@@ -23,30 +23,32 @@ class CheckpointError(DataError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside, syncs to disk, renames: under the checkpoint's name is always a whole checkpoint, old or new.
+    """Writes a temporary file, syncs it to disk and renames it, so that a whole checkpoint is there at any time.
 
-    Lightning's own writes into the temporary folder and moves the file; between two file systems that is a copy, and a
-    kill in the middle of it leaves half a checkpoint in the place of the previous one.
+    Lightning writes into the temporary folder of the system and moves the file. Between two file systems that is a
+    copy, and a kill in the middle of it leaves half a checkpoint in the place of the previous one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        beside = path.with_name(UNFINISHED.replace("*.ckpt", path.name))
+        temporary = path.with_name(UNFINISHED.replace("*.ckpt", path.name))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            temporary.replace(path)
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch.save turns some errors of the disk into a RuntimeError
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             kept = "the one before is kept" if path.exists() else "there was none before it"
-            raise CheckpointError(f"{path}: checkpoint not written, {kept} ({_reason(error)}); free space") from error
+            raise CheckpointError(
+                f"{path}: checkpoint not written, {kept} ({one_line(error, 120)}); free space"
+            ) from error
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Callable | None = None, weights_only: bool | None = True
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
         """As :func:`read_checkpoint`: nothing in the file is run, whatever ``weights_only`` says."""
         return read_checkpoint(Path(path))
@@ -64,10 +66,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({_reason(error)})"
+            f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({one_line(error, 120)})"
         ) from error
     except DAMAGED as error:
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({_reason(error)})") from error
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({one_line(error, 120)})") from error
     needed = ("state_dict", "global_step", "pytorch-lightning_version")
     missing = [key for key in needed if not isinstance(content, Mapping) or key not in content]
     if missing or not isinstance(content["state_dict"], Mapping):
@@ -111,8 +113,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _reason(error: Exception, limit: int = 120) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[:limit] + "..."

@@ -128,8 +128,7 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str,
     workers = min(parallel, len(jobs))
     context = get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    begin = {"initializer": _begin, "initargs": (dict(os.environ),)}
-    with ProcessPoolExecutor(workers, mp_context=context, **begin) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
             for future in track(as_completed(futures), what, len(jobs)):

@@ -31,7 +31,7 @@ def write_people(folder: Path, run: SavedRun) -> None:
 def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
     """Reads both back."""
     text, unknown = {"cell": str, "identity": str, "gender": str}, {"raw": [""], "refined": [""]}
-    rows = pd.read_csv(folder / "people.csv", dtype=text, keep_default_na=False, na_values=unknown)  # type: ignore[arg-type]
+    rows = pd.read_csv(folder / "people.csv", dtype=text, keep_default_na=False, na_values=unknown)
     with np.load(folder / "people.npz", allow_pickle=False) as saved:
         parts = {tuple(name.split("|", 1)): saved[name] for name in saved.files}
     return rows, {(cell, stage): rates for (stage, cell), rates in parts.items()}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyarrow import ArrowException
 
-from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials
+from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
@@ -55,7 +55,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
-        raise DataError(f"{path}: not a readable parquet file ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: not a readable parquet file ({one_line(error)})") from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]}; run test again")
@@ -115,7 +115,7 @@ def read_reference(folder: Path) -> Reference:
             arrays["seen"] = arrays.pop("met")
         known = [arrays.pop(name) for name in REFERENCE]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        why = "no such file" if not path.is_file() else " ".join(str(error).split())
+        why = "no such file" if not path.is_file() else one_line(error)
         raise DataError(f"{path}: {why}; a step learns from training people: test again with that step") from error
     sides = ({k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES)
     voices, faces = sides
@@ -137,7 +137,7 @@ def _read_tasks(path: Path) -> dict[str, dict[str, Any]]:
     try:
         tasks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")).get("tasks", {})
     except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}; run test again") from error
+        raise DataError(f"{path}: {one_line(error)}; run test again") from error
     return tasks
 
 
@@ -149,7 +149,7 @@ def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.flo
         features = folder / f"{modality}s_input.npy"
         given = np.load(features, allow_pickle=False) if features.is_file() else None
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}; run test again") from error
+        raise DataError(f"{path}: {one_line(error)}; run test again") from error
     for array in (embeddings, given):
         if array is not None and len(array) != len(index):
             raise DataError(f"{path}: {len(array)} rows, but {modality}s.csv names {len(index)}; run test again")

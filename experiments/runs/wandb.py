@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
+from datamodules.schema import one_line
 from experiments.runs.credentials import has_key
 
 
@@ -87,6 +88,6 @@ def finish_wandb(failed: bool) -> None:
         try:
             run.finish(exit_code=int(failed))
         except (OSError, wandb.errors.Error) as error:  # the disk is full, or the network went
-            rank_zero_warn(f"W&B: {' '.join(str(error).split())}; the log of this run may lack its end")
+            rank_zero_warn(f"W&B: {one_line(error)}; the log of this run may lack its end")
         if run.offline:
             print(f"W&B: offline run kept, `wandb sync {Path(run.dir).parent}` sends it", flush=True)

@@ -18,7 +18,7 @@ import yaml
 from submitit.helpers import DelayedSubmission
 
 from datamodules.io.text import nearest
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
 from experiments.runs.fits import Fit
 from experiments.sweep.points import Sweep, choices
@@ -153,7 +153,7 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
         try:
             id_file.write_text(wandb.sweep(agent_sweep(sweep)), encoding="utf-8")
         except (wandb.Error, OSError, ValueError) as error:
-            raise DataError(f"W&B rejects the sweep {sweep.name}: {' '.join(str(error).split())}") from error
+            raise DataError(f"W&B rejects the sweep {sweep.name}: {one_line(error)}") from error
     command = agent_command(sweep, id_file.read_text(encoding="utf-8"))
     count = sweep.run_cap or len(sweep.points())
     if settings is not None:
@@ -188,7 +188,7 @@ def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:
         executor.update_parameters(job_name=folder.name, **slurm_settings(settings))
         return [job.job_id for job in executor.submit_array(jobs)]
     except RuntimeError as error:
-        raise DataError(f"--launcher slurm: {' '.join(str(error).split())}") from error
+        raise DataError(f"--launcher slurm: {one_line(error)}") from error
 
 
 def slurm_settings(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from datamodules.io.text import nearest
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 
 METHODS = ("grid", "random", "bayes")
 KEYS = (
@@ -85,7 +85,7 @@ class Sweep:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"sweep {path}: {' '.join(str(error).split())}") from error
+            raise DataError(f"sweep {path}: {one_line(error)}") from error
         if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
             raise DataError(f"sweep {path}: expected W&B's sweep format: method and parameters")
         for key in content:
