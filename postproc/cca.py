@@ -50,10 +50,10 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Correlated:
-    """Directions found: unit-length clips x of modality m map to ``(x - means[m]) @ projections[m]``, voices first.
+    """The solution: unit-length clips x of modality m map to ``(x - means[m]) @ projections[m]``, voices first.
 
     Attributes:
-        means: (dv,) and (df,), of the people's means.
+        means: (dv,) and (df,), means of the identities' means.
         projections: (dv, k) and (df, k).
         correlations: (k,) singular values, descending.
     """
@@ -66,14 +66,14 @@ class Correlated:
 def regularised_cca(
     voices: Moments, faces: Moments, shrinkages: Sequence[float], directions: int
 ) -> Iterator[Correlated]:
-    """Directions in which the mean voices and mean faces of people vary together.
+    """Directions in which the mean voices and mean faces of identities vary together.
 
-    With m the unweighted mean of the people's means: C = 1/N sum_i (a_i - m_v)(b_i - m_f)' over the N people's means;
+    With m the unweighted mean of the identities' means: C = 1/N sum_i (a_i - m_v)(b_i - m_f)' over N identities;
     Cv, Cf = covariances of all clips about m; W = (C. + shrinkage * trace(C.)/d * I)^(-1/2); U S V' = svd(Wv C Wf);
     projections Wv U S^(1/2), Wf V S^(1/2), the first k. Several shrinkages share the eigenvectors of Cv and Cf.
 
     Args:
-        voices: of all clips; the same people as ``faces``, two or more.
+        voices: of all clips; the same identities as ``faces``, two or more.
         faces: of all clips.
         shrinkages: one solution each, in this order.
         directions: k, at most min(dv, df).
@@ -90,7 +90,7 @@ def regularised_cca(
         covariance = of.moment / of.count.sum() - cross - cross.T + np.outer(mean, mean)
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         if values.sum() < 1e-12:  # of unit-length clips: the total variance lies between 0 and 1
-            raise DegenerateInput("all clips of training people have the same embedding")
+            raise DegenerateInput("all clips of training identities have the same embedding")
         means.append(mean)
         centred.append(people - mean)
         spectra.append((values, vectors))
@@ -107,13 +107,12 @@ def regularised_cca(
 def nested(x: Array, widths: Sequence[int]) -> Array:
     """Embeddings whose cosine is the mean of the cosines of the first k directions, for several k.
 
-    The first directions tell the most (gender above all) and are known best, the later ones tell people of one gender
-    apart and are hardly known: no single k weighs them well. On draws of V1 people (96 sets of 3M+3F strangers) the
-    mean over five k has .8 points of EER less than k = 16, and after matching people .5 to 1.5 less.
+    The first directions separate most (gender above all) and are estimated best. The later ones separate identities of
+    one gender and are estimated poorly, so no single k weighs them well.
 
     Args:
         x: (n, d) projections, most correlated directions first.
-        widths: numbers of directions, each at most d; one alone gives plain cosines.
+        widths: numbers of directions, each at most d; a single one gives plain cosines.
 
     Returns:
         (n, sum of widths), rows of unit length.

@@ -1,4 +1,4 @@
-"""Cuts what a refinement may see of one cell out of an evaluation set; nothing else gets through."""
+"""What a refinement may see of one test condition: scores and embeddings, no labels, identities or ids."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.schema import MODALITIES, EvaluationSet, Modality, ScoredCell
-
-pass
+from datamodules.schema import MODALITIES, EvaluationSet, Modality
+from datamodules.schema import ScoredCell as ScoredCell
 
 
 def scored_cell(
@@ -18,11 +17,11 @@ def scored_cell(
     distances: NDArray[np.float64],
     embeddings: Mapping[Modality, NDArray[np.floating]],
 ) -> ScoredCell:
-    """Scores and embeddings of a cell's own unique items, in the order of the items.
+    """Scores and embeddings of the unique items of a test condition, in the order of the items.
 
     Args:
-        evaluation: all cells and items.
-        name: of the cell.
+        evaluation: all test conditions and items.
+        name: of the test condition.
         distances: (t,) initial distances of its trials, lower = same person.
         embeddings: learnt embeddings (n, d) of all items of the set, by modality.
     """
@@ -39,21 +38,21 @@ def scored_cell(
 
 
 class DegenerateInput(Exception):
-    """Why a cell cannot be refined; a step turns it into an unchanged result."""
+    """The reason why a test condition cannot be refined; steps return unchanged scores with this reason."""
 
 
 Embeddings = dict[Modality, NDArray[np.float64]]
 
 
 def initial_distances(cell: ScoredCell) -> NDArray[np.float64]:
-    """The distances (t,) of a cell in float64.
+    """The distances (t,) of a test condition in float64, lower = same person.
 
     Raises:
         DegenerateInput: no trials, or a distance that is not finite.
     """
     initial = np.asarray(cell.distances, dtype=np.float64)
     if not len(initial):
-        raise DegenerateInput("the cell has no trials")
+        raise DegenerateInput("there are no trials")
     if not np.isfinite(initial).all():
         raise DegenerateInput(f"{int((~np.isfinite(initial)).sum())} initial distances are not finite")
     return initial
@@ -68,20 +67,20 @@ def embeddings(cell: ScoredCell, space: str, *, normalise: bool = True) -> Embed
         normalise: scale to unit length.
 
     Raises:
-        DegenerateInput: the cell has no such space, an embedding is not finite, or is zero and to be normalised.
+        DegenerateInput: there is no such space, or an embedding is not finite, or zero where it must be normalised.
     """
-    found: Embeddings = {}
+    points: Embeddings = {}
     for m, spaces in zip(MODALITIES, (cell.voices, cell.faces), strict=True):
         if space not in spaces:
             raise DegenerateInput(
-                f"the cell has no {space!r} embeddings of its {m}s (has {sorted(spaces)}); set space: model"
+                f"there are no {space!r} embeddings of {m}s (only {', '.join(sorted(spaces))}); set space: model"
             )
-        found[m] = checked(spaces[space], f"{m}", space, normalise=normalise)
-    return found
+        points[m] = checked(spaces[space], f"{m}", space, normalise=normalise)
+    return points
 
 
 def shared_space(cell: ScoredCell, *, normalise: bool = True) -> Embeddings:
-    """Voices (n, d) and faces (m, d) of the learnt space, where the two can be compared.
+    """Voices (n, d) and faces (m, d) of the learnt space, in which the two can be compared.
 
     Raises:
         DegenerateInput: as :func:`embeddings`, or the widths differ.
@@ -89,23 +88,23 @@ def shared_space(cell: ScoredCell, *, normalise: bool = True) -> Embeddings:
     return comparable(embeddings(cell, "model", normalise=normalise))
 
 
-def comparable(found: Embeddings) -> Embeddings:
-    """The embeddings of the learnt space as they are.
+def comparable(learnt: Embeddings) -> Embeddings:
+    """The same embeddings of the learnt space, checked.
 
     Raises:
         DegenerateInput: voices and faces differ in width.
     """
-    widths = [found[m].shape[1] for m in MODALITIES]
+    widths = [learnt[m].shape[1] for m in MODALITIES]
     if widths[0] != widths[1]:
-        raise DegenerateInput(f"voices ({widths[0]}-d) and faces ({widths[1]}-d) share no space to compare in")
-    return found
+        raise DegenerateInput(f"voices ({widths[0]}-d) and faces ({widths[1]}-d) cannot be compared: widths differ")
+    return learnt
 
 
 def checked(x: NDArray[np.floating], what: str, space: str, *, normalise: bool = True) -> NDArray[np.float64]:
-    """Embeddings (n, d) in float64, all finite; at unit length where asked.
+    """Embeddings (n, d) in float64, all finite; at unit length if ``normalise``.
 
     Raises:
-        DegenerateInput: an embedding is not finite, or is zero and to be normalised.
+        DegenerateInput: an embedding is not finite, or zero where it must be normalised.
     """
     points = np.asarray(x, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -116,21 +115,21 @@ def checked(x: NDArray[np.floating], what: str, space: str, *, normalise: bool =
             f"{what} embeddings ({space}) are not finite, first item {int(np.argmin(np.isfinite(squares)))}"
         )
     if normalise and not squares.all():
-        raise DegenerateInput(f"{what} embedding {int(np.argmin(squares))} ({space}) is zero and has no direction")
+        raise DegenerateInput(f"{what} embedding {int(np.argmin(squares))} ({space}) is zero and cannot be normalised")
     return unit(points) if normalise else points
 
 
 def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows at unit length; a zero row stays zero and resembles nothing."""
+    """Rows at unit length; a zero row stays zero, with cosine 0 to everything."""
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.where(norm > 0, norm, 1)
 
 
 def cosine_distances(
-    found: Embeddings, voice_index: NDArray[np.int64], face_index: NDArray[np.int64]
+    points: Embeddings, voice_index: NDArray[np.int64], face_index: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """1 - cosine (t,) of pairs of rows, in bounded memory; lower = same person."""
-    voices, faces = unit(found["voice"]), unit(found["face"])
+    voices, faces = unit(points["voice"]), unit(points["face"])
     out = np.empty(len(voice_index))
     for start in range(0, len(out), _CHUNK):
         rows = slice(start, start + _CHUNK)

@@ -1,4 +1,4 @@
-"""What training people may tell a refinement, and practice test sets made of them."""
+"""Embedded clips of training and validation identities, from which a refinement may learn."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Clips of people that are not in the test set. Row i of all arrays is the same clip.
+    """Clips of identities that are not in the test set. Row i of all arrays is the same clip.
 
     Attributes:
         voices: embeddings (n, d) by space: ``model``, and ``input`` where there are encoder embeddings.
         faces: the same for faces.
-        identity: (n,) person.
+        identity: (n,) identity.
         language: (n,) language spoken, "" where unknown.
         gender: (n,) "M"/"F", "" where unknown.
-        seen: (n,) whether the model learnt from the person; it has not seen those it was validated on.
+        seen: (n,) whether the model was trained on the identity; False for validation identities.
     """
 
     voices: dict[str, NDArray[np.floating]]
@@ -34,31 +34,31 @@ class Reference:
         return len(self.identity)
 
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Reference:
-        """Some of the clips."""
+        """The clips of some rows."""
         voices, faces = ({s: x[keep] for s, x in spaces.items()} for spaces in (self.voices, self.faces))
         return Reference(voices, faces, self.identity[keep], self.language[keep], self.gender[keep], self.seen[keep])
 
     def finite(self) -> Reference:
-        """The clips without NaN or infinity, with a warning where some are left out."""
+        """The clips without NaN or inf; warns if some are left out."""
         arrays = [*self.voices.values(), *self.faces.values()]
         keep = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in arrays])
         if keep.all():
             return self
-        warnings.warn(f"{(~keep).sum()} of {len(self)} clips of training people are not finite: left out", stacklevel=2)
+        warnings.warn(f"{(~keep).sum()} of {len(self)} clips of training identities have NaN or inf: left out", stacklevel=2)
         return self.rows(keep)
 
     def folds(self, count: int, seed: int) -> list[NDArray[np.str_]]:
-        """The people in ``count`` disjoint groups, as many of each gender in each as possible."""
+        """The identities in ``count`` disjoint groups, with the genders spread as evenly as possible."""
         rng = np.random.default_rng(seed)
-        people, first = np.unique(self.identity, return_index=True)
+        identities, first = np.unique(self.identity, return_index=True)
         gender = self.gender[first]
-        order = rng.permutation(len(people))
+        order = rng.permutation(len(identities))
         order = order[np.argsort(gender[order], kind="stable")]
-        return [np.sort(people[order[fold::count]]) for fold in range(count)]
+        return [np.sort(identities[order[fold::count]]) for fold in range(count)]
 
 
 def join(parts: Sequence[Reference]) -> Reference:
-    """Clips of several, one after the other."""
+    """The clips of several references, one after the other."""
     sides = [[getattr(part, side) for part in parts] for side in ("voices", "faces")]
     voices, faces = ({space: np.concatenate([x[space] for x in side]) for space in side[0]} for side in sides)
     names = ("identity", "language", "gender", "seen")

@@ -11,7 +11,7 @@ from experiments.runs.results import Record, write_embeddings, write_results
 from experiments.runs.saved import SavedRun, write_reference
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
-from postproc.metrics.evaluate import evaluate_ranking
+from postproc.metrics import evaluate_ranking
 
 LOGGED = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance", "auc")
 

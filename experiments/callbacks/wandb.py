@@ -14,7 +14,7 @@ from datamodules.schema import DataError
 from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
-from postproc.metrics.clusters import cluster_quality
+from postproc.metrics.clusters import refinement_cluster_quality
 
 MOST_ROWS = 1000  # of a cell in a W&B table
 
@@ -44,7 +44,7 @@ class WandbRecord(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, AssociationModule)
         for name in pl_module.scores:
-            found = cluster_quality(pl_module.evaluation, name, self.refinement.traces.get(name, ()))
+            found = refinement_cluster_quality(pl_module.evaluation, name, self.refinement.traces.get(name, ()))
             for logger in trainer.loggers:
                 logger.log_metrics({f"test/{name}/clusters/{key}": value for key, value in found.items()})
         for logger in _wandb_loggers(trainer):

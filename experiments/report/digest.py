@@ -13,8 +13,8 @@ from scipy.special import ndtr
 
 from experiments.runs.people import people_rows
 from experiments.runs.saved import SavedRun
-from postproc.metrics.clusters import cluster_quality
-from postproc.metrics.evaluate import det_points
+from postproc.metrics import det_points
+from postproc.metrics.clusters import refinement_cluster_quality
 
 GRID: NDArray[np.float64] = ndtr(np.linspace(-2.4, 1.7, 60))
 """False acceptance rates (60,) of averaged DET curves: equal steps on the normal-deviate axis, 0.8 to 95 %."""
@@ -29,7 +29,7 @@ class Digest:
         det: false rejection rates (60,) on :data:`GRID` by (test condition, ``raw`` or ``refined``).
         people: a row per test condition and identity: ``cell`` (the test condition), ``identity``, ``gender``,
             ``voices``, ``raw``, ``refined`` (EERs over the trials of the identity's voices).
-        clusters: :func:`cluster_quality` by test condition.
+        clusters: :func:`refinement_cluster_quality` by test condition.
         elbows: elbow trace by test condition.
         prototypes: voice x face prototype cosines by test condition, one matrix per gender cluster.
     """
@@ -58,7 +58,7 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         {name: cell.language for name, cell in cells.items()},
         det,
         pd.DataFrame(people, columns=["cell", "identity", "gender", "voices", "raw", "refined"]),
-        {name: q for name in main if (q := cluster_quality(run.evaluation, name, traces.get(name, ())))},
+        {name: q for name in main if (q := refinement_cluster_quality(run.evaluation, name, traces.get(name, ())))},
         {name: elbow for name in main if (elbow := _first(traces.get(name, ()), "elbow"))},
         {name: matrices for name in main if (matrices := _first(traces.get(name, ()), "similarity"))},
     )

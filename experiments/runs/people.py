@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.runs.saved import SavedRun
-from postproc.metrics.bootstrap import draw_people, resampled_eers
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
+from postproc.metrics.bootstrap import draw_identities, resampled_eers
 
 REPLICATES = 1000
 COLUMNS = ("cell", "identity", "gender", "voices", "raw", "refined")
@@ -48,7 +48,7 @@ def replicates_of(run: SavedRun) -> Replicates:
     people = np.unique(np.concatenate([voices, faces]))
     if len(people) < 2 or "" in people:
         return {}
-    draws = draw_people(len(people), REPLICATES, zlib.crc32("\n".join(people.tolist()).encode()))
+    draws = draw_identities(len(people), REPLICATES, zlib.crc32("\n".join(people.tolist()).encode()))
     voice_of, face_of = np.searchsorted(people, voices), np.searchsorted(people, faces)
     found: Replicates = {}
     for name, cell in run.evaluation.cells.items():

@@ -15,8 +15,8 @@ from datamodules.schema import MODALITIES, DataError, one_line
 from experiments.console.tables import percent, table_console
 from experiments.runs.files import atomic, write_json
 from experiments.runs.saved import COLUMNS, SavedRun
+from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
-from postproc.metrics.evaluate import evaluate_cell, summarise
 
 Record = dict[str, Any]
 

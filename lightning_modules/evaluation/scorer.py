@@ -26,7 +26,7 @@ from datamodules.schema import (
 )
 from lightning_modules.evaluation.bank import EmbeddingBank
 from postproc.cells import scored_cell
-from postproc.metrics.evaluate import evaluate_cell, overall
+from postproc.metrics import evaluate_cell, overall
 
 SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d floats
 

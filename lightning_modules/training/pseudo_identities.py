@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from datamodules.schema import MODALITIES, DataError
 from lightning_modules.evaluation.bank import EmbeddingBank
 from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.clustering.kmeans import kmeans
+from postproc.metrics.clusters import cluster_quality
 
 Labels = NDArray[np.int64]
 STARTS = 1  # restarts of k-means; more are not worth the time for labels that change every epoch
@@ -97,7 +97,7 @@ class PseudoIdentities(Callback):
             self.labels = train.identity
         elif self.labels is None or due != self._round:
             self.labels, self._round = self._cluster(trainer, cast(TrialScorer, module), due), due
-            quality = label_agreement(self.labels, train.identity)
+            quality = cluster_quality(self.labels, train.identity)
             module.log_dict({f"cluster/{name}": value for name, value in quality.items()}, rank_zero_only=True)
         self._pass_on(trainer, module)
 
@@ -156,17 +156,3 @@ def pool_videos(voices: NDArray[np.floating], faces: NDArray[np.floating], video
     sums = np.zeros((int(video.max()) + 1, both.shape[1]))
     np.add.at(sums, video, both)
     return sums / np.bincount(video)[:, None]
-
-
-def label_agreement(labels: Labels, identity: Labels) -> dict[str, float]:
-    """Agreement of clusters (n,) and identities (n,): ``nmi``, ``ari`` and ``purity``, all 1 at best.
-
-    Purity is the share of clips that belong to the most frequent identity of their cluster.
-    """
-    table = np.zeros((int(labels.max()) + 1, int(identity.max()) + 1), dtype=np.int64)
-    np.add.at(table, (labels, identity), 1)
-    return {
-        "nmi": float(normalized_mutual_info_score(identity, labels)),
-        "ari": float(adjusted_rand_score(identity, labels)),
-        "purity": float(table.max(axis=1).sum() / len(labels)),
-    }

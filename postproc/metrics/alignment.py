@@ -1,4 +1,4 @@
-"""How well languages and modalities line up: nearest-neighbour retrieval between embeddings, for results.json."""
+"""Alignment of languages and modalities: nearest-neighbour retrieval between embeddings, for results.json."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Record = dict[str, Any]
 def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[np.floating]]) -> Record:
     """Retrieval across languages and modalities, before (``input``) and after the model (``model``), by cosine.
 
-    ``[space]["voice_to_voice"]["A->B"]``: voices in language A find the same person's voices in language B.
-    ``["model"]["voice_to_face"]["A"]``: voices in A find faces of clips in A (of all clips where faces have none); the
-    encoders of two modalities share no space, so there is no ``input`` figure for it. Each record holds ``r1``,
+    ``[space]["voice_to_voice"]["A->B"]``: voices in language A retrieve the same person's voices in language B.
+    ``["model"]["voice_to_face"]["A"]``: voices in A retrieve faces of clips in A (of all clips where faces have no
+    language). The spaces of two encoders cannot be compared, so ``input`` has no such record. Each record holds ``r1``,
     ``map``, ``chance`` (the expected ``r1`` of a blind guess), ``queries`` and ``gallery``, the number of items of the
-    language in the set. Queries whose person is not in the gallery do not count. Not from the papers.
+    language in the set. Queries whose identity is not in the gallery do not count. Not from the papers.
 
     Args:
         evaluation: the items, with identities and languages; input embeddings are their ``features``.
         embeddings: learnt embeddings (n, d) of the items by modality.
 
     Returns:
-        The records; a pair that has nobody in common, or no known identity or language, is left out.
+        The records; a pair without common identities, or without known identities or languages, is left out.
     """
     voices, faces = evaluation.voices, evaluation.faces
     spaces: dict[str, NDArray[np.floating]] = {"model": embeddings["voice"]}
@@ -66,19 +66,19 @@ def retrieval(
     gallery: NDArray[np.float64],
     gallery_identity: NDArray[np.str_],
 ) -> Record | None:
-    """R@1 and mAP of finding a query's person in a gallery, by dot product.
+    """R@1 and mAP of retrieving a query's identity from a gallery, by dot product.
 
-    Of more than 5,000 queries whose person is there a random 5,000 are asked: the cost grows with the gallery alone.
+    Of more than 5,000 queries a random 5,000 are used, so that the cost grows only with the gallery.
 
     Args:
         queries: (q, d).
-        query_identity: (q,) person.
+        query_identity: (q,) identity of each.
         gallery: (g, d).
-        gallery_identity: (g,) person.
+        gallery_identity: (g,) identity of each.
 
     Returns:
-        ``r1`` (items tied for the nearest share it), ``map``, ``chance``, ``queries``, ``gallery``; None when nobody of
-        the queries is in the gallery.
+        ``r1`` (items tied for the nearest share it), ``map``, ``chance``, ``queries``, ``gallery``; None if the gallery
+        has none of the identities.
     """
     known, shown = np.unique(gallery_identity, return_inverse=True)  # numbers compare quicker than names
     asked = np.flatnonzero(np.isin(query_identity, known))

@@ -1,11 +1,11 @@
-"""How far to trust an EER: bootstrap over people, because trials of the same person are not independent."""
+"""Confidence interval of an EER: bootstrap over identities, since trials of one identity are not independent."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from postproc.metrics.controls import TooFewPeople
+from postproc.metrics.controls import TooFewIdentities
 from postproc.metrics.roc import Direction, as_trials
 
 _CELLS = 1 << 21  # (replicates x trials) weighted at once: bounds memory at a few times 16 MiB
@@ -22,17 +22,22 @@ def bootstrap_eer(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of the EER when other people had been drawn.
+    """Percentile interval of the EER over other draws of identities.
 
-    Each replicate draws as many people as there are, with replacement. A trial between two people weighs the product of
-    their multiplicities, a trial of one person that person's multiplicity. Replicates left with a single class do not
-    count. Six people give wide intervals, as they should.
+    Each replicate draws as many identities as there are, with replacement. A trial between two identities has the
+    product of their multiplicities as its weight, a trial within one identity has that identity's multiplicity.
+    Replicates with a single class do not count. Six identities give wide intervals.
+
+    Example:
+        >>> voice, face = ["a", "a", "b", "b", "c", "c"], ["a", "b", "b", "c", "c", "a"]
+        >>> bootstrap_eer([0.1, 0.8, 0.3, 0.2, 0.2, 0.9], [1, 0, 1, 0, 1, 0], voice, face, direction="distance", n=100)
+        (0.0, 0.75)
 
     Args:
         scores: (t,) finite scores.
         labels: (t,) 1 = same person, 0 = different.
-        voice_identity: (t,) person of each trial's voice.
-        face_identity: (t,) person of each trial's face.
+        voice_identity: (t,) identity of each trial's voice.
+        face_identity: (t,) identity of each trial's face.
         direction: which way the scores point.
         n: number of replicates.
         seed: of the draws.
@@ -43,22 +48,22 @@ def bootstrap_eer(
 
     Raises:
         ValueError: as :func:`postproc.metrics.roc.eer`.
-        TooFewPeople: fewer than two, or no replicate with both classes.
+        TooFewIdentities: fewer than two, or no replicate with both classes.
     """
-    people, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
-    if len(people) < 2:
-        raise TooFewPeople(f"{len(people)} identity: a bootstrap over people needs two at least")
+    identities, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
+    if len(identities) < 2:
+        raise TooFewIdentities(f"{len(identities)} identity: a bootstrap over identities needs two or more")
     voice, face = np.split(codes, 2)
-    rates = resampled_eers(scores, labels, voice, face, draw_people(len(people), n, seed), direction=direction)
+    rates = resampled_eers(scores, labels, voice, face, draw_identities(len(identities), n, seed), direction=direction)
     rates = rates[np.isfinite(rates)]
     if not len(rates):
-        raise TooFewPeople(f"none of {n} draws of {len(people)} people has trials of both classes: too few people")
+        raise TooFewIdentities(f"none of {n} draws of {len(identities)} identities has trials of both classes")
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def draw_people(count: int, n: int, seed: int) -> NDArray[np.int64]:
-    """How often each person is drawn (n, count) where ``count`` are drawn with replacement, ``n`` times."""
+def draw_identities(count: int, n: int, seed: int) -> NDArray[np.int64]:
+    """How often each identity is drawn (n, count): ``n`` times, ``count`` identities with replacement."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=n)
 
 
@@ -71,14 +76,14 @@ def resampled_eers(
     *,
     direction: Direction,
 ) -> NDArray[np.float64]:
-    """EER of each replicate of :func:`draw_people`; the same draws may serve several lists of trials of these people.
+    """EER of each replicate of :func:`draw_identities`; the same draws may serve several trial lists.
 
     Args:
         scores: (t,) finite scores.
         labels: (t,) 1 = same person.
         voice: (t,) column of ``multiplicity`` of each trial's voice.
         face: (t,) column of each trial's face.
-        multiplicity: (n, people).
+        multiplicity: (n, identities).
         direction: which way the scores point.
 
     Returns:
@@ -90,10 +95,10 @@ def resampled_eers(
     distances, positive = as_trials(scores, labels, direction=direction)
     order = np.argsort(distances, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(distances[order]) != 0, True))  # last trial of each group of ties
-    # trials of the same two people weigh the same: weigh each pair of people once
-    people = multiplicity.shape[1]
-    codes, pair = np.unique(voice * people + face, return_inverse=True)
-    pairs, pair, positive = np.divmod(codes, people), pair[order], positive[order]
+    # trials of the same two identities have the same weight: compute it once per pair
+    identities = multiplicity.shape[1]
+    codes, pair = np.unique(voice * identities + face, return_inverse=True)
+    pairs, pair, positive = np.divmod(codes, identities), pair[order], positive[order]
     step = max(1, _CELLS // len(order))
     parts = [multiplicity[i : i + step] for i in range(0, len(multiplicity), step)]
     return np.concatenate([_weighted_eers(_pair_weights(part, pairs), pair, positive, ends) for part in parts])
@@ -102,7 +107,7 @@ def resampled_eers(
 def _pair_weights(
     multiplicity: NDArray[np.int64], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """Weights (r, p) of trials between ``pairs`` of people, (p,) whose voice and (p,) whose face."""
+    """Weights (r, p) of trials between pairs of identities: (p,) of the voice and (p,) of the face."""
     voice, face = pairs
     return multiplicity[:, voice] * np.where(voice == face, 1, multiplicity[:, face])
 

@@ -1,4 +1,4 @@
-"""Controls that stand beside every result: what gender alone gives, what is left without it, and chance."""
+"""Controls for every result: a scorer that knows only gender, same-gender negatives, and chance."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from postproc.metrics.roc import Direction, eer
 
 
-class TooFewPeople(ValueError):
-    """A control over people that this list of trials cannot give."""
+class TooFewIdentities(ValueError):
+    """The trials have too few identities for a control over identities."""
 
 
 def gender_only_eer(voice_gender: ArrayLike, face_gender: ArrayLike, labels: ArrayLike) -> float:
-    """EER of a score that knows gender and nothing else: distance 1 where the genders differ, else 0.
+    """EER of a scorer that knows only gender: distance 1 where the genders differ, else 0.
 
-    With a share s of same-gender negatives it is s / (1 + s): the floor any association must beat.
+    With a share s of same-gender negatives it is s / (1 + s). Any association of identities must be better.
+
+    Example:
+        >>> gender_only_eer(["M", "F", "M", "F"], ["M", "F", "F", "M"], [1, 1, 0, 0])
+        0.0
 
     Args:
         voice_gender: (t,) true gender of each trial's voice.
@@ -34,7 +38,12 @@ def gender_only_eer(voice_gender: ArrayLike, face_gender: ArrayLike, labels: Arr
 def same_gender_eer(
     scores: ArrayLike, labels: ArrayLike, voice_gender: ArrayLike, face_gender: ArrayLike, *, direction: Direction
 ) -> float:
-    """EER with the negatives restricted to same-gender pairs and all positives kept (FLAG's second track).
+    """EER with all positives, and only the negatives of the same gender (FLAG's second track).
+
+    Example:
+        >>> voice, face, labels = ["M", "F", "M", "F"], ["M", "F", "M", "M"], [1, 1, 0, 0]
+        >>> same_gender_eer([0.1, 0.2, 0.3, 0.0], labels, voice, face, direction="distance")
+        0.0
 
     Args:
         scores: (t,) finite scores.
@@ -63,25 +72,25 @@ def chance_eer(
     n: int = 20,
     seed: int = 0,
 ) -> float:
-    """Mean EER after shuffling who is who: about 50 %, and telling where it is not.
+    """Mean EER after random permutations of the identities: about 50 %; another value points to an error.
 
-    Each draw permutes the identities at random and calls a trial positive where the voice's new identity is the face's.
-    All permutations are equally likely (true identities may stay in place), so that every voice-face pair of people is
-    equally often positive. Without identities the labels themselves are shuffled. Draws that leave one class empty do
-    not count. Not from the papers.
+    Each draw permutes the identities of the voices at random; a trial is positive where the new identity of its voice
+    is that of its face. All permutations are equally likely, so every pair of identities is positive equally often.
+    Without identities the labels themselves are permuted. Draws that leave one class empty do not count. Not from the
+    papers.
 
     Args:
         scores: (t,) finite scores.
         labels: (t,) 1 = same person; only used without identities.
-        voice_identity: (t,) person of each trial's voice, or None where unknown.
-        face_identity: (t,) person of each trial's face, or None where unknown.
+        voice_identity: (t,) identity of each trial's voice, or None where unknown.
+        face_identity: (t,) identity of each trial's face, or None where unknown.
         direction: which way the scores point.
         n: number of draws.
         seed: of the draws.
 
     Raises:
         ValueError: as :func:`postproc.metrics.roc.eer`.
-        TooFewPeople: every draw left one class empty.
+        TooFewIdentities: every draw left one class empty.
     """
     rng = np.random.default_rng(seed)
     shuffle: Callable[[], NDArray[np.bool_]]
@@ -92,11 +101,11 @@ def chance_eer(
             return rng.permutation(marks)
 
     else:
-        people, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
+        identities, codes = np.unique(np.concatenate([voice_identity, face_identity]), return_inverse=True)
         voice, face = np.split(codes, 2)
 
         def shuffle() -> NDArray[np.bool_]:
-            return rng.permutation(len(people))[voice] == face
+            return rng.permutation(len(identities))[voice] == face
 
     rates = []
     for _ in range(n):
@@ -104,5 +113,7 @@ def chance_eer(
         if draw.any() and not draw.all():
             rates.append(eer(scores, draw, direction=direction).eer)
     if not rates:
-        raise TooFewPeople(f"none of {n} shuffles of the identities leaves trials of both classes: no chance control")
+        raise TooFewIdentities(
+            f"none of {n} permutations of the identities leaves trials of both classes: no chance control"
+        )
     return float(np.mean(rates))

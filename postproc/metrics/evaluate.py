@@ -1,4 +1,4 @@
-"""The numbers of a cell, as they stand in ``results.json``, and the one place to import metrics from."""
+"""The records of test conditions in ``results.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from datamodules.schema import Cell, Items, Ranking
 from postproc.metrics.bootstrap import bootstrap_eer
-from postproc.metrics.controls import TooFewPeople, chance_eer, gender_only_eer, same_gender_eer
+from postproc.metrics.controls import TooFewIdentities, chance_eer, gender_only_eer, same_gender_eer
 from postproc.metrics.ranking import average_precisions, matching_accuracy, matching_hits, retrieval_map
 from postproc.metrics.roc import EER, DetPoints, Direction, auc, det_points, eer, min_dcf
 
@@ -19,7 +19,7 @@ __all__ = [
     "EER",
     "DetPoints",
     "Direction",
-    "TooFewPeople",
+    "TooFewIdentities",
     "auc",
     "bootstrap_eer",
     "chance_eer",
@@ -59,15 +59,15 @@ def evaluate_cell(
     controls: bool = True,
     seed: int = 0,
 ) -> Record:
-    """The record of one cell.
+    """The record of one test condition.
 
     Keys: ``eer``, ``auc`` and, for ``refined``, ``eer_refined``, ``auc_refined``; the controls ``eer_same_gender``
-    (``_refined``), ``eer_gender_only``, ``eer_chance``; ``eer_ci95`` = [low, high] over people; ``trials``,
+    (``_refined``), ``eer_gender_only``, ``eer_chance``; ``eer_ci95`` = [low, high] over identities; ``trials``,
     ``positives``.
     What cannot be computed (no genders, no identities, nothing refined) is None.
 
     Args:
-        cell: a labelled cell.
+        cell: a labelled test condition.
         voices: the items its ``voice_index`` points into.
         faces: the items its ``face_index`` points into.
         distances: (t,) distances, lower = same person.
@@ -76,12 +76,12 @@ def evaluate_cell(
         seed: of the chance control and the bootstrap.
 
     Raises:
-        ValueError: an unlabelled cell, or bad scores; the message names the cell.
+        ValueError: no labels, or bad scores; the message names the test condition.
     """
     labels = cell.trials.labels
     if labels is None:
         raise ValueError(
-            f"cell {cell.name!r}: {cell.trials.source} has no labels, there is nothing to measure; use predict"
+            f"test condition {cell.name!r}: {cell.trials.source} has no labels; use predict"
         )
     record: Record = dict.fromkeys((*_RATES, "eer_ci95"))
     try:
@@ -90,7 +90,7 @@ def evaluate_cell(
                 record[f"eer{suffix}"] = eer(values, labels, direction="distance").eer
                 record[f"auc{suffix}"] = auc(values, labels, direction="distance")
     except ValueError as error:
-        raise ValueError(f"cell {cell.name!r} ({cell.trials.source}): {error}") from error
+        raise ValueError(f"test condition {cell.name!r} ({cell.trials.source}): {error}") from error
     record["trials"], record["positives"] = len(labels), int(np.count_nonzero(labels))
     if controls:
         _add_controls(record, cell, voices, faces, labels, distances, refined, seed)
@@ -98,19 +98,19 @@ def evaluate_cell(
 
 
 def overall(results: Mapping[str, Record]) -> Record:
-    """The plain mean over cells of every rate, None where a cell has none; trials and positives are summed.
+    """The mean of every rate over test conditions, None where one has none; trials and positives are summed.
 
     Raises:
-        ValueError: no cells.
+        ValueError: no test conditions.
     """
     if not results:
-        raise ValueError("no cells to average")
+        raise ValueError("no test conditions to average")
     records = list(results.values())
     mean: Record = {}
     for key in _RATES:
         values = [record[key] for record in records]
         mean[key] = None if any(value is None for value in values) else float(np.mean(values))
-    mean["eer_ci95"] = None  # an interval over people does not average over cells that share them
+    mean["eer_ci95"] = None  # intervals over the same identities do not average
     for key in _SUMMED:
         mean[key] = sum(record[key] for record in records)
     return mean
@@ -119,12 +119,12 @@ def overall(results: Mapping[str, Record]) -> Record:
 def summarise(results: Mapping[str, Record], languages: Mapping[str, str]) -> dict[str, Record]:
     """The results with an ``overall`` per set of lists: of ``heard`` and ``unheard``; ``a/overall`` of ``a/heard``.
 
-    It stands for test languages only: strata of one list (all negatives, those of the same gender, ...) are several
-    cells of one language, and have none. Nor has a set of one cell, but for the main one.
+    Only test languages are averaged. Strata of one list (all negatives, negatives of the same gender, ...) have the
+    same language and get no ``overall``; nor does a single test condition, except in the main set.
 
     Args:
-        results: records by cell.
-        languages: test language by cell.
+        results: records by test condition.
+        languages: test language by test condition.
     """
     groups: dict[str, dict[str, Record]] = {}
     for name, record in results.items():
@@ -156,10 +156,10 @@ def _add_controls(
                 record["eer_same_gender_refined"] = same_gender_eer(refined, labels, *genders, direction="distance")
     known = all((identity != "").all() for identity in people)
     chance_people = people if known else (None, None)
-    with suppress(TooFewPeople):
+    with suppress(TooFewIdentities):
         record["eer_chance"] = chance_eer(distances, labels, *chance_people, direction="distance", seed=seed)
     if known:
-        with suppress(TooFewPeople):
+        with suppress(TooFewIdentities):
             record["eer_ci95"] = list(bootstrap_eer(distances, labels, *people, direction="distance", seed=seed))
 
 
@@ -172,9 +172,9 @@ def evaluate_ranking(
     """The record of a matching or retrieval test.
 
     Keys: ``task``, ``probe``, ``probes``, ``candidates`` (N of a matching, the size of a retrieval's gallery),
-    ``people`` among the probes; ``score``: accuracy or mAP, ``score_ci95`` = [low, high] over people; the controls
-    ``score_gender_only`` (what true gender and nothing else gives; None without genders) and ``score_chance`` (all
-    candidates alike).
+    ``people``: number of identities of the probes; ``score``: accuracy or mAP, ``score_ci95`` = [low, high] over identities; the controls
+    ``score_gender_only`` (a scorer that knows only true gender; None without genders) and ``score_chance`` (all
+    candidates equal).
 
     Args:
         ranking: the test.
@@ -205,7 +205,7 @@ def evaluate_ranking(
 
 
 def _over_people(scores: NDArray[np.float64], person: NDArray[np.str_], seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean when other people had been the probes."""
+    """95 % percentile interval of the mean over other draws of the probes' identities."""
     _, code = np.unique(person, return_inverse=True)
     total, count = np.bincount(code, scores), np.bincount(code)
     people = len(count)
@@ -215,14 +215,14 @@ def _over_people(scores: NDArray[np.float64], person: NDArray[np.str_], seed: in
 
 
 def _gender_only(ranking: Ranking, own: Items, other: Items) -> float | None:
-    """The score of distances 1 where the genders differ, else 0."""
+    """The score of a scorer that knows only gender: distance 1 where the genders differ, else 0."""
     gender, candidate = own.gender[ranking.probe_index], other.gender[ranking.candidate_index]
     if (gender == "").any() or (candidate == "").any():
         return None
     if ranking.task == "matching":
         return float(matching_hits(gender[:, None] != candidate, direction="distance").mean())
     person, first, count = np.unique(own.identity[ranking.probe_index], return_index=True, return_counts=True)
-    found = average_precisions(  # all queries of a person score alike
+    found = average_precisions(  # all queries of an identity have the same score
         lambda rows: gender[first[rows]][:, None] != candidate,
         person,
         other.identity[ranking.candidate_index],
@@ -232,7 +232,7 @@ def _gender_only(ranking: Ranking, own: Items, other: Items) -> float | None:
 
 
 def _prevalence(ranking: Ranking, own: Items, other: Items) -> float:
-    """Share of the gallery that is the query's person, mean over queries: the mAP of distances that are all alike."""
+    """Mean share of the gallery with the query's identity: the mAP where all distances are equal."""
     person, count = np.unique(own.identity[ranking.probe_index], return_counts=True)
     there, shown = np.unique(other.identity[ranking.candidate_index], return_counts=True)
     return float(np.average(shown[np.searchsorted(there, person)], weights=count) / shown.sum())

@@ -1,4 +1,4 @@
-"""1:N matching accuracy and retrieval mAP ([method] VoxCeleb1 protocols); ties never help."""
+"""1:N matching accuracy and retrieval mAP (as in the protocols of VoxCeleb1); ties never help."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ _BLOCK = 256  # queries whose scores are held at once
 
 
 def matching_accuracy(scores: ArrayLike, target: ArrayLike = 0, *, direction: Direction) -> float:
-    """1:N matching: how often the right candidate has the best score; see :func:`matching_hits`."""
+    """1:N matching: how often the right candidate has the best score; see :func:`matching_hits`.
+
+    Example:
+        >>> matching_accuracy([[0.1, 0.9], [0.8, 0.2]], direction="distance")
+        0.5
+    """
     return float(matching_hits(scores, target, direction=direction).mean())
 
 
 def matching_hits(scores: ArrayLike, target: ArrayLike = 0, *, direction: Direction) -> NDArray[np.float64]:
-    """Of each probe of a 1:N matching, whether the right candidate has the best score.
+    """Whether the right candidate of each probe has the best score.
 
     A target that ties with m - 1 others for the best score counts 1/m, so a collapsed model gets 1/N.
 
@@ -53,7 +58,14 @@ def retrieval_map(
     *,
     direction: Direction,
 ) -> float:
-    """Mean average precision of retrieval; see :func:`average_precisions`."""
+    """Mean average precision of retrieval; see :func:`average_precisions`.
+
+    Example:
+        >>> import numpy as np
+        >>> distances = np.array([[0.1, 0.9, 0.5], [0.2, 0.3, 0.8]])
+        >>> retrieval_map(lambda rows: distances[rows], ["a", "b"], ["a", "b", "a"], direction="distance")
+        0.75
+    """
     return float(average_precisions(score_rows, query_identity, gallery_identity, direction=direction).mean())
 
 
@@ -66,22 +78,22 @@ def average_precisions(
 ) -> NDArray[np.float64]:
     """Average precision of retrieving, for each query, the gallery items of the same person.
 
-    The gallery is all of ``gallery_identity``; state it beside the number. Tied items share the rank of their last one
-    (as in scikit-learn's average precision), so a collapsed model gets the prevalence, whatever the order of the files.
-    Memory is bounded by 256 rows of the score matrix.
+    The gallery is all of ``gallery_identity``; state its size beside the number. Tied items share the rank of their
+    last one (as in scikit-learn's average precision), so a collapsed model gets the prevalence, whatever the order of
+    the files. Memory is bounded by 256 rows of the score matrix.
 
     Args:
         score_rows: scores of a slice of the queries against the whole gallery, (b, g); e.g.
             ``lambda rows: queries[rows] @ gallery.T``.
-        query_identity: (q,) person of each query.
-        gallery_identity: (g,) person of each gallery item.
+        query_identity: (q,) identity of each query.
+        gallery_identity: (g,) identity of each gallery item.
         direction: which way the scores point.
 
     Returns:
         (q,) 0 to 1.
 
     Raises:
-        ValueError: no query, non-finite score, a wrong shape, or queries whose person is not in the gallery.
+        ValueError: no query, non-finite score, a wrong shape, or queries whose identity is not in the gallery.
     """
     queries, gallery = np.asarray(query_identity), np.asarray(gallery_identity)
     if not len(queries):
@@ -89,8 +101,8 @@ def average_precisions(
     absent = ~np.isin(queries, gallery)
     if absent.any():
         raise ValueError(
-            f"{int(absent.sum())} of {len(queries)} queries have nobody to find, first {queries[absent][0]!s}: "
-            "drop them from the queries"
+            f"{int(absent.sum())} of {len(queries)} queries have an identity that is not in the gallery, "
+            f"first {queries[absent][0]!s}; drop them from the queries"
         )
     wanted, code = np.unique(gallery, return_inverse=True)  # numbers compare quicker than names
     sought = np.searchsorted(wanted, queries)
@@ -107,7 +119,7 @@ def average_precisions(
 
 
 def average_precision(distances: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
-    """Of one query: its distances to the gallery (g,), and which items are of its person."""
+    """Average precision of one query, from its distances to the gallery (g,) and which items have its identity."""
     found = np.sort(distances[relevant])
     rank = np.searchsorted(np.sort(distances), found, "right")
     return float(np.mean(np.searchsorted(found, found, "right") / rank))

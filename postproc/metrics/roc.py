@@ -1,8 +1,8 @@
 """Verification metrics read off the ROC: EER, AUC, minDCF and the points of the DET curve.
 
-One convention everywhere: every distinct score is a threshold, tied scores share one ROC point, the EER is where the
-piecewise linear ROC crosses FPR = FNR. It equals the challenge organisers' ``brentq`` on ``interp1d`` of scikit-learn's
-``roc_curve(drop_intermediate=False)``, and needs no sorting of the whole list.
+Every distinct score is a threshold, tied scores share one ROC point, and the EER is where the piecewise linear ROC
+crosses FPR = FNR. It equals the challenge organisers' ``brentq`` on ``interp1d`` of scikit-learn's
+``roc_curve(drop_intermediate=False)`` and does not sort the whole list.
 """
 
 from __future__ import annotations
@@ -54,8 +54,14 @@ class DetPoints(NamedTuple):
 def eer(scores: ArrayLike, labels: ArrayLike, *, direction: Direction) -> EER:
     """Equal error rate of a trial list, exact with ties.
 
-    Time is linear in the number of trials: a random sample brackets the crossing, counting proves the bracket, and only
-    the scores inside it are sorted. The sample decides the speed, never the result.
+    Example:
+        >>> eer([0.1, 0.4, 0.3, 0.9], [1, 1, 0, 0], direction="distance")
+        EER(eer=0.5, threshold=0.3, n_pos=2, n_neg=2)
+        >>> eer([0.9, 0.6, 0.7, 0.1], [1, 1, 0, 0], direction="similarity").eer
+        0.5
+
+    Time is linear in the number of trials: a random sample brackets the crossing, counting confirms the bracket, and
+    only the scores inside it are sorted. The sample decides the speed, never the result.
 
     Args:
         scores: (t,) finite scores.
@@ -102,6 +108,10 @@ def auc(scores: ArrayLike, labels: ArrayLike, *, direction: Direction) -> float:
     """Area under the ROC: probability that a same-person trial beats a different-person trial, ties counting half.
 
     Args and errors are those of :func:`eer`.
+
+    Example:
+        >>> auc([0.1, 0.4, 0.3, 0.9], [1, 1, 0, 0], direction="distance")
+        0.75
     """
     distances, positive = as_trials(scores, labels, direction=direction)
     pos, neg = np.sort(distances[positive]), np.sort(distances[~positive])
@@ -112,7 +122,13 @@ def auc(scores: ArrayLike, labels: ArrayLike, *, direction: Direction) -> float:
 
 
 def det_points(scores: ArrayLike, labels: ArrayLike, *, direction: Direction) -> DetPoints:
-    """All points of the DET curve; args and errors are those of :func:`eer`."""
+    """All points of the DET curve; args and errors are those of :func:`eer`.
+
+    Example:
+        >>> points = det_points([0.1, 0.4, 0.3, 0.9], [1, 1, 0, 0], direction="distance")
+        >>> points.fpr.tolist(), points.fnr.tolist()
+        ([0.0, 0.0, 0.5, 0.5, 1.0], [1.0, 0.5, 0.5, 0.0, 0.0])
+    """
     values, pos_upto, neg_upto = _cumulative(*as_trials(scores, labels, direction=direction))
     fpr = np.concatenate([[0.0], neg_upto / neg_upto[-1]])
     fnr = np.concatenate([[1.0], 1 - pos_upto / pos_upto[-1]])
@@ -122,6 +138,10 @@ def det_points(scores: ArrayLike, labels: ArrayLike, *, direction: Direction) ->
 
 def min_dcf(scores: ArrayLike, labels: ArrayLike, *, direction: Direction, p_target: float = 0.05) -> float:
     """Minimum detection cost (NIST, unit costs), divided by the cost of the better blind decision.
+
+    Example:
+        >>> min_dcf([0.1, 0.4, 0.3, 0.9], [1, 1, 0, 0], direction="distance")
+        0.5
 
     Args:
         scores: (t,) finite scores.
@@ -173,7 +193,7 @@ def _check_finite(values: NDArray[np.floating]) -> None:
 
 
 def _excess(pos: Any, neg: Any, n_pos: int, n_neg: int) -> Any:
-    """(FPR - FNR) * n_pos * n_neg, in exact integers, of the operating point that accepts pos and neg trials."""
+    """(FPR - FNR) * n_pos * n_neg, in exact integers, where pos and neg trials are accepted."""
     return neg * n_pos + pos * n_neg - n_pos * n_neg
 
 
@@ -184,7 +204,7 @@ def _bracket(
     below: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """Two scores that very probably have the crossing between them, from a sample."""
+    """Two scores, from a sample, that very probably have the crossing between them."""
     rows = rng.integers(0, len(distances), _SAMPLE)
     values, marks = distances[rows], positive[rows]
     order = np.argsort(values)

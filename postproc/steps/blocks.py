@@ -18,14 +18,14 @@ Similarity = Literal["cosine", "dot"]
 class BlockAverage(Refinement):
     """Replaces a distance by minus the mean centred similarity of its voice cluster x face cluster block.
 
-    Averaging over a cluster removes what differs between the clips of one person. Transductive. The mean over a block
+    Averaging over a cluster removes what differs between the clips of one identity. Transductive. The mean over a block
     is the dot product of the two cluster means, so the cost is linear in items and trials. A distance depends on the
-    voices and faces of the cell, not on which pairs are listed.
+    voices and faces of the test condition, not on which pairs are listed.
 
     Args:
         clustering: of voices and faces; None = :class:`Clustering` with its defaults.
-        similarity: what is averaged in the learnt space: ``cosine``, or ``dot`` for embeddings whose length means
-            something, scaled to the spread that cosine has.
+        similarity: what is averaged in the learnt space: ``cosine``, or ``dot`` for embeddings whose length has a
+            meaning, scaled to the standard deviation of the cosines.
 
     Raises:
         ValueError: an option out of range.
@@ -37,7 +37,7 @@ class BlockAverage(Refinement):
         self.clustering, self.similarity = clustering or Clustering(), similarity
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell; the trace holds ``ks``, ``space`` and per k the ``spread`` of the blocks' similarities."""
+        """Refines one test condition; the trace holds ``ks``, ``space`` and per k the ``spread`` of the similarities."""
         try:
             initial_distances(cell)
             learnt = comparable(shared_space(cell, normalise=False), self.similarity)
@@ -56,7 +56,7 @@ class BlockAverage(Refinement):
 def block_similarity(learnt: Embeddings, labels: Labels) -> NDArray[np.float64]:
     """Mean similarity (voice clusters, face clusters) of the pairs of each block, centred by row and by column.
 
-    Centring takes away that some clusters resemble everything. Each cluster counts the same, whatever its size.
+    Centring removes what a cluster has in common with everything. Each cluster has the same weight, whatever its size.
     """
     blocks = cluster_means(learnt["voice"], labels["voice"]) @ cluster_means(learnt["face"], labels["face"]).T
     return blocks - blocks.mean(axis=0) - blocks.mean(axis=1, keepdims=True) + blocks.mean()
@@ -71,15 +71,15 @@ def comparable(learnt: Embeddings, similarity: Similarity) -> Embeddings:
     cosine: Embeddings = {m: unit(x) for m, x in learnt.items()}
     spread = _spread(cosine)
     if not spread > 1e-9:
-        raise DegenerateInput("all voices resemble all faces alike")
+        raise DegenerateInput("all voice-face pairs are equally similar")
     if similarity == "cosine":
         return cosine
     largest = {m: float(np.abs(x).max()) for m, x in learnt.items()}
     scaled: Embeddings = {m: x / largest[m] for m, x in learnt.items()}
-    own = _spread(scaled)
-    if not own > 1e-9 * float(np.abs(scaled["voice"].mean(axis=0)) @ np.abs(scaled["face"].mean(axis=0)) + 1e-30):
-        raise DegenerateInput("all voices resemble all faces alike")
-    return {"voice": scaled["voice"] * (spread / own), "face": scaled["face"]}
+    unscaled = _spread(scaled)
+    if not unscaled > 1e-9 * float(np.abs(scaled["voice"].mean(axis=0)) @ np.abs(scaled["face"].mean(axis=0)) + 1e-30):
+        raise DegenerateInput("all voice-face pairs are equally similar")
+    return {"voice": scaled["voice"] * (spread / unscaled), "face": scaled["face"]}
 
 
 def _spread(x: Embeddings) -> float:

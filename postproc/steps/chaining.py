@@ -57,19 +57,18 @@ class Threshold:
 
 UNTOUCHED, REWARDED, PENALISED = 0, 1, 2
 KEEP_MOST, REWARD_BEST_QUARTER = Threshold(quantile=0.95), Threshold(quantile=0.75)
-GENDERS = (0, 1)  # anonymous: which of the two is male is neither known nor needed
+GENDERS = (0, 1)  # which of the two is male is neither known nor needed
 
 
 class ChainingCluster(Refinement):
     """Algorithm 1 of [SCC]: rewards pairs of similar identity clusters, penalises pairs of different gender clusters.
 
-    Transductive: it needs all voices and faces of the cell, and says so by taking a whole cell. Clusters, ties and
-    prototypes come from the items alone, so what happens to a pair (rewarded, penalised, untouched) does not depend on
-    which other pairs are listed; the bounds B_u and B_l are those of the listed pairs, as in the paper.
+    Transductive: it needs all voices and faces of the test condition. Clusters, ties and prototypes depend only on the
+    items, so what happens to a pair (rewarded, penalised, untouched) does not depend on which other pairs are listed.
+    The bounds B_u and B_l are those of the listed pairs, as in the paper.
 
-    It gains only where gender is the dominant direction of both embeddings. Where the two face clusters are something
-    else, the penalty does harm (EER 34.6 -> 38.1 % on real V1 embeddings). The paper publishes no threshold: all
-    defaults are OPEN, to be tuned on training identities.
+    It helps only if gender is the dominant direction of both embeddings. If the two face clusters are something else,
+    the penalty does harm. The paper publishes no thresholds: all defaults are OPEN, to be tuned on training identities.
 
     Args:
         n_identities: identity clusters in each (modality, gender) set, or ``elbow`` (as published) or ``silhouette``
@@ -80,14 +79,14 @@ class ChainingCluster(Refinement):
         t_g: T_g, largest L2 distance of a kept sample to its identity centre; a quantile is per identity cluster.
             None = quantile 0.95.
         t_alpha: T_alpha, prototype cosine above which a pair is rewarded; a quantile is taken over the cosines of both
-            genders' prototype pairs. With n people per gender, one pair in n is the same person. None = quantile 0.75.
+            genders' prototype pairs. With n identities per gender, one pair in n is the same person. None = quantile 0.75.
         alpha: 0..1, how far a rewarded distance stays from the best one: ``B_l + (s - B_l) * alpha``; 1 = no reward.
         penalty: whether pairs of different gender clusters get the worst distance B_u.
-        genders: how gender clusters are found: ``kmeans`` (k = 2, as published), or ``probe``: by probes learnt on
-            training people of known gender. Not from the paper.
+        genders: how gender clusters are found: ``kmeans`` (k = 2, as published), or ``probe``: by probes fitted on
+            training identities of known gender. Not from the paper.
         normalise: scale embeddings to unit length first. OPEN in the paper.
         space: embeddings to cluster: ``model`` (learnt) or ``input`` (of the encoders). Voices and faces are compared
-            in ``model`` in either case, for encoders of two modalities share no space. OPEN in the paper.
+            in ``model`` in either case, since the spaces of two encoders cannot be compared. OPEN in the paper.
         seed: of all k-means starts.
         backend: of k-means: ``auto``, ``gpu``, ``cpu`` or ``sklearn``.
         n_init: k-means starts.
@@ -129,7 +128,7 @@ class ChainingCluster(Refinement):
         self.t_alpha = t_alpha or REWARD_BEST_QUARTER
         self.alpha, self.penalty, self.normalise, self.space = alpha, penalty, normalise, space
         self.genders, self._probes = genders, Genders()
-        resolve_backend(backend)  # a GPU that is not there shows before the run, not after it
+        resolve_backend(backend)  # report a missing GPU before the run, not after it
         self.kmeans_options: dict[str, Any] = {"seed": seed, "backend": backend, "n_init": n_init}
 
     @property
@@ -140,7 +139,7 @@ class ChainingCluster(Refinement):
         self._probes = learn_genders(reference)  # also with k-means gender clusters, for reliability
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell; the result lies within [min, max] of the initial distances.
+        """Refines one test condition; the result lies within [min, max] of the initial distances.
 
         The trace holds ``action`` (t,) int8 (0 untouched, 1 rewarded, 2 penalised) and its ``counts``; ``bounds``
         [B_l, B_u]; ``t_alpha``; ``tie`` of voice to face gender clusters; ``clusters``, one entry per gender and per
@@ -167,17 +166,17 @@ class ChainingCluster(Refinement):
     def _refine(self, cell: ScoredCell) -> Refined:
         initial = initial_distances(cell)
         points = embeddings(cell, self.space, normalise=self.normalise)
-        # the same arrays where they are the same: a second copy of 100,000 items is a gigabyte
+        # no second copy of the same arrays: 100,000 items take a gigabyte
         learnt = comparable(points) if self.space == "model" else shared_space(cell, normalise=self.normalise)
 
-        # Algorithm 1, step 1: gender clusters of both modalities, and which belongs to which
+        # step 1 (Algorithm 1, first chain): gender clusters of both modalities, tied to each other
         if self.genders == "probe":
             genders = self._probed(cell, points)
         else:
             genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}
         label, tie = self._tie(cell, initial, genders, learnt)
 
-        # steps 2-4: confident samples, identity clusters, prototypes
+        # steps 2-4 (second chain): confident samples, identity clusters, prototypes
         trace: dict[str, Any] = {"tie": tie, "clusters": [], "elbow": {}, "silhouette": {}}
         identity: dict[Modality, NDArray[np.int64]] = {}
         prototypes: dict[Modality, list[NDArray[np.float64]]] = {}
@@ -226,12 +225,12 @@ class ChainingCluster(Refinement):
 
     def _probed(self, cell: ScoredCell, points: Embeddings) -> dict[Modality, Clusters]:
         """Gender clusters by the probes; cluster 1 is male in both modalities."""
-        found: dict[Modality, Clusters] = {}
+        clusters: dict[Modality, Clusters] = {}
         for m, labels in self._probes.labels(cell).items():
             centres = _means(points[m], labels, 2)
             distances = np.linalg.norm(points[m] - centres[labels], axis=1)
-            found[m] = Clusters(centres, labels, distances, float((distances**2).sum()))
-        return found
+            clusters[m] = Clusters(centres, labels, distances, float((distances**2).sum()))
+        return clusters
 
     def _tie(
         self,
@@ -242,8 +241,8 @@ class ChainingCluster(Refinement):
     ) -> tuple[dict[Modality, NDArray[np.int64]], dict[str, Any]]:
         """Gender labels shared by both modalities. OPEN in the paper: here the assignment of larger centroid cosine.
 
-        The mean listed distance within and across genders is traced as a check. It decides nothing: what happens to a
-        pair may not depend on the other pairs of the list.
+        The mean listed distance within and across genders is traced as a check. It decides nothing, since what happens
+        to a pair must not depend on the other listed pairs.
         """
         centres = {m: unit(_means(learnt[m], genders[m].labels, 2)) for m in MODALITIES}
         cosine = centres["voice"] @ centres["face"].T
@@ -252,7 +251,7 @@ class ChainingCluster(Refinement):
             raise DegenerateInput(
                 "voice and face gender clusters cannot be tied: both assignments have the same centroid cosine"
             )
-        straight = self.genders == "probe" or gap > 0  # a probe names its clusters
+        straight = self.genders == "probe" or gap > 0  # the clusters of probes are named
         face_label = genders["face"].labels if straight else 1 - genders["face"].labels
         label: dict[Modality, NDArray[np.int64]] = {"voice": genders["voice"].labels, "face": face_label}
         same = label["voice"][cell.voice_index] == label["face"][cell.face_index]
@@ -296,7 +295,7 @@ class ChainingCluster(Refinement):
                 kept |= inside & (clusters.distances <= t_g)
                 trace["clusters"].append(_entry(modality, g, k, clusters.distances[inside], t_g))
                 if not kept[inside].any():
-                    raise DegenerateInput(f"{what}: T_g = {t_g:g} leaves nothing of identity cluster {k}; raise t_g")
+                    raise DegenerateInput(f"{what}: T_g = {t_g:g} leaves no sample of identity cluster {k}; raise t_g")
             prototypes.append(_means(learnt[confident[kept]], clusters.labels[kept], len(clusters.centres)))
             # step 5: samples outside the confident set take the nearest identity centre
             squared = (clusters.centres**2).sum(axis=1) - 2 * points[members] @ clusters.centres.T

@@ -15,17 +15,17 @@ from postproc.refinement import Refined, Refinement, unchanged
 
 
 class Fusion(Refinement):
-    """The mean of this run's normalised distances and those that other runs saved.
+    """The weighted mean of the normalised distances of this run and of other runs.
 
-    Trials are matched by cell and key, once, before the refinement: keys align files and nothing else
-    (:meth:`for_cell`). The spread of each model is that of the listed pairs, so the models' relative weights move a
-    little with the list; a pair's rank may depend on it.
+    Trials are matched by test condition and key before the refinement (:meth:`for_cell`); keys are used for nothing
+    else. Distances are normalised over the listed pairs, so the relative weights of the models depend a little on the
+    list.
 
     Args:
         scores: ``scores.parquet`` files of other runs on the same lists.
         column: which of their distances: ``distance`` (raw) or ``refined``.
         normalise: ``z`` (mean 0, standard deviation 1) or ``rank`` (0..1, ties share their mean rank).
-        weights: of this run and of each other; None = all alike.
+        weights: of this run, then of each other run; None = equal weights.
 
     Raises:
         ValueError: no file, or weights that do not fit.
@@ -51,10 +51,10 @@ class Fusion(Refinement):
         self._others: list[NDArray[np.float64]] | None = None
 
     def for_cell(self, name: str, keys: NDArray[np.str_]) -> Fusion:
-        """A copy that holds the other runs' distances of this cell's trials, in their order.
+        """A copy with the other runs' distances of this test condition's trials, in their order.
 
         Raises:
-            DataError: a file that cannot be read, or lacks the column, the cell, or a key; or a distance that is not
+            DataError: a file that cannot be read, or lacks the column, the test condition, or a key; or a distance that is not
                 finite.
         """
         bound = Fusion(self.scores, self.column, self.normalise, self.weights)
@@ -62,9 +62,9 @@ class Fusion(Refinement):
         return bound
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell; the trace holds the files' ``correlation`` with this run's distances."""
+        """Refines one test condition; the trace holds the files' ``correlation`` with this run's distances."""
         if self._others is None:
-            return unchanged(cell, "the other runs' scores are not matched to this cell's keys")
+            return unchanged(cell, "the other runs' scores were not matched by trial keys")
         try:
             systems = [_normalised(d, self.normalise) for d in (initial_distances(cell), *self._others)]
         except DegenerateInput as reason:
@@ -97,14 +97,14 @@ def _read(path: Path, name: str, keys: NDArray[np.str_], column: str) -> NDArray
     rows = table[table["cell"] == name]
     if rows.empty:
         there = ", ".join(map(str, table["cell"].unique()[:8])) or "none"
-        raise DataError(f"fusion {path}: has no cell {name}, only {there}; test both runs on the same lists")
+        raise DataError(f"fusion {path}: has no test condition {name}, only {there}; test both runs on the same lists")
     if rows["key"].duplicated().any():
         raise DataError(f"fusion {path}: key {rows['key'][rows['key'].duplicated()].iloc[0]} of {name} occurs twice")
-    found = rows.set_index("key")[column].astype(float).reindex(keys.tolist())
-    bad = ~np.isfinite(found.to_numpy())
+    distances = rows.set_index("key")[column].astype(float).reindex(keys.tolist())
+    bad = ~np.isfinite(distances.to_numpy())
     if bad.any():
         raise DataError(
             f"fusion {path}: {int(bad.sum())} trials of {name} have no finite {column}, first {keys[bad.argmax()]}; "
             "test both runs on the same lists"
         )
-    return found.to_numpy(dtype=np.float64)
+    return distances.to_numpy(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Gender as soft evidence, by a probe learnt on training people. Not from the papers."""
+"""Adds the probability of the same gender, by a probe fitted on training identities. Not from the papers."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, follow, refine, unchanged
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)  # in standard deviations of the distances
-_SETS = 8  # of a group, for the choice of the weight
-_LEAST = 2  # people of each gender a probe needs
+_SETS = 8  # test sets per group, for the choice of the weight
+_LEAST = 2  # identities of each gender that a probe needs
 
 
 class GenderProbe(Refinement):
-    """Moves a distance by how likely voice and face are of the same gender.
+    """Shifts a distance by how likely voice and face have the same gender.
 
-    A logistic regression per modality learns M/F from the reference's people, each counting the same. With its
+    A logistic regression per modality learns M/F from the identities of the reference, with equal weights. With its
     probabilities p and q of one gender, ``P(same) = p q + (1 - p) (1 - q)`` and the distance becomes
-    ``d - weight * log(2 P(same))``. Inductive: a pair's shift depends on the pair alone.
+    ``d - weight * log(2 P(same))``. Inductive: the shift depends only on the pair.
 
-    The weight is in units of the distances it is added to. ``calibrate`` tries several on practice test sets of people
-    the scorer has not met (:func:`postproc.crossval.sets.cross_validation_folds`): a model's scores of people it knows leave nothing to
-    gain. The steps before this one and the probes learn from other people. Scorers differ in scale, so what is tried is
-    in standard deviations of a set's distances; the best, by mean EER over groups of people, times the mean standard
-    deviation of the model's own distances over its practice sets is the weight, the same for all cells. Where nobody
-    was held out, those are sets of people the model knows, whose distances spread more: by 15 % with CCA on V1.
+    The weight is in units of the distances. ``calibrate`` tries several on test sets of unseen identities
+    (:func:`postproc.crossval.sets.cross_validation_folds`), since the model's scores of identities it has seen leave
+    nothing to gain. The probes and the steps before this one are calibrated on other identities. Scorers differ in
+    scale, so weights are tried in standard deviations of a set's distances. The best one, by mean EER over groups, is
+    multiplied by the mean standard deviation of the model's own distances over its test sets. Without validation
+    identities, those are sets of training identities, whose distances vary a little more.
 
     Args:
-        weight: of the evidence; ``calibrate`` = chosen by practice.
+        weight: of the shift; ``calibrate`` = chosen by cross-validation.
         space: embeddings the probe reads; ``input`` falls back to ``model`` where there are none.
         regularisation: inverse strength C of the L2 penalty, for embeddings of unit length.
-        floor: the least P(same): no pair is ruled out by gender alone.
-        seed: of folds and practice sets.
+        floor: smallest P(same), so that gender does not rule out a pair.
+        seed: of folds and test sets.
 
     Raises:
         ValueError: an option out of range.
@@ -66,7 +66,7 @@ class GenderProbe(Refinement):
         self.weight, self.space, self.regularisation, self.floor, self.seed = weight, space, regularisation, floor, seed
         self._probes: dict[Modality, LogisticRegression] = {}
         self._record: dict[str, Any] = {}
-        self._weight, self._why = 0.0, "the probe was not calibrated: no reference people were given"
+        self._weight, self._why = 0.0, "the probe was not calibrated: no reference identities were given"
 
     @property
     def needs_reference(self) -> bool:
@@ -82,15 +82,15 @@ class GenderProbe(Refinement):
         try:
             self._weight = self._choose(known, before) if self.weight == "calibrate" else float(self.weight)
         except DegenerateInput as reason:
-            self._why = f"no weight was found: {reason}; give a number"
+            self._why = f"no weight was found: {reason}; set weight to a number"
             return
         self._probes = self._fit(known)
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell.
+        """Refines one test condition.
 
-        The trace holds ``weight``; of its choice ``relative_weight``, the ``spread`` it is multiplied by and
-        ``weights_tried``, mean EER by relative weight; ``confidence``, the mean of max(p, 1 - p) of each modality.
+        The trace holds ``weight``; with ``calibrate``, the ``relative_weight``, the ``spread`` it is multiplied by and
+        ``weights_tried``, the mean EER by relative weight; ``confidence``, the mean of max(p, 1 - p) of each modality.
         """
         if not self._probes:
             return unchanged(cell, self._why)
@@ -100,7 +100,7 @@ class GenderProbe(Refinement):
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
         p = probabilities(self._probes, points)
-        shift = same_gender_evidence(p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor)
+        shift = same_gender_ratio(p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor)
         trace: dict[str, Any] = {
             "weight": self._weight,
             "space": self._space,
@@ -124,13 +124,13 @@ class GenderProbe(Refinement):
                 distances, spread = cell.distances, float(cell.distances.std())
                 spreads += [spread] * (fold.scorer == MODEL)
                 p = probabilities(probes, embeddings(cell, self._space))
-                shift = spread * same_gender_evidence(
+                shift = spread * same_gender_ratio(
                     p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor
                 )
-                tried = [eer(distances - w * shift, labels, direction="distance").eer for w in WEIGHTS]
-                errors.setdefault(fold.group, []).append(tried)
+                rates = [eer(distances - w * shift, labels, direction="distance").eer for w in WEIGHTS]
+                errors.setdefault(fold.group, []).append(rates)
         if not errors:
-            raise DegenerateInput("without the people of a practice set too few are left to learn a probe from")
+            raise DegenerateInput("without the held-out identities, too few are left to fit a probe")
         if not spreads:
             cells = cross_validation_sets(known, _SETS, self.seed)
             spreads = [float(refine(cell, before).distances.std()) for cell, *_ in cells]
@@ -143,7 +143,7 @@ class GenderProbe(Refinement):
 
 @dataclass(frozen=True)
 class Genders:
-    """Probes of M against F and the space they read; without models = there were too few people to learn from."""
+    """Gender probes by modality and the space they read; no models where there were too few identities."""
 
     models: dict[Modality, LogisticRegression] = field(default_factory=dict)
     space: str = "model"
@@ -155,7 +155,7 @@ class Genders:
             DegenerateInput: there are no models, or the cell lacks their space.
         """
         if not self.models:
-            raise DegenerateInput("no reference genders to learn a probe from; give data.genders")
+            raise DegenerateInput("no reference genders to fit a probe; give data.genders")
         return probabilities(self.models, embeddings(cell, self.space))
 
     def labels(self, cell: ScoredCell) -> dict[Modality, NDArray[np.int64]]:
@@ -164,24 +164,24 @@ class Genders:
         Raises:
             DegenerateInput: as above, or all of a modality are of one gender.
         """
-        found = {m: (male > 0.5).astype(np.int64) for m, male in self(cell).items()}
-        for m, labels in found.items():
+        by_modality = {m: (male > 0.5).astype(np.int64) for m, male in self(cell).items()}
+        for m, labels in by_modality.items():
             if len(np.unique(labels)) < 2:
-                raise DegenerateInput(f"{m} gender: all {len(labels)} are of one gender by the probe")
-        return found
+                raise DegenerateInput(f"{m} gender: the probe assigns all {len(labels)} to one gender")
+        return by_modality
 
 
 def learn_genders(reference: Reference) -> Genders:
-    """Probes on the reference's people of known gender, of ``input`` embeddings where there are some."""
+    """Probes fitted on the identities of known gender, on ``input`` embeddings if the reference has them."""
     known = reference.rows(reference.gender != "")
     space = "input" if all("input" in spaces for spaces in (reference.voices, reference.faces)) else "model"
     return Genders() if too_few(known) else Genders(fit_probes(known, space), space)
 
 
 def fit_probes(known: Reference, space: str, regularisation: float = 10.0) -> dict[Modality, LogisticRegression]:
-    """Probes of M against F by modality; every person counts the same, and so do the genders."""
-    _, person, count = np.unique(known.identity, return_inverse=True, return_counts=True)
-    weights = 1 / count[person]
+    """Probes of M against F by modality; identities of a gender have equal weights, and so have the genders."""
+    _, code, count = np.unique(known.identity, return_inverse=True, return_counts=True)
+    weights = 1 / count[code]
     male = known.gender == "M"
     weights = weights * np.where(male, 0.5 / weights[male].sum(), 0.5 / weights[~male].sum()) * len(count)
     probes: dict[Modality, LogisticRegression] = {}
@@ -196,15 +196,15 @@ def probabilities(probes: dict[Modality, LogisticRegression], points: Embeddings
     return {m: probes[m].predict_proba(points[m])[:, 1] for m in MODALITIES}
 
 
-def same_gender_evidence(p: NDArray[np.float64], q: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-    """log(2 P(same gender)) of pairs, from P(male) of their voices and faces; 0 where nothing is known."""
+def same_gender_ratio(p: NDArray[np.float64], q: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """Log(2 P(same gender)) of pairs, from P(male) of their voices and faces; 0 where nothing is known."""
     return np.log(2 * np.clip(p * q + (1 - p) * (1 - q), floor, 1 - floor))
 
 
 def too_few(known: Reference) -> str:
-    """Why no probe can be learnt, or "" when one can."""
+    """Why no probe can be fitted, or "" if one can."""
     for gender, name in (("M", "male"), ("F", "female")):
-        people = len(np.unique(known.identity[known.gender == gender]))
-        if people < _LEAST:
-            return f"{people} {name} reference people of known gender, a probe needs {_LEAST}; give data.genders"
+        identities = len(np.unique(known.identity[known.gender == gender]))
+        if identities < _LEAST:
+            return f"{identities} {name} reference identities, a probe needs {_LEAST}; give data.genders"
     return ""

@@ -1,4 +1,4 @@
-"""Scores freed of what an item has in common with all others: centring and AS-norm. Not from the papers."""
+"""Normalisation of scores by what an item has in common with all others: centring, AS-norm. Not from the papers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CHUNK = 1 << 12  # items compared with the cohort at once
 
 
 class Centring(Refinement):
-    """Moves the learnt voices and faces towards their own mean over the test set, and scores by cosine anew.
+    """Subtracts the mean over the test set from voices and from faces, and scores by cosine again.
 
-    A test set's mean differs from that of training (another language, other cameras), and takes with it what all pairs
-    share. Transductive. It replaces the distances and hands the centred embeddings to the steps after it; put it first.
+    The mean of a test set differs from that of training (another language, other cameras). Transductive. It replaces
+    the distances and hands the centred embeddings to the steps after it; put it first.
 
     Args:
-        strength: share of the test set's mean that is subtracted, 0..1; 0 re-scores by cosine and nothing else.
+        strength: share of the test set's mean that is subtracted, 0..1; 0 only scores by cosine again.
 
     Raises:
         ValueError: strength outside 0..1.
@@ -34,7 +34,7 @@ class Centring(Refinement):
         self.strength = strength
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell; the trace holds ``shift``, the length of each modality's mean."""
+        """Refines one test condition; the trace holds ``shift``, the length of each modality's mean."""
         try:
             initial_distances(cell)
             learnt = shared_space(cell)
@@ -49,7 +49,7 @@ class Centring(Refinement):
 
 
 class ASNorm(Refinement):
-    """Adaptive symmetric normalisation: distances in units of those to the most similar people of a cohort.
+    """Adaptive symmetric normalisation: distances relative to those to the most similar clips of a cohort.
 
     The cohort is the reference. A voice is compared with the cohort's faces and a face with its voices, by cosine in
     the learnt space; of the ``top`` smallest distances of each the mean and the standard deviation are taken, and
@@ -57,7 +57,7 @@ class ASNorm(Refinement):
     first.
 
     Args:
-        top: cohort clips that count.
+        top: number of nearest cohort clips used.
 
     Raises:
         ValueError: fewer than 2.
@@ -77,9 +77,9 @@ class ASNorm(Refinement):
         self._cohort = reference
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell; the trace holds ``top`` and the size of the ``cohort``."""
+        """Refines one test condition; the trace holds ``top`` and the size of the ``cohort``."""
         if self._cohort is None or len(self._cohort) < 2:
-            return unchanged(cell, "AS-norm has no cohort: no reference people were given")
+            return unchanged(cell, "AS-norm has no cohort: no reference identities were given")
         top = min(self.top, len(self._cohort))
         try:
             initial = initial_distances(cell)

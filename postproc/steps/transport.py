@@ -16,8 +16,8 @@ from postproc.clustering.partitions import Clustering
 from postproc.refinement import Refined, Refinement, unchanged
 from postproc.steps.blocks import Similarity, block_similarity, comparable
 
-_ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn, and the error of the marginals that ends it sooner
-_LARGEST_EXPONENT = 500.0  # of a kernel that double precision holds with room to spare
+_ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn; it ends sooner when the error of the marginals is smaller
+_LARGEST_EXPONENT = 500.0  # of a kernel in double precision, well below overflow
 Masses = Literal["uniform", "sizes"]
 Problem = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
@@ -25,18 +25,19 @@ Problem = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 class Transport(Refinement):
     """Matches voice clusters with face clusters, and scores a pair by how strongly its two clusters are matched.
 
-    A test set holds voices and faces of the same people, so a face cluster that is taken by one voice cluster is not
-    there for another: entropic optimal transport between the clusters (Sinkhorn) uses that, block averaging does not.
+    A test set has voices and faces of the same identities, so a face cluster that belongs to one voice cluster cannot
+    belong to another. Entropic optimal transport between the clusters (Sinkhorn) uses that, block averaging does not.
     The distance of a pair is ``-log(plan / (voice mass * face mass))`` of its block, clipped and averaged over the
-    numbers of clusters: minus a log-likelihood ratio, 0 where nothing is known. Transductive. It presumes the same
-    people on both sides, true of challenge test sets and false of a search in a gallery: see
-    :class:`postproc.Guarded`. A distance depends on the voices and faces of the cell, not on which pairs are listed.
+    numbers of clusters: minus a log-likelihood ratio, 0 where nothing is known. Transductive. It assumes the same
+    identities on both sides, which holds for challenge test sets and not for a search in a gallery; see
+    :class:`postproc.Guarded`. A distance depends on the voices and faces of the test condition, not on which pairs are
+    listed.
 
     Args:
         clustering: of voices and faces; None = :class:`Clustering` with its defaults.
         similarity: as in :class:`postproc.BlockAverage`.
-        masses: ``uniform``: every cluster counts the same. ``sizes``: by its number of items; where a person has as
-            many voices as faces, as in the official lists, this exploits how the list was made, not what they say.
+        masses: ``uniform``: every cluster has the same weight. ``sizes``: its number of items. If each identity has as many
+            voices as faces, as in the official lists, ``sizes`` exploits how the list was made.
         temperature: of the plan, in units of the similarity; small = one to one.
         clip: largest size of a distance, per number of clusters.
         unbalanced: weight of the penalty (Kullback-Leibler) for leaving mass unmatched or matching it twice, in units
@@ -66,7 +67,7 @@ class Transport(Refinement):
         self.temperature, self.clip, self.unbalanced = temperature, clip, unbalanced
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one cell.
+        """Refines one test condition.
 
         The trace holds ``ks`` and ``space``; per k the ``information`` of the plan (mutual information over its largest
         possible value: 0 = clusters are matched at random, 1 = one to one) and its ``mass_mismatch`` (half the L1
@@ -97,13 +98,12 @@ class Transport(Refinement):
         plans = transport_plans(problems, self.temperature, self.unbalanced)
         for labels, (_, a, b), plan in zip(partitions, problems, plans, strict=True):
             with np.errstate(divide="ignore"):  # log 0 = -inf, clipped
-                evidence = np.log(plan) - np.log(np.outer(a, b))
-            evidence = np.clip(evidence, -self.clip, self.clip)
-            total -= evidence[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
+                ratio = np.log(plan) - np.log(np.outer(a, b))
+            ratio = np.clip(ratio, -self.clip, self.clip)
+            total -= ratio[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
             information.append(_information(plan))
             mismatch.append(float(abs(plan.sum(axis=1) - a).sum() + abs(plan.sum(axis=0) - b).sum()) / 4)
-        found: dict[str, Any] = {"information": information, "mass_mismatch": mismatch}
-        return Refined(total / len(partitions), trace | found)
+        return Refined(total / len(partitions), trace | {"information": information, "mass_mismatch": mismatch})
 
     def _masses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         sizes = np.bincount(labels)
@@ -113,7 +113,7 @@ class Transport(Refinement):
 def transport_plans(
     problems: Sequence[Problem], temperature: float, unbalanced: float | None = None
 ) -> list[NDArray[np.float64]]:
-    """For each problem the plan P (k, l) that maximises <similarity, P> + temperature * entropy(P), by Sinkhorn.
+    """The plan P (k, l) of each problem that maximises <similarity, P> + temperature * entropy(P), by Sinkhorn.
 
     Scaled to a sum of 1, which an unbalanced plan need not have.
 
@@ -123,11 +123,11 @@ def transport_plans(
         unbalanced: weight of the Kullback-Leibler divergence of P's marginals from the masses; None = they are kept.
 
     Raises:
-        DegenerateInput: the temperature is too small for numbers of double precision.
+        DegenerateInput: the temperature is too small for double precision.
     """
     costs = [similarity.max() - similarity for similarity, _, _ in problems]  # from 0 up: nothing overflows
     plans: list[NDArray[np.float64]] = [np.empty(0)] * len(problems)
-    # problems of one shape whose kernel does not vanish anywhere go together, four times quicker than one by one
+    # problems of one shape whose kernel vanishes nowhere are solved together, four times faster than one by one
     together: dict[tuple[int, ...], list[int]] = {}
     for at, (cost, problem) in enumerate(zip(costs, problems, strict=True)):
         if unbalanced is None and cost.max() < _LARGEST_EXPONENT * temperature:
@@ -143,7 +143,7 @@ def transport_plans(
             plans[at] = plan
     for plan in plans:
         if not (np.isfinite(plan).all() and plan.sum() > 0):
-            raise DegenerateInput(f"Sinkhorn's iteration breaks down at temperature {temperature:g}; raise it")
+            raise DegenerateInput(f"Sinkhorn's iteration fails at temperature {temperature:g}; raise it")
     return [plan / plan.sum() for plan in plans]
 
 
@@ -154,10 +154,10 @@ def _stabilised(
     temperature: float,
     unbalanced: float | None,
 ) -> NDArray[np.float64]:
-    """One plan; potentials leave the kernel before they overflow, 10 times quicker than in the log domain."""
+    """One plan; potentials are absorbed before they overflow, 10 times faster than in the log domain."""
     options: dict[str, Any] = {"method": "sinkhorn_stabilized", "numItermax": _ITERATIONS, "stopThr": _TOLERANCE}
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what did not converge shows in the plan
+        warnings.simplefilter("ignore")  # a plan that did not converge is found by the caller
         if unbalanced is None:
             plan = ot.sinkhorn(a, b, cost, temperature, warn=False, **options)
         else:

@@ -16,7 +16,7 @@ from torch import Tensor
 from datamodules.schema import DataError
 from lightning_modules.cca import RegularisedCCA
 from lightning_modules.training.closed_form import add_clips, fit_cca, no_moments
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 from tests.ranks import TwoRanks
 

@@ -17,7 +17,7 @@ from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.frontend import FrontEnd
 from lightning_modules.scc import SCC
 from lightning_modules.training.optim import AveragedWeights, LayerwiseAdamW, WarmupCosine
-from postproc.metrics.evaluate import evaluate_cell
+from postproc.metrics import evaluate_cell
 from tests.datamodules.media_tree import make_test, make_training
 
 SIZES: dict[str, Any] = {"width": 24, "depth": 1, "heads": 3, "frames": 48, "image_size": 32}

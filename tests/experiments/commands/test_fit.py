@@ -18,7 +18,7 @@ import yaml
 
 from experiments.run import COMMANDS, main
 from lightning_modules import SCC
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from tests.experiments.conftest import TINY
 
 

@@ -18,7 +18,7 @@ from experiments.protocol.run import run_protocol
 from experiments.run import main
 from experiments.runs.fits import Fit
 from experiments.runs.people import read_people
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from tests import TINY
 
 pytestmark = pytest.mark.processes

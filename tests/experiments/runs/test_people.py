@@ -13,15 +13,15 @@ from experiments.protocol.derived import Derived
 from experiments.protocol.run import languages_of
 from experiments.runs.people import people_rows, read_people, replicates_of, write_people
 from experiments.runs.saved import SavedRun, read_run
-from postproc.metrics.bootstrap import draw_people
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
+from postproc.metrics.bootstrap import draw_identities
 from tests.experiments.saved import save_run, save_tested, world
 
 
 def test_a_replicate_is_the_eer_of_the_list_with_people_repeated(tmp_path: Path) -> None:
     run = read_run(save_run(tmp_path / "run", world({"heard": "English", "unheard": "Urdu"})))
     people = np.unique(run.evaluation.voices.identity)
-    draws = draw_people(len(people), 1000, zlib.crc32("\n".join(people.tolist()).encode()))
+    draws = draw_identities(len(people), 1000, zlib.crc32("\n".join(people.tolist()).encode()))
     found = replicates_of(run)
     assert set(found) == {(cell, stage) for cell in ("heard", "unheard") for stage in ("raw", "refined")}
     for name, cell in run.evaluation.cells.items():

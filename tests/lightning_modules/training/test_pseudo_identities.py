@@ -16,7 +16,8 @@ from datamodules.schema import DataError
 from datamodules.training_set import TrainingSet
 from lightning_modules.faa import FAA
 from lightning_modules.networks.heads import SharedHeads
-from lightning_modules.training.pseudo_identities import embed_clips, label_agreement, pool_videos
+from lightning_modules.training.pseudo_identities import embed_clips, pool_videos
+from postproc.metrics.clusters import cluster_quality
 from tests.lightning_modules.tiny import DIMS, TinyData, trainer
 from tests.ranks import TwoRanks
 
@@ -93,9 +94,9 @@ def test_pooling_is_the_mean_voice_and_the_mean_face_of_each_video() -> None:
 
 def test_quality_of_perfect_and_of_worthless_clusters() -> None:
     people = np.repeat(np.arange(4), 5)
-    assert label_agreement(3 - people, people) == pytest.approx({"nmi": 1, "ari": 1, "purity": 1})
-    assert label_agreement(np.zeros(20, dtype=int), people) == pytest.approx({"nmi": 0, "ari": 0, "purity": 0.25})
-    assert label_agreement(np.arange(20), people)["purity"] == 1
+    assert cluster_quality(3 - people, people) == pytest.approx({"nmi": 1, "ari": 1, "purity": 1})
+    assert cluster_quality(np.zeros(20, dtype=int), people) == pytest.approx({"nmi": 0, "ari": 0, "purity": 0.25})
+    assert cluster_quality(np.arange(20), people)["purity"] == 1
 
 
 def no_video(data: TinyData) -> TinyData:

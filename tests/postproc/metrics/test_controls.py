@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postproc.metrics.evaluate import TooFewPeople, bootstrap_eer, chance_eer, eer, gender_only_eer, same_gender_eer
+from postproc.metrics import TooFewIdentities, bootstrap_eer, chance_eer, eer, gender_only_eer, same_gender_eer
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_chance_is_a_half_whatever_the_scores_know(six_people: dict[str, np.ndar
 
 
 def test_chance_of_one_person_cannot_be_told() -> None:
-    with pytest.raises(TooFewPeople, match="no chance control"):
+    with pytest.raises(TooFewIdentities, match="no chance control"):
         chance_eer([0.1, 0.2], [1, 0], ["a", "a"], ["a", "a"], direction="distance")
 
 
@@ -98,5 +98,5 @@ def test_bootstrap_is_wide_when_one_person_carries_the_errors() -> None:
 
 
 def test_bootstrap_needs_two_people() -> None:
-    with pytest.raises(TooFewPeople, match="1 identity"):
+    with pytest.raises(TooFewIdentities, match="1 identity"):
         bootstrap_eer([0.1, 0.2], [1, 0], ["a", "a"], ["a", "a"], direction="distance")

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from postproc.metrics.evaluate import auc, eer, evaluate_cell, overall, same_gender_eer, summarise
+from postproc.metrics import auc, eer, evaluate_cell, overall, same_gender_eer, summarise
 from tests.postproc.conftest import make_items, make_labelled_cell
 
 KEYS = {
@@ -65,10 +65,10 @@ def test_what_cannot_be_computed_is_none(pairs: tuple[list[int], list[int], list
 def test_faults_name_the_cell(pairs: tuple[list[int], list[int], list[int]]) -> None:
     voice, face, labels = pairs
     items = make_items(PEOPLE, GENDERS)
-    with pytest.raises(ValueError, match=r"cell 'unheard': list\.csv has no labels"):
+    with pytest.raises(ValueError, match=r"test condition 'unheard': list\.csv has no labels"):
         evaluate_cell(make_labelled_cell(voice, face, None, "unheard"), items, items, np.zeros(16))
     scores = np.where(np.arange(16) == 3, np.nan, 0.0)
-    with pytest.raises(ValueError, match=r"cell 'heard' \(list\.csv\): score of trial 3 is nan"):
+    with pytest.raises(ValueError, match=r"test condition 'heard' \(list\.csv\): score of trial 3 is nan"):
         evaluate_cell(make_labelled_cell(voice, face, labels), items, items, scores)
 
 

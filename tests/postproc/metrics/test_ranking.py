@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from postproc.metrics.evaluate import matching_accuracy, retrieval_map
+from postproc.metrics import matching_accuracy, retrieval_map
 
 
 def test_matching_counts_hits_and_shares_ties() -> None:
@@ -55,7 +55,7 @@ def test_a_collapsed_model_retrieves_at_prevalence_in_any_order() -> None:
 
 
 def test_queries_without_an_answer_are_named() -> None:
-    with pytest.raises(ValueError, match="1 of 2 queries have nobody to find, first z"):
+    with pytest.raises(ValueError, match="1 of 2 queries have an identity that is not in the gallery, first z"):
         retrieval_map(lambda rows: np.zeros((2, 1)), ["a", "z"], ["a"], direction="distance")
     with pytest.raises(ValueError, match="no queries"):
         retrieval_map(lambda rows: np.zeros((0, 1)), [], ["a"], direction="distance")

@@ -13,8 +13,7 @@ from scipy.interpolate import interp1d
 from scipy.optimize import brentq
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from postproc.metrics import roc
-from postproc.metrics.evaluate import auc, det_points, eer, min_dcf
+from postproc.metrics import auc, det_points, eer, min_dcf, roc
 
 
 def organisers_eer(distances: np.ndarray, labels: np.ndarray) -> float:

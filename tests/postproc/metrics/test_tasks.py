@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from datamodules.schema import Items, Modality, Ranking
-from postproc.metrics.evaluate import evaluate_ranking
+from postproc.metrics import evaluate_ranking
 
 
 def items(people: int, each: int, genders: bool = True) -> Items:

@@ -22,7 +22,7 @@ from postproc import (
 )
 from postproc.cca import Moments, regularised_cca
 from postproc.cells import Embeddings, cosine_distances, unit
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from tests.postproc.synthetic_people import World
 
 CLUSTERS = Clustering(ks=(5, 6, 8), repeats=2, backend="cpu")

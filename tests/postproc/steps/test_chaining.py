@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Threshold
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from postproc.steps.gender import learn_genders
 from tests import REPOSITORY
 from tests.postproc.conftest import make_cell

@@ -142,7 +142,7 @@ def test_refined_scores_stay_within_the_initial_ones(
         ({"voices": {"model": np.full((90, 20), np.nan)}}, "voice embeddings (model) are not finite, first item 0"),
         ({"voices": {"model": np.zeros((90, 20))}}, "voice embedding 0 (model) is zero"),
         ({"faces": {"model": np.ones((90, 20))}}, "face gender: only 1 distinct samples for 2 clusters"),
-        ({"faces": {"model": np.ones((90, 9))}}, "voices (20-d) and faces (9-d) share no space"),
+        ({"faces": {"model": np.ones((90, 9))}}, "voices (20-d) and faces (9-d) cannot be compared"),
         ({"distances": np.full(2025, np.nan)}, "2025 initial distances are not finite"),
         ({"distances": np.zeros(0), "voice_index": np.zeros(0, int), "face_index": np.zeros(0, int)}, "no trials"),
     ],

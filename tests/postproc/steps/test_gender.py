@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from postproc import GenderProbe
-from postproc.metrics.evaluate import eer
-from postproc.steps.gender import same_gender_evidence
+from postproc.metrics import eer
+from postproc.steps.gender import same_gender_ratio
 from tests.postproc.synthetic_people import World
 
 
@@ -20,7 +20,7 @@ def error(distances: np.ndarray, labels: np.ndarray) -> float:
 def test_gender_evidence_is_that_of_the_formula() -> None:
     p, q = np.array([0.5, 1.0, 1.0, 0.9]), np.array([0.3, 1.0, 0.0, 0.2])
     expected = np.log(2 * np.array([0.5, 0.98, 0.02, 0.9 * 0.2 + 0.1 * 0.8]))
-    np.testing.assert_allclose(same_gender_evidence(p, q, 0.02), expected)
+    np.testing.assert_allclose(same_gender_ratio(p, q, 0.02), expected)
 
 
 HELD_OUT = ["id00", "id01", "id02", "id12", "id13", "id14"]

@@ -36,7 +36,7 @@ def test_centring_removes_a_shift_and_hands_its_embeddings_on() -> None:
     np.testing.assert_allclose(after, Transport(CLUSTERS)(moved).distances)
     np.testing.assert_allclose(Centring(0.0)(cell).distances, cell.distances)
     one = ScoredCell(cell.distances[:1], np.zeros(1, int), np.zeros(1, int), {"model": x[:1]}, {"model": x[:1]})
-    assert "zero and has no direction" in Centring(1.0)(one).trace["unchanged"]
+    assert "zero and cannot be normalised" in Centring(1.0)(one).trace["unchanged"]
 
 
 def test_as_norm_is_that_of_a_loop() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from datamodules.schema import ScoredCell
 from postproc import BlockAverage, Clustering, Refinement, Transport
 from postproc.cells import shared_space
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from postproc.steps.blocks import block_similarity, comparable
 from postproc.steps.transport import transport_plans
 from tests.postproc.synthetic_people import World

@@ -12,7 +12,7 @@ from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read
 from datamodules.datasets.voxceleb.people import People, read_people, read_split
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.schema import DataError
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 
 LARGE, SMALL = (30_496, 15_248), (18_020, 9_010)  # rows, positives
 UNSEEN = {"random": LARGE, "G": LARGE, "A": LARGE, "N": (28_193, 14_097), "GNA": (27_280, 13_641)}

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from datamodules.schema import ScoredCell
 from postproc import JointIdentities, Transport
 from postproc.clustering.partitions import cluster_means
-from postproc.metrics.evaluate import eer
+from postproc.metrics import eer
 from postproc.steps.joint import step as joint
 from postproc.steps.joint.gibbs import Prior, SubClusters, sample_identities
 from postproc.steps.joint.plda import fit_plda, log_evidence
