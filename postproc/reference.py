@@ -44,7 +44,9 @@ class Reference:
         keep = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in arrays])
         if keep.all():
             return self
-        warnings.warn(f"{(~keep).sum()} of {len(self)} clips of training identities have NaN or inf: left out", stacklevel=2)
+        warnings.warn(
+            f"{(~keep).sum()} of {len(self)} clips of training identities have NaN or inf: left out", stacklevel=2
+        )
         return self.rows(keep)
 
     def folds(self, count: int, seed: int) -> list[NDArray[np.str_]]:

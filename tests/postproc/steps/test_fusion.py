@@ -37,7 +37,7 @@ def test_fusion_matches_other_runs_by_key(other: SimpleNamespace) -> None:
 
 
 def test_fusion_names_what_does_not_match(other: SimpleNamespace, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no cell unheard, only heard"):
+    with pytest.raises(DataError, match="has no test condition unheard, only heard"):
         Fusion([other.path]).for_cell("unheard", other.keys)
     with pytest.raises(DataError, match="1 trials of heard have no finite distance, first zz"):
         Fusion([other.path]).for_cell("heard", np.array([*other.keys[:-1], "zz"]))
