@@ -117,7 +117,8 @@ def nested(x: Array, widths: Sequence[int]) -> Array:
     Returns:
         (n, sum of widths), rows of unit length.
     """
-    return np.concatenate([unit(x[:, :k]) for k in widths], axis=1) / np.sqrt(len(widths))
+    embeddings: Array = np.concatenate([unit(x[:, :k]) for k in widths], axis=1) / np.sqrt(len(widths))
+    return embeddings
 
 
 def _inverse_root(values: Array, vectors: Array, shrinkage: float) -> Array:

@@ -80,12 +80,12 @@ def silhouette(
     return max(curve, key=lambda k: curve[k]), curve
 
 
-def _ward_silhouettes(x: NDArray[np.float64], counts: list[int]) -> list[float]:
+def _ward_silhouettes(x: NDArray[np.floating], counts: list[int]) -> list[float]:
     """Mean silhouette of cosine distances of each cut of Ward's tree."""
     from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
     from scipy.spatial.distance import pdist, squareform
 
-    apart = pdist(unit(x))
+    apart = pdist(unit(np.asarray(x, dtype=np.float64)))
     tree, cosine = linkage(apart, "ward"), squareform(apart**2)
     return [_mean_silhouette(cosine, fcluster(tree, k, "maxclust"), k, metric="precomputed") for k in counts]
 

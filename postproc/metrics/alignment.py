@@ -106,7 +106,8 @@ def retrieval(
 
 
 def _known(items: Items) -> NDArray[np.bool_]:
-    return items.identity != ""
+    known: NDArray[np.bool_] = items.identity != ""
+    return known
 
 
 def _there(pairs: Mapping[str, Record | None]) -> Record:

@@ -105,7 +105,8 @@ def chance_eer(
         voice, face = np.split(codes, 2)
 
         def shuffle() -> NDArray[np.bool_]:
-            return rng.permutation(len(identities))[voice] == face
+            positive: NDArray[np.bool_] = rng.permutation(len(identities))[voice] == face
+            return positive
 
     rates = []
     for _ in range(n):

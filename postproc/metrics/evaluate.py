@@ -80,9 +80,7 @@ def evaluate_cell(
     """
     labels = cell.trials.labels
     if labels is None:
-        raise ValueError(
-            f"test condition {cell.name!r}: {cell.trials.source} has no labels; use predict"
-        )
+        raise ValueError(f"test condition {cell.name!r}: {cell.trials.source} has no labels; use predict")
     record: Record = dict.fromkeys((*_RATES, "eer_ci95"))
     try:
         for values, suffix in ((distances, ""), (refined, "_refined")):
@@ -172,9 +170,9 @@ def evaluate_ranking(
     """The record of a matching or retrieval test.
 
     Keys: ``task``, ``probe``, ``probes``, ``candidates`` (N of a matching, the size of a retrieval's gallery),
-    ``people``: number of identities of the probes; ``score``: accuracy or mAP, ``score_ci95`` = [low, high] over identities; the controls
-    ``score_gender_only`` (a scorer that knows only true gender; None without genders) and ``score_chance`` (all
-    candidates equal).
+    ``people``: number of identities of the probes; ``score``: accuracy or mAP, ``score_ci95`` = [low, high] over
+    identities; the controls ``score_gender_only`` (a scorer that knows only true gender; None without genders) and
+    ``score_chance`` (all candidates equal).
 
     Args:
         ranking: the test.

@@ -37,7 +37,7 @@ class BlockAverage(Refinement):
         self.clustering, self.similarity = clustering or Clustering(), similarity
 
     def __call__(self, cell: ScoredCell) -> Refined:
-        """Refines one test condition; the trace holds ``ks``, ``space`` and per k the ``spread`` of the similarities."""
+        """Refines one test condition; the trace holds ``ks``, ``space`` and ``spread`` of the similarities by k."""
         try:
             initial_distances(cell)
             learnt = comparable(shared_space(cell, normalise=False), self.similarity)
@@ -59,7 +59,8 @@ def block_similarity(learnt: Embeddings, labels: Labels) -> NDArray[np.float64]:
     Centring removes what a cluster has in common with everything. Each cluster has the same weight, whatever its size.
     """
     blocks = cluster_means(learnt["voice"], labels["voice"]) @ cluster_means(learnt["face"], labels["face"]).T
-    return blocks - blocks.mean(axis=0) - blocks.mean(axis=1, keepdims=True) + blocks.mean()
+    centred: NDArray[np.float64] = blocks - blocks.mean(axis=0) - blocks.mean(axis=1, keepdims=True) + blocks.mean()
+    return centred
 
 
 def comparable(learnt: Embeddings, similarity: Similarity) -> Embeddings:

@@ -79,7 +79,7 @@ class ChainingCluster(Refinement):
         t_g: T_g, largest L2 distance of a kept sample to its identity centre; a quantile is per identity cluster.
             None = quantile 0.95.
         t_alpha: T_alpha, prototype cosine above which a pair is rewarded; a quantile is taken over the cosines of both
-            genders' prototype pairs. With n identities per gender, one pair in n is the same person. None = quantile 0.75.
+            genders' prototype pairs. One in n pairs matches, with n identities per gender. None = quantile 0.75.
         alpha: 0..1, how far a rewarded distance stays from the best one: ``B_l + (s - B_l) * alpha``; 1 = no reward.
         penalty: whether pairs of different gender clusters get the worst distance B_u.
         genders: how gender clusters are found: ``kmeans`` (k = 2, as published), or ``probe``: by probes fitted on

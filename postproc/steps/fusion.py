@@ -54,8 +54,8 @@ class Fusion(Refinement):
         """A copy with the other runs' distances of this test condition's trials, in their order.
 
         Raises:
-            DataError: a file that cannot be read, or lacks the column, the test condition, or a key; or a distance that is not
-                finite.
+            DataError: a file that cannot be read, or lacks the column, the test condition, or a key; or a
+                distance that is not finite.
         """
         bound = Fusion(self.scores, self.column, self.normalise, self.weights)
         bound._others = [_read(Path(path).expanduser(), name, keys, self.column) for path in self.scores]
@@ -80,10 +80,12 @@ def _normalised(d: NDArray[np.float64], how: str) -> NDArray[np.float64]:
     if not d.std() > 1e-12:
         raise DegenerateInput("all distances of a model are equal")
     if how == "rank":
-        from scipy.stats import rankdata
+        from scipy.stats import rankdata  # slow to import
 
-        return rankdata(d) / len(d)
-    return (d - d.mean()) / d.std()
+        normalised: NDArray[np.float64] = rankdata(d) / len(d)
+    else:
+        normalised = (d - d.mean()) / d.std()
+    return normalised
 
 
 def _read(path: Path, name: str, keys: NDArray[np.str_], column: str) -> NDArray[np.float64]:
@@ -100,11 +102,12 @@ def _read(path: Path, name: str, keys: NDArray[np.str_], column: str) -> NDArray
         raise DataError(f"fusion {path}: has no test condition {name}, only {there}; test both runs on the same lists")
     if rows["key"].duplicated().any():
         raise DataError(f"fusion {path}: key {rows['key'][rows['key'].duplicated()].iloc[0]} of {name} occurs twice")
-    distances = rows.set_index("key")[column].astype(float).reindex(keys.tolist())
-    bad = ~np.isfinite(distances.to_numpy())
+    aligned = rows.set_index("key")[column].astype(float).reindex(keys.tolist())
+    distances: NDArray[np.float64] = aligned.to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(distances)
     if bad.any():
         raise DataError(
             f"fusion {path}: {int(bad.sum())} trials of {name} have no finite {column}, first {keys[bad.argmax()]}; "
             "test both runs on the same lists"
         )
-    return distances.to_numpy(dtype=np.float64)
+    return distances

@@ -124,9 +124,7 @@ class GenderProbe(Refinement):
                 distances, spread = cell.distances, float(cell.distances.std())
                 spreads += [spread] * (fold.scorer == MODEL)
                 p = probabilities(probes, embeddings(cell, self._space))
-                shift = spread * same_gender_ratio(
-                    p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor
-                )
+                shift = spread * same_gender_ratio(p["voice"][cell.voice_index], p["face"][cell.face_index], self.floor)
                 rates = [eer(distances - w * shift, labels, direction="distance").eer for w in WEIGHTS]
                 errors.setdefault(fold.group, []).append(rates)
         if not errors:

@@ -36,8 +36,8 @@ class Transport(Refinement):
     Args:
         clustering: of voices and faces; None = :class:`Clustering` with its defaults.
         similarity: as in :class:`postproc.BlockAverage`.
-        masses: ``uniform``: every cluster has the same weight. ``sizes``: its number of items. If each identity has as many
-            voices as faces, as in the official lists, ``sizes`` exploits how the list was made.
+        masses: ``uniform``: every cluster has the same weight. ``sizes``: its number of items. Where an identity has as
+            many voices as faces, as in the official lists, ``sizes`` exploits how the list was made.
         temperature: of the plan, in units of the similarity; small = one to one.
         clip: largest size of a distance, per number of clusters.
         unbalanced: weight of the penalty (Kullback-Leibler) for leaving mass unmatched or matching it twice, in units

@@ -92,7 +92,8 @@ class _Chains:
         both, some = (voices > 0) & (faces > 0), (voices > 0) | (faces > 0)
         mean = cross / np.where(both, voices * faces, np.inf)
         prior = self.prior
-        return mean / prior.temperature - prior.identity_cost * some - prior.unpaired_cost * (some & ~both)
+        weight: Array = mean / prior.temperature - prior.identity_cost * some - prior.unpaired_cost * (some & ~both)
+        return weight
 
     def _evidence(self, side: int, square: Array, count: Array) -> Array:
         return log_evidence(square, count, self.sides[side].ratio, self.sides[side].width)

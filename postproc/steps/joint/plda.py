@@ -80,7 +80,8 @@ def log_evidence(square: Array, count: Array, ratio: float, width: int) -> Array
         width: number of directions.
     """
     precision = 1 + count * ratio
-    return 0.5 * (ratio * square / precision - width * np.log(precision))
+    evidence: Array = 0.5 * (ratio * square / precision - width * np.log(precision))
+    return evidence
 
 
 def _means(x: Array, code: NDArray[np.int64], count: NDArray[np.int64]) -> Array:

@@ -239,4 +239,5 @@ def centred_similarity(learnt: Embeddings, labels: dict[Modality, NDArray[np.int
     blocks = cluster_means(learnt["voice"], labels["voice"]) @ cluster_means(learnt["face"], labels["face"]).T
     a, b = (np.sqrt(np.bincount(labels[m])) for m in MODALITIES)
     a, b = a / a.sum(), b / b.sum()
-    return blocks - (blocks @ b)[:, None] - a @ blocks + a @ blocks @ b
+    centred: NDArray[np.float64] = blocks - (blocks @ b)[:, None] - a @ blocks + a @ blocks @ b
+    return centred

@@ -96,7 +96,7 @@ def test_overall_is_the_plain_mean_per_set_of_lists() -> None:
     assert summary["balanced/overall"]["eer_same_gender"] is None
     assert summary["overall"]["eer_ci95"] is None
     assert (summary["overall"]["trials"], summary["overall"]["positives"]) == (20, 8)
-    with pytest.raises(ValueError, match="no cells"):
+    with pytest.raises(ValueError, match="no test conditions"):
         overall({})
 
 

@@ -84,5 +84,5 @@ def test_the_probe_leaves_scores_alone_without_genders() -> None:
     assert "not calibrated" in step(cell).trace["unchanged"]
     step.calibrate(world.reference("M" * 8))
     refined = step(cell)
-    assert "0 female reference people" in refined.trace["unchanged"]
+    assert "0 female reference identities" in refined.trace["unchanged"]
     np.testing.assert_array_equal(refined.distances, cell.distances)
