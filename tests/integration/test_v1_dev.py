@@ -18,7 +18,7 @@ from experiments.protocol.run import run_protocol
 def test_cca_reproduces_the_known_eer_of_24_cells(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """25.9 % on balanced lists with FaceNet, ECAPA and 16 directions, as an independent script has it; 58 identities."""
+    """25.9 % on balanced lists with FaceNet, ECAPA and 16 directions, like an independent script."""
     monkeypatch.setenv("VOICEFACE_DATA", str(shared_data))
     whole = Protocol.read(find_config("protocols/v1_dev.yaml"))
     protocol = replace(whole, refinements={"transport": whole.refinements["transport"]})
