@@ -21,7 +21,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", ["dashboard", "protocol", "report", "submit", "sweep"])
+@pytest.mark.parametrize("command", ["dashboard", "protocol", "refine", "report", "score", "submit", "sweep"])
 def test_help_takes_less_than_a_second_of_cpu(command: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", CODE, command], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
