@@ -84,15 +84,15 @@ def regularised_cca(
     means, centred, spectra = [], [], []
     for of in (voices, faces):
         seen = of.count > 0
-        people = of.total[seen] / of.count[seen, None]
-        mean, clip_mean = people.mean(axis=0), of.total.sum(axis=0) / of.count.sum()
+        identity_means = of.total[seen] / of.count[seen, None]
+        mean, clip_mean = identity_means.mean(axis=0), of.total.sum(axis=0) / of.count.sum()
         cross = np.outer(clip_mean, mean)
         covariance = of.moment / of.count.sum() - cross - cross.T + np.outer(mean, mean)
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         if values.sum() < 1e-12:  # of unit-length clips: the total variance lies between 0 and 1
             raise DegenerateInput("all clips of training identities have the same embedding")
         means.append(mean)
-        centred.append(people - mean)
+        centred.append(identity_means - mean)
         spectra.append((values, vectors))
     together = centred[0].T @ centred[1] / len(centred[0])
     for shrinkage in shrinkages:

@@ -1,8 +1,8 @@
 """K-means on faiss (GPU or CPU) or scikit-learn; the only file that imports faiss.
 
-All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the
-partition up to rounding, and the seed alone decides it, not the number of threads. Many points cost little more than a
-sample of them: starts are tried, and the elbow is looked for, on at most a few thousand.
+All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the partition
+up to rounding. It depends only on the seed, not on the number of threads. Many points cost little more than a sample of
+them: the starts and the elbow use at most a few thousand.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def elbow(
     """The number of clusters after the largest drop of the total L2 distance ([SCC] 3.2, Fig. 2).
 
     The drop of a k is the total distance (not squared) of the k tried before it minus its own, so the first of ``ks``
-    only serves as a reference and is never chosen. The curve flattens on its own as k grows, so the rule favours the
-    low end: ``ks`` has to start near the expected number of people, as the paper says.
+    only serves as a reference and is never chosen. The curve always flattens as k grows, so the rule favours the
+    low end: ``ks`` must start near the expected number of identities, as the paper says.
 
     Of more than 2,048 points the curve is that of a sample of 4,096, scaled to all, and each k starts from the centres
     of the k before and new k-means++ ones; ``n_init`` does not count then. So the cost does not grow with n.
@@ -210,9 +210,9 @@ def _best_start(
     best: Clusters | None = None
     for start in starts:
         seeds = points[plus_plus(points, k, np.random.default_rng(start))]
-        found = _settle(points, _lloyd(points, seeds, backend, n_iter))
-        if best is None or found.inertia < best.inertia:
-            best = found
+        clusters = _settle(points, _lloyd(points, seeds, backend, n_iter))
+        if best is None or clusters.inertia < best.inertia:
+            best = clusters
     assert best is not None
     return best
 
@@ -220,7 +220,7 @@ def _best_start(
 def _sampled_curve(
     x: NDArray[np.floating], ks: Sequence[int], seed: int, backend: Backend, n_iter: int
 ) -> dict[int, float]:
-    """Total L2 distance by k of a sample, scaled to all points, each k going on from the one before."""
+    """Total L2 distance by k of a sample, scaled to all points, each k starts from the centres of the one before."""
     _check_finite(x)
     size = max(_ELBOW_SAMPLE, _SAMPLE_PER_CLUSTER * ks[-1])
     points, _, scale = _standardise(x[_rows(len(x), size, seed)])

@@ -12,7 +12,7 @@ from datamodules.schema import EvaluationSet, Items, Modality
 from postproc.cells import unit
 from postproc.metrics.ranking import average_precision
 
-_BLOCK, _MOST = 256, 5_000  # queries compared with the gallery at once; asked at all
+_BLOCK, _MOST = 256, 5_000  # queries compared with the gallery at once; queries used in all
 Record = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[n
     spaces: dict[str, NDArray[np.floating]] = {"model": embeddings["voice"]}
     if voices.features is not None:
         spaces = {"input": voices.features, **spaces}
-    found: Record = {}
+    records: Record = {}
     languages = [str(language) for language in np.unique(voices.language) if language]
     by_language = {language: _known(voices) & (voices.language == language) for language in languages}
     for space, x in spaces.items():
@@ -48,7 +48,7 @@ def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[n
                     pairs[f"{a}->{b}"] = retrieval(
                         x[query], voices.identity[query], x[gallery], voices.identity[gallery]
                     )
-        found[space] = {"voice_to_voice": _there(pairs)}
+        records[space] = {"voice_to_voice": _available(pairs)}
     voice, face = (unit(np.asarray(embeddings[m], dtype=np.float64)) for m in ("voice", "face"))
     if voice.shape[1] == face.shape[1]:
         pairs = {}
@@ -56,8 +56,8 @@ def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[n
             spoken = faces.language == a
             gallery = _known(faces) & (spoken if spoken.any() else np.ones(len(faces), dtype=bool))
             pairs[a] = retrieval(voice[query], voices.identity[query], face[gallery], faces.identity[gallery])
-        found["model"]["voice_to_face"] = _there(pairs)
-    return found
+        records["model"]["voice_to_face"] = _available(pairs)
+    return records
 
 
 def retrieval(
@@ -80,18 +80,18 @@ def retrieval(
         ``r1`` (items tied for the nearest share it), ``map``, ``chance``, ``queries``, ``gallery``; None if the gallery
         has none of the identities.
     """
-    known, shown = np.unique(gallery_identity, return_inverse=True)  # numbers compare quicker than names
-    asked = np.flatnonzero(np.isin(query_identity, known))
-    if not len(asked):
+    known, shown = np.unique(gallery_identity, return_inverse=True)  # numbers compare faster than names
+    chosen = np.flatnonzero(np.isin(query_identity, known))
+    if not len(chosen):
         return None
-    if len(asked) > _MOST:
-        asked = np.sort(np.random.default_rng(0).choice(asked, _MOST, replace=False))
-    queries, people = queries[asked], np.searchsorted(known, query_identity[asked])
+    if len(chosen) > _MOST:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))
+    queries, identities = queries[chosen], np.searchsorted(known, query_identity[chosen])
     hits = prevalence = precision = 0.0
     for start in range(0, len(queries), _BLOCK):
         rows = slice(start, start + _BLOCK)
         distances = -(queries[rows] @ gallery.T)
-        same = people[rows, None] == shown
+        same = identities[rows, None] == shown
         nearest = distances == distances.min(axis=1, keepdims=True)
         hits += float(((same & nearest).sum(axis=1) / nearest.sum(axis=1)).sum())
         prevalence += float(same.mean(axis=1).sum())
@@ -110,5 +110,5 @@ def _known(items: Items) -> NDArray[np.bool_]:
     return known
 
 
-def _there(pairs: Mapping[str, Record | None]) -> Record:
+def _available(pairs: Mapping[str, Record | None]) -> Record:
     return {name: record for name, record in pairs.items() if record is not None}

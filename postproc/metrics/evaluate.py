@@ -145,20 +145,20 @@ def _add_controls(
     seed: int,
 ) -> None:
     genders = voices.gender[cell.voice_index], faces.gender[cell.face_index]
-    people = voices.identity[cell.voice_index], faces.identity[cell.face_index]
+    identities = voices.identity[cell.voice_index], faces.identity[cell.face_index]
     if all((gender != "").all() for gender in genders):
         record["eer_gender_only"] = gender_only_eer(*genders, labels)
         if (genders[0] == genders[1])[labels == 0].any():
             record["eer_same_gender"] = same_gender_eer(distances, labels, *genders, direction="distance")
             if refined is not None:
                 record["eer_same_gender_refined"] = same_gender_eer(refined, labels, *genders, direction="distance")
-    known = all((identity != "").all() for identity in people)
-    chance_people = people if known else (None, None)
+    known = all((identity != "").all() for identity in identities)
+    chance_identities = identities if known else (None, None)
     with suppress(TooFewIdentities):
-        record["eer_chance"] = chance_eer(distances, labels, *chance_people, direction="distance", seed=seed)
+        record["eer_chance"] = chance_eer(distances, labels, *chance_identities, direction="distance", seed=seed)
     if known:
         with suppress(TooFewIdentities):
-            record["eer_ci95"] = list(bootstrap_eer(distances, labels, *people, direction="distance", seed=seed))
+            record["eer_ci95"] = list(bootstrap_eer(distances, labels, *identities, direction="distance", seed=seed))
 
 
 _REPLICATES = 1000
@@ -181,56 +181,58 @@ def evaluate_ranking(
         score_rows: distances (b, N) of a slice of the probes to their candidates, lower = same person.
         seed: of the bootstrap.
     """
-    own, other = (voices, faces) if ranking.probe == "voice" else (faces, voices)
-    person = own.identity[ranking.probe_index]
+    probes, candidates = (voices, faces) if ranking.probe == "voice" else (faces, voices)
+    identity = probes.identity[ranking.probe_index]
     matching = ranking.task == "matching"
     if matching:
-        scores = matching_hits(score_rows(slice(0, len(person))), direction="distance")
+        scores = matching_hits(score_rows(slice(0, len(identity))), direction="distance")
     else:
-        scores = average_precisions(score_rows, person, other.identity[ranking.candidate_index], direction="distance")
-    low, high = _over_people(scores, person, seed)
+        scores = average_precisions(
+            score_rows, identity, candidates.identity[ranking.candidate_index], direction="distance"
+        )
+    low, high = _interval(scores, identity, seed)
     return {
         "task": ranking.task,
         "probe": ranking.probe,
-        "probes": len(person),
+        "probes": len(identity),
         "candidates": ranking.candidate_index.shape[-1],
-        "people": len(np.unique(person)),
+        "people": len(np.unique(identity)),
         "score": float(scores.mean()),
         "score_ci95": [low, high],
-        "score_gender_only": _gender_only(ranking, own, other),
-        "score_chance": 1 / ranking.candidate_index.shape[1] if matching else _prevalence(ranking, own, other),
+        "score_gender_only": _gender_only(ranking, probes, candidates),
+        "score_chance": 1 / ranking.candidate_index.shape[1] if matching else _prevalence(ranking, probes, candidates),
     }
 
 
-def _over_people(scores: NDArray[np.float64], person: NDArray[np.str_], seed: int) -> tuple[float, float]:
+def _interval(scores: NDArray[np.float64], identity: NDArray[np.str_], seed: int) -> tuple[float, float]:
     """95 % percentile interval of the mean over other draws of the probes' identities."""
-    _, code = np.unique(person, return_inverse=True)
+    _, code = np.unique(identity, return_inverse=True)
     total, count = np.bincount(code, scores), np.bincount(code)
-    people = len(count)
-    weight = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=_REPLICATES)
+    identities = len(count)
+    weight = np.random.default_rng(seed).multinomial(identities, np.full(identities, 1 / identities), size=_REPLICATES)
     low, high = np.quantile((weight @ total) / (weight @ count), [0.025, 0.975])
     return float(low), float(high)
 
 
-def _gender_only(ranking: Ranking, own: Items, other: Items) -> float | None:
+def _gender_only(ranking: Ranking, probes: Items, candidates: Items) -> float | None:
     """The score of a scorer that knows only gender: distance 1 where the genders differ, else 0."""
-    gender, candidate = own.gender[ranking.probe_index], other.gender[ranking.candidate_index]
+    gender, candidate = probes.gender[ranking.probe_index], candidates.gender[ranking.candidate_index]
     if (gender == "").any() or (candidate == "").any():
         return None
     if ranking.task == "matching":
         return float(matching_hits(gender[:, None] != candidate, direction="distance").mean())
-    person, first, count = np.unique(own.identity[ranking.probe_index], return_index=True, return_counts=True)
-    found = average_precisions(  # all queries of an identity have the same score
+    identity, first, count = np.unique(probes.identity[ranking.probe_index], return_index=True, return_counts=True)
+    precisions = average_precisions(  # all queries of an identity have the same score
         lambda rows: gender[first[rows]][:, None] != candidate,
-        person,
-        other.identity[ranking.candidate_index],
+        identity,
+        candidates.identity[ranking.candidate_index],
         direction="distance",
     )
-    return float(np.average(found, weights=count))
+    return float(np.average(precisions, weights=count))
 
 
-def _prevalence(ranking: Ranking, own: Items, other: Items) -> float:
+def _prevalence(ranking: Ranking, probes: Items, candidates: Items) -> float:
     """Mean share of the gallery with the query's identity: the mAP where all distances are equal."""
-    person, count = np.unique(own.identity[ranking.probe_index], return_counts=True)
-    there, shown = np.unique(other.identity[ranking.candidate_index], return_counts=True)
-    return float(np.average(shown[np.searchsorted(there, person)], weights=count) / shown.sum())
+    identity, count = np.unique(probes.identity[ranking.probe_index], return_counts=True)
+    there, shown = np.unique(candidates.identity[ranking.candidate_index], return_counts=True)
+    return float(np.average(shown[np.searchsorted(there, identity)], weights=count) / shown.sum())

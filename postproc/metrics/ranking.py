@@ -104,9 +104,9 @@ def average_precisions(
             f"{int(absent.sum())} of {len(queries)} queries have an identity that is not in the gallery, "
             f"first {queries[absent][0]!s}; drop them from the queries"
         )
-    wanted, code = np.unique(gallery, return_inverse=True)  # numbers compare quicker than names
-    sought = np.searchsorted(wanted, queries)
-    found = np.empty(len(queries))
+    gallery_identities, code = np.unique(gallery, return_inverse=True)  # numbers compare faster than names
+    query_codes = np.searchsorted(gallery_identities, queries)
+    precisions = np.empty(len(queries))
     for start in range(0, len(queries), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(queries)))
         distances = _distances(score_rows(rows), direction)
@@ -114,15 +114,17 @@ def average_precisions(
             raise ValueError(
                 f"score_rows gave {distances.shape} for {rows.stop - start} queries and {len(gallery)} items"
             )
-        found[rows] = [average_precision(d, code == person) for d, person in zip(distances, sought[rows], strict=True)]
-    return found
+        precisions[rows] = [
+            average_precision(d, code == query) for d, query in zip(distances, query_codes[rows], strict=True)
+        ]
+    return precisions
 
 
 def average_precision(distances: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
     """Average precision of one query, from its distances to the gallery (g,) and which items have its identity."""
-    found = np.sort(distances[relevant])
-    rank = np.searchsorted(np.sort(distances), found, "right")
-    return float(np.mean(np.searchsorted(found, found, "right") / rank))
+    hits = np.sort(distances[relevant])
+    rank = np.searchsorted(np.sort(distances), hits, "right")
+    return float(np.mean(np.searchsorted(hits, hits, "right") / rank))
 
 
 def _distances(scores: ArrayLike, direction: Direction) -> NDArray[np.floating]:

@@ -150,7 +150,7 @@ class Genders:
         """P(male) of every voice (n,) and face (m,).
 
         Raises:
-            DegenerateInput: there are no models, or the cell lacks their space.
+            DegenerateInput: there are no models, or the test condition lacks their space.
         """
         if not self.models:
             raise DegenerateInput("no reference genders to fit a probe; give data.genders")

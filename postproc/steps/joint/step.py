@@ -37,7 +37,7 @@ class JointIdentities(Refinement):
        how similar its voices are to its faces in the learnt space.
     3. The distance is ``-log(P + 0.01) + initial_weight * d``, with P the posterior and d the distance before.
 
-    The faces can tell that two voice clusters have one identity. Matching finished clusters
+    The faces can join two voice clusters into one identity. Matching finished clusters
     (:class:`postproc.Transport`) cannot use that.
 
     Transductive. It assumes the same identities on both sides, less strictly than :class:`postproc.Transport`: an
