@@ -20,14 +20,14 @@ COMMANDS = {
         "experiments.commands.embed",
         "turn the files of a manifest into feature files, by frozen encoders or a model",
     ),
-    "score": ("experiments.commands.score", "compare any voices with any faces, by a run or an export"),
+    "score": ("experiments.commands.score", "distances between any voices and faces, by a run or an export"),
     "export": ("experiments.commands.export", "safetensors, config and model card of a run; --onnx both branches"),
     "submit": ("experiments.commands.submit", "make a challenge archive from tested runs; --check validates one"),
     "refine": ("experiments.commands.refine", "refine the saved scores of a run, without its model or data"),
     "prepare": ("experiments.commands.prepare", "scan a tree of voices and faces into a manifest, naming broken files"),
     "bench": (
         "experiments.commands.bench",
-        "time EER and refinement against scikit-learn, raw media against the plain way",
+        "time and memory against plain implementations",
     ),
     "protocol": ("experiments.commands.protocol", "folds x train languages x seeds of several methods, in one table"),
     "sweep": (

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Which checkpoints a run keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     Args:
         monitor: the validation metric that picks the best checkpoint. Validation identities are held out of the
-            training ones; test data never takes part. None, or nobody to validate on: the last one is the best.
+            training ones; test data never takes part. None, or no validation identities: the last checkpoint is the best.
         mode: ``min`` or ``max``.
         every_n_epochs: how often validation results are considered.
     """
@@ -34,7 +34,7 @@ class RunCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and not trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
-            # nobody held out (closed form, or a final fit on everyone): there is no choice, the last one is the best
+            # no validation identities (closed form, or a final fit on all): the last checkpoint is the best
             self.monitor = None
 
         self._trainer = trainer

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Draws and logs the pictures of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fit --resume auto``: a run goes on where its newest loadable checkpoint left it, as if it had never stopped."""
+"""``fit --resume auto``: a run continues from its newest loadable checkpoint, with the same result as one that never stopped."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class ExperimentCLI(LightningCLI):
         if self.command == "fit":
             text = "test the best checkpoint when training has ended"
             parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
-            text = "auto goes on from the newest loadable checkpoint of --run_dir, or starts where there is none"
+            text = "auto: continue from the newest loadable checkpoint of --run_dir; start from the beginning if there is none"
             parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=text)
         parser.add_argument("--pictures", type=bool, default=True, help="draw pictures of the test into the run folder")
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
@@ -110,7 +110,7 @@ class ExperimentCLI(LightningCLI):
         self._check_vars(args)
 
     def _check_vars(self, arguments: list[str]) -> None:
-        """``--vars.flod 3`` must not pass: a value nobody reads is a typo."""
+        """``--vars.flod 3`` is refused: a value that no config reads is a typo."""
         known: set[str] = set()
         for path in self.config_paths:
             known |= set(read_config(path).get("vars") or {})
@@ -126,9 +126,9 @@ class ExperimentCLI(LightningCLI):
             raise DataError(NO_CHECKPOINT)
         resume = config.get("resume") is not None
         if resume and config.ckpt_path:
-            raise DataError("--resume auto finds the checkpoint itself; give it or --ckpt_path, not both")
+            raise DataError("--resume auto finds the checkpoint itself; give either --resume or --ckpt_path")
         if resume and config.run_dir is None and "SLURM_JOB_ID" not in os.environ:
-            raise DataError("--resume auto: which run? Give its folder with --run_dir")
+            raise DataError("--resume auto needs --run_dir, the folder of the run to continue")
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
@@ -202,7 +202,7 @@ class ExperimentCLI(LightningCLI):
                 self.trainer.fit(**loading, ckpt_path=resume)
             self.stop.leave(self.trainer)
             if self.config.test and self.resumable.out_of_time:
-                _say("not tested: trainer.max_time was up before the end of training; --resume auto goes on")
+                _say("not tested: trainer.max_time ended before training did; --resume auto continues it")
             elif self.config.test:
                 best = None if self.config.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
                 self.trainer.test(**loading, ckpt_path=best, verbose=False)
@@ -213,11 +213,11 @@ class ExperimentCLI(LightningCLI):
             run(**loading, ckpt_path=find_checkpoint(ckpt_path, near), verbose=self.command == "validate")
 
     def _resume_point(self) -> str | None:
-        """The checkpoint ``--resume auto`` goes on from; None starts afresh."""
+        """The checkpoint that ``--resume auto`` continues from; None if there is none."""
         path, problems = newest_checkpoint(self.run_dir)
         for problem in problems:
-            _say(f"warning: {problem}; passed over")
-        _say(f"resuming from {path}" if path else "no checkpoint to resume from, starting afresh")
+            _say(f"warning: {problem}; skipped")
+        _say(f"resuming from {path}" if path else "no checkpoint to resume from, starting from the beginning")
         return str(path) if path else None
 
     def _config_name(self) -> str:

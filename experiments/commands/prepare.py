@@ -82,7 +82,7 @@ def _prepare(options: argparse.Namespace) -> int:
     lone = {m: len({f.path for f in kept if f.modality == m} - set(table[m])) for m in ("voice", "face")}
     hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
     print(f"{out}: {len(table)} clips of {table['identity'].nunique()} people, {table['voice'].nunique()} voices "
-          f"({hours:.1f} h), {table['face'].nunique()} faces; left out for want of a counterpart: {lone['voice']} "
+          f"({hours:.1f} h), {table['face'].nunique()} faces; skipped, no matching clip: {lone['voice']} "
           f"voices, {lone['face']} faces")  # fmt: skip
     Parts(parts).remove()
     return 1 if problems and not options.allow_broken else 0

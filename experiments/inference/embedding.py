@@ -42,7 +42,7 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
     before: dict[Any, Spec] = read_config(out / ENCODERS) if (out / ENCODERS).is_file() else {}
     for modality, spec in specs.items():
         if before.get(modality, spec) != spec:
-            raise DataError(f"{out / ENCODERS}: the {modality}s were embedded otherwise; choose another --out")
+            raise DataError(f"{out / ENCODERS}: its {modality}s were embedded by another encoder; choose another --out")
         pack = out / f"{modality}s.npy"
         if pack.is_file():
             have = pd.read_csv(pack.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
@@ -71,7 +71,7 @@ def encoders_of(
         if encoder.encoder.modality != modality:
             raise DataError(f"--{modality}: {type(encoder.encoder).__name__} encodes {encoder.encoder.modality}s")
     if not found:
-        raise DataError("by which encoder? Give --voice, --face or both (--face encoder/dlib.yaml), or --ckpt RUN")
+        raise DataError("an encoder is required: --voice, --face or both (--face encoder/dlib.yaml), or --ckpt RUN")
     return dict(found)
 
 

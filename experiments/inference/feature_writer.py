@@ -131,7 +131,7 @@ def embed(maker: FeatureWriter, trainer: Trainer) -> None:
     """Embeds what is missing, on all ranks, and makes the packs, on the first.
 
     Raises:
-        DataError: an unreadable file; what was embedded stays, and the next call goes on.
+        DataError: an unreadable file; what was embedded is kept, and the next call continues.
     """
     try:
         trainer.predict(maker, return_predictions=False)

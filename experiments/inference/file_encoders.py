@@ -151,5 +151,5 @@ def checked(embeddings: Tensor, paths: NDArray[np.str_]) -> Tensor:
     embeddings = embeddings.float().cpu()
     bad = (~torch.isfinite(embeddings).all(dim=1)).nonzero().flatten()
     if len(bad):
-        raise DataError(f"{paths[int(bad[0])]}: its embedding is not finite; listen to it or look at it")
+        raise DataError(f"{paths[int(bad[0])]}: the embedding contains NaN or inf; check the file")
     return embeddings

@@ -47,7 +47,7 @@ def _unused(path: str) -> str:
 
 
 NO_CHECKPOINT = (
-    "ckpt_path: which checkpoint? Give --ckpt_path best, last or a path "
+    "--ckpt_path is required: best, last or a path "
     "(best and last are looked up beside the config.yaml of a finished run)"
 )
 

@@ -18,7 +18,7 @@ from experiments.runs.credentials import has_key
 
 
 def has_room(run_dir: Path) -> bool:
-    """Whether the W&B folder takes another megabyte; says so once if not, and the run goes on without W&B."""
+    """Whether the W&B folder has room for another megabyte; if not, one warning, and the run is not logged."""
     folder = run_dir / "wandb"
     probe = folder / f".room{rank_zero_only.rank}"  # type: ignore[attr-defined]
     try:
@@ -59,7 +59,7 @@ def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
 
     Args:
         settings: init args of WandbLogger, changed in place.
-        run_dir: the run folder; the run's id is kept there, so a resumed run goes on as the same W&B run.
+        run_dir: the run folder; the run's id is kept there, so that a resumed run continues the same W&B run.
         name: display name.
     """
     id_file = run_dir / "wandb_id"

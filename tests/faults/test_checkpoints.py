@@ -203,7 +203,7 @@ def test_resume_auto_passes_over_a_bad_checkpoint(
     _spoil(tiny / "checkpoints" / "last.ckpt", folder / "last.ckpt", how, proof)
     command = ["fit", "--config", str(TINY), "--no-test", f"--run_dir={folder.parent}", "--resume=auto"]
     assert main(command) == 0
-    assert "no checkpoint to resume from, starting afresh" in capsys.readouterr().out
+    assert "no checkpoint to resume from, starting from the beginning" in capsys.readouterr().out
     assert not proof.exists()
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == 8
 

@@ -153,7 +153,7 @@ def test_errors_are_one_line_and_name_the_file(
     assert "did you mean encoder/dlib.yaml" in said(
         f"--manifest={manifest}", "--face=encoder/dlb.yaml", f"--out={tmp_path}"
     )
-    assert "embedded otherwise" in said(
+    assert "embedded by another encoder" in said(
         f"--manifest={manifest}", VOICE, "--voice.init_args.seconds=0.01", f"--out={packs}"
     )
 
