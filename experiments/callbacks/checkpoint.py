@@ -13,8 +13,8 @@ class RunCheckpoint(ModelCheckpoint):
     """Keeps ``checkpoints/best.ckpt`` (lowest validation EER) and ``checkpoints/last.ckpt`` of the run folder.
 
     Args:
-        monitor: the validation metric that picks the best checkpoint. Validation identities are held out of the
-            training ones; test data never takes part. None, or no validation identities: the last checkpoint is the best.
+        monitor: the validation metric that picks the best checkpoint. Validation identities are held out of training,
+            and test data takes no part. None, or no validation identities: the last checkpoint is the best.
         mode: ``min`` or ``max``.
         every_n_epochs: how often validation results are considered.
     """
