@@ -1,8 +1,8 @@
 """K-means on faiss (GPU or CPU) or scikit-learn; the only file that imports faiss.
 
-All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the partition
-up to rounding. It depends only on the seed, not on the number of threads. Many points cost little more than a sample of
-them: the starts and the elbow use at most a few thousand.
+All backends start from the same k-means++ seeds and end with the same float64 assignment, so they agree on the
+partition up to rounding. It depends only on the seed, not on the number of threads. Many points cost little more than
+a sample of them: the starts and the elbow use at most a few thousand.
 """
 
 from __future__ import annotations
