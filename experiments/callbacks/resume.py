@@ -1,4 +1,4 @@
-"""``fit --resume auto``: a run continues from its newest loadable checkpoint, with the same result as one that never stopped."""
+"""``fit --resume auto``: a run continues from its newest checkpoint and ends as if never stopped."""
 
 from __future__ import annotations
 

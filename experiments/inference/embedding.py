@@ -19,6 +19,7 @@ from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.errors import explained
 from experiments.config.files import find_config, read_config
+from experiments.config.renamed import Renamer
 from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import ENCODERS, Spec, read_trained
@@ -123,9 +124,9 @@ def embed_manifest(
     Raises:
         DataError: bad input.
     """
-    parser = make_parser()
+    parser, renamer = make_parser(), Renamer()
     with explained(parser):
-        options = parser.parse_args(find_encoders(list(more)))
+        options = parser.parse_args([renamer.argument(text) for text in find_encoders(list(more))])
         made: Any = parser.instantiate_classes(options)
     encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)))
     files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
