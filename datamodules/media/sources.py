@@ -35,7 +35,7 @@ class BadSamples:
         self.group, self.record = group, record
         self.files = int((group >= 0).sum())
         self.allowed = max(1, self.files // ALLOWED)
-        self._bad: Tensor = torch.zeros(len(group), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        self._bad: Tensor = torch.zeros(len(group), dtype=torch.bool).share_memory_()
 
     def add(self, row: int, error: DataError) -> None:
         """Records an unreadable row.
