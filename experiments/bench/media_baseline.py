@@ -22,7 +22,7 @@ MEAN, STD = -5.081, 4.4849
 
 
 def embedding(weights: Mapping[str, Tensor], x: Tensor, branch: str, heads: int) -> Tensor:
-    """CAV-MAE in eager mode, attention written out (method.md section 2), over the weights of :class:`CAVMAE`.
+    """CAV-MAE in eager mode, attention written out ([SCC] 3.1, [CAV-MAE]), over the weights of :class:`CAVMAE`.
 
     Args:
         weights: parameters and buffers by name.

@@ -1,9 +1,10 @@
-"""Examples in README files run as they stand, and the README keeps its form."""
+"""Examples in README files and docstrings run as they stand, and the README keeps its form."""
 
 from __future__ import annotations
 
 import doctest
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ BLOCKS = [
     for number, block in enumerate(
         re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     )
+]
+
+PACKAGES = ("lightning_modules", "datamodules", "postproc", "experiments")
+MODULES = [
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for package in PACKAGES
+    for path in sorted((REPOSITORY / package).rglob("*.py"))
+    if ">>> " in path.read_text("utf-8")
 ]
 
 
@@ -36,6 +45,11 @@ def test_python_examples_run(block: str, tmp_path: Path, monkeypatch: pytest.Mon
     result = doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
     assert result.attempted > 0
     assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    assert doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(REPOSITORY)))
