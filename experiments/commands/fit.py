@@ -95,7 +95,7 @@ class ExperimentCLI(LightningCLI):
         if self.command == "fit":
             text = "test the best checkpoint when training has ended"
             parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
-            text = "auto: continue from the newest loadable checkpoint of --run_dir; start from the beginning if there is none"
+            text = "auto: continue from the newest loadable checkpoint of --run_dir, if there is one"
             parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=text)
         parser.add_argument("--pictures", type=bool, default=True, help="draw pictures of the test into the run folder")
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
