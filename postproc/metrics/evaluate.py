@@ -12,28 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from datamodules.schema import Cell, Items, Ranking
 from postproc.metrics.bootstrap import bootstrap_eer
 from postproc.metrics.controls import TooFewIdentities, chance_eer, gender_only_eer, same_gender_eer
-from postproc.metrics.ranking import average_precisions, matching_accuracy, matching_hits, retrieval_map
-from postproc.metrics.roc import EER, DetPoints, Direction, auc, det_points, eer, min_dcf
-
-__all__ = [
-    "EER",
-    "DetPoints",
-    "Direction",
-    "TooFewIdentities",
-    "auc",
-    "bootstrap_eer",
-    "chance_eer",
-    "det_points",
-    "eer",
-    "evaluate_cell",
-    "gender_only_eer",
-    "matching_accuracy",
-    "min_dcf",
-    "overall",
-    "retrieval_map",
-    "same_gender_eer",
-    "summarise",
-]
+from postproc.metrics.ranking import average_precisions, matching_hits
+from postproc.metrics.roc import auc, eer
 
 Record = dict[str, Any]
 _SUMMED = ("trials", "positives")
