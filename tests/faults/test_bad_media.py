@@ -134,6 +134,7 @@ def test_workers_report_a_broken_file_as_one_line_too(world: Path, capsys: pytes
     assert line.startswith(f"{world / TRAINED[0]}: not readable as audio")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_training_file_may_be_skipped_and_is_listed(world: Path, workers: int) -> None:
     spoil(world / TRAINED[0], lambda _: b"")

@@ -49,6 +49,7 @@ def fill(file: FileIO) -> None:
         file.write(bytes(65536))
 
 
+@pytest.mark.processes
 def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
     last = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CONTENT, last)
@@ -85,6 +86,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_ends_in_a_line(small_disk: Pa
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.processes
 def test_a_fit_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_space(small_disk: Path) -> None:
     command = [*SHORT[:-3], "--data.steps_per_epoch=2", "--model.network.embedding_dim=64", f"--run_dir={small_disk}"]
     command += ["--logger=null", "--no-test", "--resume=auto", "--trainer.enable_model_summary=false"]
@@ -228,6 +230,7 @@ def test_a_moved_run_remembers_its_best_score(tiny: Path, tmp_path: Path) -> Non
     assert (tmp_path / "other" / "checkpoints" / "best.ckpt").is_file()
 
 
+@pytest.mark.processes
 def test_a_killed_run_is_resumed_from_its_last_checkpoint(tmp_path: Path) -> None:
     command = [*SHORT, *paced(0.1), f"--run_dir={tmp_path}", "--resume=auto", "--no-test"]
     process = start(*command)

@@ -156,6 +156,7 @@ for loss_of in (ContrastiveLoss(), lambda v, f, y: F.cross_entropy(v @ f.T / 0.0
 """
 
 
+@pytest.mark.perf
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_batch_of_8192_takes_less_than_a_third_of_the_memory() -> None:
     root = Path(__file__).parents[3]

@@ -82,6 +82,7 @@ def test_module_is_the_normalised_fbank_of_the_mean_removed_clip() -> None:
         assert torch.allclose(row[len(expected) :], torch.tensor(5.081 / 4.4849))  # zero-padded before normalisation
 
 
+@pytest.mark.perf
 def test_twice_as_fast_as_clip_by_clip() -> None:
     clips = list(torch.randn(16, samples_of(512), generator=torch.Generator().manual_seed(0)) * 0.1)
     batch = torch.stack(clips)
