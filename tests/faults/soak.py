@@ -1,4 +1,4 @@
-"""Kills short fits at random moments until each has ended: python tests/faults/soak.py --runs 200
+"""Kills short fits at random moments until each has ended: python -m tests.faults.soak --runs 200
 
 Every run is `fit --config demo.yaml`, shrunk, and is relaunched with `--resume auto` after each SIGTERM or SIGKILL. In
 the end it has the metrics of a run that was left alone, each checkpoint can be read, and nothing is left behind.
@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from tests import REPOSITORY
+from tests import warm
 
 TOLERANCE = 1e-6  # absolute, of every EER; same seed, same machine, same numbers
 SHRUNK = [
@@ -53,34 +52,29 @@ class Outcome:
     error: str = ""
 
 
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "experiments.run", *SHRUNK, f"--run_dir={folder}"]
-
-
 def session(folder: Path, cache: Path, kill: tuple[signal.Signals, float] | None) -> tuple[int, float, float, int]:
     """One launch: its status, wall time, peak memory in MB, and processes of it that are still there at the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VOICEFACE_CACHE": str(cache)}
     started = time.monotonic()
+    process = warm.start(*SHRUNK, f"--run_dir={folder}", environment=environment)
+    seen, peak = psutil.Process(process.pid), 0.0
+    family: dict[int, psutil.Process] = {}
+    while process.poll() is None:
+        try:
+            peak = max(peak, seen.memory_info().rss / 1e6)
+            family |= {child.pid: child for child in seen.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            break
+        elapsed = time.monotonic() - started
+        if kill is not None and elapsed > kill[1]:
+            process.send_signal(kill[0])
+            kill = None
+        if elapsed > TIME_OUT:
+            process.kill()
+        time.sleep(0.05)
+    status = process.wait()
     with (folder.parent / f"{folder.name}.log").open("a") as log:
-        process = subprocess.Popen(
-            command(folder), cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        seen, peak = psutil.Process(process.pid), 0.0
-        family: dict[int, psutil.Process] = {}
-        while process.poll() is None:
-            try:
-                peak = max(peak, seen.memory_info().rss / 1e6)
-                family |= {child.pid: child for child in seen.children(recursive=True)}
-            except psutil.NoSuchProcess:
-                break
-            elapsed = time.monotonic() - started
-            if kill is not None and elapsed > kill[1]:
-                process.send_signal(kill[0])
-                kill = None
-            if elapsed > TIME_OUT:
-                process.kill()
-            time.sleep(0.05)
-        status = process.wait()
+        log.write(process.communicate()[0])
     psutil.wait_procs(family.values(), timeout=10)
     return status, time.monotonic() - started, peak, sum(child.is_running() for child in family.values())
 
@@ -209,5 +203,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
     sys.exit(main())

@@ -130,5 +130,5 @@ def test_a_full_temporary_folder_and_cache_do_not_stop_a_run(make: Callable[[Pat
         if make is feature_world:
             said = f"warning: cache folder {folder / 'cache'} cannot be written (No space left on device)"
             assert done.stderr.count(said) >= 1
-            assert "Set VOICEFACE_CACHE to a folder with space" in done.stderr
+            assert "set VOICEFACE_CACHE to a folder with free space" in done.stderr
     assert_complete(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Five runs of the soak; `python tests/faults/soak.py --runs 200` is the long one."""
+"""Five runs of the soak; `python -m tests.faults.soak --runs 200` is the long one."""
 
 from __future__ import annotations
 
