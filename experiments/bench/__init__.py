@@ -1,1 +1,1 @@
-"""What ``bench`` measures: our functions against the plain way, each in a process of its own."""
+"""What ``bench`` measures: our functions against the plain way, each in its own process."""

@@ -1,4 +1,4 @@
-"""Measures one thing in a process of its own: time, peak memory, and the EER that shows both ways agree."""
+"""Measures one thing in its own process: time, peak memory, and the EER that shows both ways agree."""
 
 from __future__ import annotations
 

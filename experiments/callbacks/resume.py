@@ -81,7 +81,7 @@ class Resumable(Callback):
     def _restore_random_state(self, trainer: Trainer) -> None:
         assert self._restore is not None
         ranks, self._restore = self._restore["random"], None
-        if trainer.global_rank < len(ranks):  # more ranks than there were draw anew
+        if trainer.global_rank < len(ranks):  # additional ranks start with new random states
             state = ranks[trainer.global_rank]
             torch.set_rng_state(state["cpu"])
             if "cuda" in state and torch.cuda.is_available():

@@ -27,8 +27,8 @@ class Stopped(SystemExit):
 class StopOnSignal(Callback):
     """Ends training after the running step when SIGTERM, SIGINT or SIGUSR1 has come, on all ranks at the same step.
 
-    ``last.ckpt`` is written where a resumed run can go on as if nothing had been: after an optimiser step, but not
-    between the last batch before a validation and that validation. A second Ctrl-C ends the run at once.
+    ``last.ckpt`` is written where a resumed run can continue as if it had not been interrupted: after an optimiser
+    step, but not between the last batch before a validation and that validation. A second Ctrl-C ends the run at once.
 
     SIGUSR1 is what SLURM sends before it preempts a job or its time is up: the job is put back into the queue too.
     """

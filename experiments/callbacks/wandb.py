@@ -44,9 +44,9 @@ class WandbRecord(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, AssociationModule)
         for name in pl_module.scores:
-            found = refinement_cluster_quality(pl_module.evaluation, name, self.refinement.traces.get(name, ()))
+            quality = refinement_cluster_quality(pl_module.evaluation, name, self.refinement.traces.get(name, ()))
             for logger in trainer.loggers:
-                logger.log_metrics({f"test/{name}/clusters/{key}": value for key, value in found.items()})
+                logger.log_metrics({f"test/{name}/clusters/{key}": value for key, value in quality.items()})
         for logger in _wandb_loggers(trainer):
             log_tables(logger.experiment, self.run_dir)
             if not logger.experiment.offline:

@@ -1,4 +1,4 @@
-"""``bench``: EER and refinement against scikit-learn, raw media against the plain way; each in a process of its own."""
+"""``bench``: EER and refinement against scikit-learn, raw media against the plain way; each in its own process."""
 
 from __future__ import annotations
 

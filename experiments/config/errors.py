@@ -62,10 +62,10 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         name = class_path or next(filter(None, wrong.groups()))
         return f"{keys}: no class {name!r}{nearest_class(name, public_classes())}"
     if (wanted := _TYPE.findall(text)) and keys:
-        found = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
-        given = next(filter(None, found.groups())) if found else "?"
+        quoted = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
+        value = next(filter(None, quoted.groups())) if quoted else "?"
         types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
-        return f"{keys}: expected {' or '.join(types)}, got {given}"
+        return f"{keys}: expected {' or '.join(types)}, got {value}"
     return one_line(error)
 
 

@@ -67,13 +67,13 @@ def encoders_of(
         path = ckpt.resolve()
         trained = read_trained(path)
         return {m: (trained.encoder(m), {"trained": str(path), "modality": m}) for m in MODALITIES}
-    found = {m: (FrozenFiles(made[m]), dumped[m]) for m in MODALITIES if options.get(m)}
-    for modality, (encoder, _) in found.items():
+    encoders = {m: (FrozenFiles(made[m]), dumped[m]) for m in MODALITIES if options.get(m)}
+    for modality, (encoder, _) in encoders.items():
         if encoder.encoder.modality != modality:
             raise DataError(f"--{modality}: {type(encoder.encoder).__name__} encodes {encoder.encoder.modality}s")
-    if not found:
+    if not encoders:
         raise DataError("an encoder is required: --voice, --face or both (--face encoder/dlib.yaml), or --ckpt RUN")
-    return dict(found)
+    return dict(encoders)
 
 
 def make_parser() -> LightningArgumentParser:
@@ -88,15 +88,15 @@ def make_parser() -> LightningArgumentParser:
 
 def find_encoders(argv: list[str]) -> list[str]:
     """Arguments with the encoder files found by name, here or packaged."""
-    found = []
+    resolved = []
     for before, argument in zip(["", *argv], argv, strict=False):
         flag, equals, value = argument.partition("=")
         if before in ("--voice", "--face") and argument.endswith(".yaml"):
             argument = str(find_config(argument))
         elif flag in ("--voice", "--face") and value.endswith(".yaml"):
             argument = flag + equals + str(find_config(value))
-        found.append(argument)
-    return found
+        resolved.append(argument)
+    return resolved
 
 
 def embed_manifest(

@@ -58,9 +58,9 @@ class FeatureWriter(LightningModule):
         self._start_clock()
 
     def predict_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
-        # rank 0 alone looks what is there: another might already see what it writes
-        found = self._find_missing() if self.trainer.is_global_zero else {}
-        self._missing = self.trainer.strategy.broadcast(found)
+        # only rank 0 looks for existing parts: another rank might already see what rank 0 writes
+        missing = self._find_missing() if self.trainer.is_global_zero else {}
+        self._missing = self.trainer.strategy.broadcast(missing)
         self._writers = {modality: self._parts(modality) for modality in self._missing}
         self._start_clock()
         return [
@@ -104,7 +104,7 @@ class FeatureWriter(LightningModule):
 
     def _find_missing(self) -> dict[Modality, NDArray[np.int64]]:
         """Rows of the files that no part holds."""
-        found = {}
+        missing = {}
         for modality, table in self.tables.items():
             keys = np.array([item_key(item) for item in table.items.ids.tolist()], dtype=np.uint64)
             have = [part for part, _ in self._parts(modality).read()]
@@ -112,8 +112,8 @@ class FeatureWriter(LightningModule):
             if len(rows) < len(keys):
                 say(f"{modality}s: {len(keys) - len(rows)} of {len(keys)} were embedded before")
             if len(rows):
-                found[modality] = rows
-        return found
+                missing[modality] = rows
+        return missing
 
     def _start_clock(self) -> None:
         self._done, self._since, self._said = 0, time.monotonic(), time.monotonic()

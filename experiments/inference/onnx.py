@@ -71,7 +71,7 @@ def export_onnx(trained: Trained, out: Path) -> dict[Path, float]:
         import onnxscript  # noqa: F401  the exporter needs it and says so late
     except ImportError as error:
         raise DataError(f"{error.name} is not installed: pip install 'voiceface[onnx]'") from error
-    found = {}
+    largest = {}
     for modality in MODALITIES:
         path, branch = out / f"{modality}.onnx", Branch(trained.model, modality).eval()
         with warnings.catch_warnings():
@@ -94,7 +94,7 @@ def export_onnx(trained: Trained, out: Path) -> dict[Path, float]:
             with torch.inference_mode():
                 want = branch(x).numpy()
             differences.append(float(np.abs(session.run(None, {"x": x.numpy()})[0] - want).max()))
-        found[path] = max(differences)
-        if not found[path] <= TOLERANCE:
-            raise DataError(f"{path}: onnxruntime and torch differ by {found[path]:.1e}, more than {TOLERANCE:.0e}")
-    return found
+        largest[path] = max(differences)
+        if not largest[path] <= TOLERANCE:
+            raise DataError(f"{path}: onnxruntime and torch differ by {largest[path]:.1e}, more than {TOLERANCE:.0e}")
+    return largest

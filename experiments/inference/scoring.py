@@ -36,7 +36,7 @@ def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
     Raises:
         DataError: there is no such file, or a folder holds none of this modality.
     """
-    found: dict[str, None] = {}
+    files: dict[str, None] = {}
     for path in paths:
         inside = [path]
         if path.is_dir():
@@ -46,10 +46,10 @@ def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
                     f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(SUFFIXES[modality]))}"
                 )
         elif not path.is_file():
-            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{path}: no such {modality} file or folder{nearest(path.name, beside)}")
-        found |= dict.fromkeys(map(str, inside))
-    return np.array(list(found), dtype=np.str_)
+            neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{path}: no such {modality} file or folder{nearest(path.name, neighbours)}")
+        files |= dict.fromkeys(map(str, inside))
+    return np.array(list(files), dtype=np.str_)
 
 
 @torch.inference_mode()

@@ -52,7 +52,7 @@ class Trained:
             given: the encoder below a head that does not know its own.
 
         Raises:
-            DataError: the model takes embeddings, and nobody says of which encoder.
+            DataError: the model takes embeddings, and their encoder is unknown.
         """
         inputs = self.spec["inputs"]
         if "media" in inputs:
@@ -114,10 +114,10 @@ def _inputs(data: VoiceFaceDataModule) -> Spec:
 
 def _encoders(data: FeatureDataModule, modality: Modality) -> list[Spec] | None:
     """The encoders of the feature files a model was trained on, None where a file was not made by ``embed``."""
-    found = []
+    specs = []
     for file in data.voices if modality == "voice" else data.faces:
         path = Path(data.root) / (file.path if isinstance(file, FeatureFile) else file)
         if path.name != f"{modality}s.npy" or not (path.parent / ENCODERS).is_file():
             return None
-        found.append(read_config(path.parent / ENCODERS)[modality])
-    return found
+        specs.append(read_config(path.parent / ENCODERS)[modality])
+    return specs

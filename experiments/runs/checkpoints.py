@@ -83,15 +83,15 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     Returns:
         Its path, None where there is none, and a line for each checkpoint that could not be read.
     """
-    found: list[tuple[int, int, Path]] = []
+    loadable: list[tuple[int, int, Path]] = []
     problems = []
     for path in _checkpoints(run_dir):
         try:
             content = read_checkpoint(path)
-            found.append((int(content["global_step"]), path.stat().st_mtime_ns, path))
+            loadable.append((int(content["global_step"]), path.stat().st_mtime_ns, path))
         except CheckpointError as error:
             problems.append(str(error))
-    return (max(found)[2] if found else None), problems
+    return (max(loadable)[2] if loadable else None), problems
 
 
 def remove_unfinished(run_dir: Path) -> None:

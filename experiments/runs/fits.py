@@ -1,4 +1,4 @@
-"""Many ``fit`` commands: each in a folder of its own with its log and state, several at a time."""
+"""Many ``fit`` commands, several at a time. Each has its own folder with its log and its state."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Fit:
 
     def results(self) -> dict[str, Any] | None:
         """results.json, if this very command has run to its end."""
-        done, said = self.folder / "results.json", self.folder / "command.json"
-        if not done.exists() or not said.exists() or json.loads(said.read_text()) != list(self.command):
+        results, command = self.folder / "results.json", self.folder / "command.json"
+        if not results.exists() or not command.exists() or json.loads(command.read_text()) != list(self.command):
             return None
-        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return found
+        content: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+        return content
 
     def state(self) -> dict[str, Any]:
         """What was noted when it started and when it ended; empty if it never started."""
         path = self.folder / "state.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return state
 
     def start(self) -> None:
         """Notes that this process runs it; results of an earlier command go."""
@@ -94,7 +94,7 @@ class Fit:
             except Exception:  # a bug in one fit must not stop the others; the log says what it was
                 traceback.print_exc()
                 status = 1
-        # model, data and trainer refer to each other; beside all that was imported, Python rarely looks for such rings,
+        # model, data and trainer refer to each other; with so much imported, Python rarely collects such cycles,
         # and the next fit would have the memory of those before it
         gc.collect()
         return self.end(status)
@@ -114,7 +114,7 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str,
     Args:
         jobs: each returns an error line if it failed.
         parallel: how many at once.
-        what: they are called, beside the progress.
+        what: the jobs are called in the progress line.
         preload: modules that take seconds to import; one process imports them for all workers.
 
     Raises:
@@ -136,7 +136,7 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str,
                     failures.append(failure)
                     print(f"failed: {failure}", file=sys.stderr, flush=True)
         except BrokenProcessPool:
-            raise DataError("a process died (killed, or out of memory); run the same command to go on") from None
+            raise DataError("a process died (killed, or out of memory); run the same command to continue") from None
         except KeyboardInterrupt:
             pool.shutdown(wait=True, cancel_futures=True)  # what runs ends, the rest does not begin
             raise

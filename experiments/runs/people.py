@@ -1,4 +1,4 @@
-"""What scores say about each person, and when other people had been drawn; files beside the scores."""
+"""EERs of each identity, and EERs of resampled identities (bootstrap); files in the folder of the scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def write_people(folder: Path, run: SavedRun) -> None:
     """``people.csv``: EER over the trials of each person's voices, by cell; ``people.npz``: :func:`replicates_of`."""
     rows = [row for name in run.evaluation.cells for row in people_rows(run, name)]
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "people.csv", index=False)
-    found = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
-    np.savez_compressed(folder / "people.npz", **found)  # type: ignore[arg-type]
+    rates_by_key = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
+    np.savez_compressed(folder / "people.npz", **rates_by_key)  # type: ignore[arg-type]
 
 
 def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
@@ -50,7 +50,7 @@ def replicates_of(run: SavedRun) -> Replicates:
         return {}
     draws = draw_identities(len(people), REPLICATES, zlib.crc32("\n".join(people.tolist()).encode()))
     voice_of, face_of = np.searchsorted(people, voices), np.searchsorted(people, faces)
-    found: Replicates = {}
+    replicates: Replicates = {}
     for name, cell in run.evaluation.cells.items():
         labels = cell.trials.labels
         if labels is None:
@@ -58,12 +58,12 @@ def replicates_of(run: SavedRun) -> Replicates:
         columns = voice_of[cell.voice_index], face_of[cell.face_index]
         for stage, scores in (("raw", run.scores), ("refined", run.refined)):
             if name in scores:
-                found[name, stage] = resampled_eers(scores[name], labels, *columns, draws, direction="distance")
-    return found
+                replicates[name, stage] = resampled_eers(scores[name], labels, *columns, draws, direction="distance")
+    return replicates
 
 
 def people_rows(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
-    """A row of :attr:`Digest.people` for each person of a cell; who lacks one kind of trials has no EER and no row."""
+    """A row of :attr:`Digest.people` for each identity of a test condition that has trials of both kinds."""
     cell, voices = run.evaluation.cells[name], run.evaluation.voices
     labels = cell.trials.labels
     if labels is None:
@@ -71,13 +71,13 @@ def people_rows(run: SavedRun, name: str) -> list[tuple[Any, ...]]:
     person = voices.identity[cell.voice_index]
     rows = []
     for who in np.unique(person[person != ""]):
-        mine = person == who
-        if not 0 < np.count_nonzero(labels[mine]) < np.count_nonzero(mine):
+        trials = person == who
+        if not 0 < np.count_nonzero(labels[trials]) < np.count_nonzero(trials):
             continue
         rates = [
-            eer(scores[name][mine], labels[mine], direction="distance").eer if name in scores else np.nan
+            eer(scores[name][trials], labels[trials], direction="distance").eer if name in scores else np.nan
             for scores in (run.scores, run.refined)
         ]
-        first = cell.voice_index[mine]
+        first = cell.voice_index[trials]
         rows.append((name, str(who), str(voices.gender[first[0]]), len(np.unique(first)), *rates))
     return rows

@@ -108,8 +108,8 @@ def cross_validate(
         raise DegenerateInput(
             f"only {len(rows)} cross-validation test sets could be refined, too few to calibrate the guard"
         )
-    groups, scorers, initial, changed, found = zip(*rows, strict=True)
-    reliability = {name: np.array([statistics[name] for statistics in found]) for name in found[0]}
+    groups, scorers, initial, changed, gathered = zip(*rows, strict=True)
+    reliability = {name: np.array([statistics[name] for statistics in gathered]) for name in gathered[0]}
     return Outcomes(np.array(groups), np.array(scorers), np.array(initial), np.array(changed), reliability)
 
 
