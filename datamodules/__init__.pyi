@@ -10,8 +10,8 @@ from .features.module import PermutedFeatureDataModule as PermutedFeatureDataMod
 from .features.table import FeatureTable as FeatureTable
 from .features.table import open_feature_file as open_feature_file
 from .io.feature_files import FeatureFile as FeatureFile
-from .io.people import read_genders as read_genders
-from .io.people import read_identities as read_identities
+from .io.identities import read_genders as read_genders
+from .io.identities import read_identities as read_identities
 from .io.rankings import read_matching as read_matching
 from .io.rankings import read_retrieval as read_retrieval
 from .io.tables import read_table as read_table

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
-from datamodules.io.people import gender_letter
 from datamodules.io.tables import read_table
 from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, split_fragment
 from datamodules.schema import DataError, Modality, one_line

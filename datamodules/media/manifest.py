@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import stem, unsafe
-from datamodules.io.people import gender_letter
 from datamodules.io.tables import read_table
 from datamodules.io.text import expanded, is_file, nearest, shown
 from datamodules.media.module import MediaDataModule

@@ -16,8 +16,8 @@ import pandas as pd
 from datamodules.datasets.mavceleb.layout import read_training_list
 from datamodules.features.table import open_feature_file
 from datamodules.io.feature_files import FeatureFile, read_feature_file
+from datamodules.io.identities import read_genders, read_identities
 from datamodules.io.media import read_audio, read_image
-from datamodules.io.people import read_genders, read_identities
 from datamodules.io.trials import read_trials
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.schema import DataError

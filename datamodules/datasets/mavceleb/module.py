@@ -14,8 +14,8 @@ import pandas as pd
 
 from datamodules.datasets.mavceleb.layout import LANGUAGES, Layout, Track, Version, read_training_list
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
+from datamodules.io.identities import check_known
 from datamodules.io.item_ids import media_fields, stem
-from datamodules.io.people import check_known
 from datamodules.io.text import existing, expanded
 from datamodules.media.module import MediaDataModule
 from datamodules.media.table import MediaTable, media_table

@@ -23,7 +23,7 @@ from datamodules.datasets.synthetic.faces import Looks, Scene, draw
 from datamodules.datasets.synthetic.voices import LANGUAGES as SPOKEN
 from datamodules.datasets.synthetic.voices import RATE, Language, Speaker, speak
 from datamodules.io.cache import cache_key, cached_or_temporary
-from datamodules.io.people import check_known
+from datamodules.io.identities import check_known
 from datamodules.sampling.trials import make_trials
 from datamodules.schema import Items
 

@@ -14,7 +14,7 @@ from datamodules.evaluation.conditions import CellSpec, as_spec
 from datamodules.features.module import FeatureDataModule
 from datamodules.features.table import FeatureTable
 from datamodules.io.feature_files import FeatureFile
-from datamodules.io.people import check_known
+from datamodules.io.identities import check_known
 from datamodules.io.text import expanded
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable

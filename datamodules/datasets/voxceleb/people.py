@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import stems
-from datamodules.io.people import gender_letter
 from datamodules.io.tables import read_table
 from datamodules.io.text import nearest, read_text, tab_separated_rows
 from datamodules.schema import DataError

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.io.people import gender_letter, read_genders, read_identities
+from datamodules.io.identities import gender_letter, read_genders, read_identities
 from datamodules.sampling.splits import draw_balanced
 from datamodules.schema import DataError
 
