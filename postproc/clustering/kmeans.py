@@ -71,6 +71,12 @@ def kmeans(
 
     Raises:
         ValueError: wrong shape, non-finite points, k out of range, unknown backend, or ``gpu`` without a GPU.
+
+    Example:
+        >>> import numpy as np
+        >>> clusters = kmeans(np.array([[0.0], [1.0], [10.0], [11.0], [12.0]]), 2, seed=0, backend="cpu")
+        >>> sorted(clusters.centres.ravel().round(6).tolist()), sorted(clusters.sizes.tolist())
+        ([0.5, 11.0], [2, 3])
     """
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] == 0:

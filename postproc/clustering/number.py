@@ -35,6 +35,12 @@ def estimate_identities(points: Embeddings, seed: int = 0, memory: Memory | None
 
     Raises:
         DegenerateInput: fewer than 6 voices or faces.
+
+    Example:
+        >>> import numpy as np
+        >>> rng, clips = np.random.default_rng(0), np.repeat(np.eye(5), 8, axis=0)
+        >>> estimate_identities({m: clips + 0.1 * rng.normal(size=clips.shape) for m in ("voice", "face")})
+        5
     """
     fewest = min(len(points[m]) for m in MODALITIES)
     if fewest < _FEWEST:

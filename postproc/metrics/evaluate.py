@@ -57,6 +57,19 @@ def evaluate_cell(
 
     Raises:
         ValueError: no labels, or bad scores; the message names the test condition.
+
+    Example:
+        >>> import numpy as np
+        >>> from datamodules.schema import Cell, Items, Trials
+        >>> rows, names = np.arange(2), np.array(["ann", "bob"])
+        >>> items = Items(names, names, np.array(["English"] * 2), np.array(["F", "M"]), np.array(["v1", "v2"]))
+        >>> voice, face = np.repeat(rows, 2), np.tile(rows, 2)
+        >>> labels = (voice == face).astype(np.int8)
+        >>> trials = Trials(np.array(list("abcd")), names[voice], names[face], labels, "example")
+        >>> cell = Cell("heard", "English", trials, voice, face)
+        >>> record = evaluate_cell(cell, items, items, np.array([0.1, 0.8, 0.9, 0.2]), controls=False)
+        >>> record["eer"], record["auc"], record["trials"], record["positives"]
+        (0.0, 1.0, 4, 2)
     """
     labels = cell.trials.labels
     if labels is None:

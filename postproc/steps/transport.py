@@ -45,6 +45,21 @@ class Transport(Refinement):
 
     Raises:
         ValueError: an option out of range.
+
+    Example:
+        Four identities, and initial distances that are random.
+
+        >>> import numpy as np
+        >>> from postproc import Clustering, ScoredCell, Transport
+        >>> rng, identity = np.random.default_rng(0), np.repeat(np.arange(4), 10)
+        >>> clips = np.eye(4)[identity]
+        >>> voices, faces = (clips + 0.1 * rng.normal(size=clips.shape) for _ in range(2))
+        >>> voice, face = (index.ravel() for index in np.mgrid[:40, :40])
+        >>> cell = ScoredCell(rng.uniform(size=1600), voice, face, voices, faces)
+        >>> refined = Transport(Clustering(ks=(4,), space="model", backend="cpu"))(cell)
+        >>> same = identity[voice] == identity[face]
+        >>> bool(refined.distances[same].max() < refined.distances[~same].min())
+        True
     """
 
     def __init__(
