@@ -1,8 +1,18 @@
 """Chaining-cluster, Algorithm 1 of [SCC] (arXiv 2408.02025, 3.2): gender clusters, identity clusters, refined scores.
 
-What the paper leaves open is an option of :class:`ChainingCluster`, marked OPEN. One conflict is in the paper itself:
-Eq. 4 rewards a prototype similarity *below* the threshold, line 22 of Algorithm 1 one *above*; the text says twice
-that high similarity is rewarded, and so it is here.
+The comments name these steps. Their numbers count the steps here, they are not line numbers of Algorithm 1:
+
+1. First chain: gender clusters of voices and of faces, k-means with k = 2. Voice clusters are tied to face clusters.
+2. Second chain: confident set of each gender cluster, the samples within T_m of its centre.
+3. Identity clusters of each confident set: k-means, the number by the elbow (Fig. 2).
+4. Prototype of each identity cluster: the mean of its samples within T_g. Cosines of voice and face prototypes.
+5. Reward (Eq. 4, line 22): ``s <- B_l + (s - B_l) * alpha`` where the cosine of the pair's prototypes is above T_alpha.
+6. Penalty: ``s <- B_u`` where the gender clusters of the pair differ.
+
+B_l and B_u are the smallest and largest initial distance. What the paper leaves open is an option of
+:class:`ChainingCluster`, marked OPEN. One conflict is in the paper itself: Eq. 4 rewards a prototype similarity *below*
+the threshold, line 22 of Algorithm 1 one *above*. The text says twice that high similarity is rewarded, and so it is
+here.
 """
 
 from __future__ import annotations
@@ -93,6 +103,23 @@ class ChainingCluster(Refinement):
 
     Raises:
         ValueError: an option out of range.
+
+    Example:
+        Six identities; the first coordinate is gender. Every pair of different gender gets the worst distance.
+
+        >>> import numpy as np
+        >>> from postproc import ChainingCluster, ScoredCell
+        >>> rng, identity = np.random.default_rng(0), np.repeat(np.arange(6), 10)
+        >>> centres = np.c_[[3, 3, 3, -3, -3, -3], rng.normal(size=(6, 4))]
+        >>> voices, faces = (centres[identity] + 0.1 * rng.normal(size=(60, 5)) for _ in range(2))
+        >>> voice, face = (index.ravel() for index in np.mgrid[:60, :60])
+        >>> cell = ScoredCell(rng.uniform(size=3600), voice, face, voices, faces)
+        >>> refined = ChainingCluster(n_identities=3, backend="cpu")(cell)
+        >>> refined.trace["counts"]["penalised"], len(voice) // 2
+        (1800, 1800)
+        >>> across = (identity[voice] < 3) != (identity[face] < 3)
+        >>> bool((refined.distances[across] == cell.distances.max()).all())
+        True
     """
 
     def __init__(
@@ -169,23 +196,24 @@ class ChainingCluster(Refinement):
         # no second copy of the same arrays: 100,000 items take a gigabyte
         learnt = comparable(points) if self.space == "model" else shared_space(cell, normalise=self.normalise)
 
-        # step 1 (Algorithm 1, first chain): gender clusters of both modalities, tied to each other
+        # step 1: gender clusters of both modalities, k-means with k = 2, tied to each other
         if self.genders == "probe":
             genders = self._probed(cell, points)
         else:
             genders = {m: self._cluster(points[m], 2, f"{m} gender") for m in MODALITIES}
         label, tie = self._tie(cell, initial, genders, learnt)
 
-        # steps 2-4 (second chain): confident samples, identity clusters, prototypes
+        # steps 2-4: confident sets, identity clusters, prototypes of both modalities
         trace: dict[str, Any] = {"tie": tie, "clusters": [], "elbow": {}, "silhouette": {}}
         identity: dict[Modality, NDArray[np.int64]] = {}
         prototypes: dict[Modality, list[NDArray[np.float64]]] = {}
         for m in MODALITIES:
             identity[m], prototypes[m] = self._identities(m, points[m], learnt[m], label[m], genders[m], trace)
+        # step 4: cosines of voice and face prototypes of the same gender
         similarity = [unit(prototypes["voice"][g]) @ unit(prototypes["face"][g]).T for g in GENDERS]
         t_alpha = self.t_alpha.of(np.concatenate([s.ravel() for s in similarity]))
 
-        # step 5 (Eq. 4, line 22): reward; step 6: penalty. B_l and B_u are the best and worst initial distance.
+        # step 5: which pairs are rewarded (line 22: similarity above T_alpha; both in the same gender cluster)
         voice, face = cell.voice_index, cell.face_index
         voice_gender, face_gender = label["voice"][voice], label["face"][face]
         pair_similarity = np.full(len(initial), -np.inf)
@@ -194,12 +222,12 @@ class ChainingCluster(Refinement):
             pair_similarity[both] = similarity[g][identity["voice"][voice[both]], identity["face"][face[both]]]
         action = np.full(len(initial), UNTOUCHED, dtype=np.int8)
         action[pair_similarity > t_alpha] = REWARDED
-        if self.penalty:
+        if self.penalty:  # step 6: which pairs are penalised
             action[voice_gender != face_gender] = PENALISED
-        best, worst = float(initial.min()), float(initial.max())
-        # B_l + (s - B_l) * alpha, written so that it cannot overflow, and not past s by rounding
+        best, worst = float(initial.min()), float(initial.max())  # B_l and B_u
+        # Eq. 4: s <- B_l + (s - B_l) * alpha, written so that it cannot overflow, and not past s by rounding
         rewarded = np.clip((1 - self.alpha) * best + self.alpha * initial, best, initial)
-        refined = np.select(
+        refined = np.select(  # penalised: s <- B_u
             [action == REWARDED, action == PENALISED], [rewarded, np.full_like(initial, worst)], initial
         )
 
@@ -283,11 +311,11 @@ class ChainingCluster(Refinement):
             t_m = self.t_m.of(genders.distances[members])
             confident = members[genders.distances[members] <= t_m]
             trace["clusters"].append(_entry(modality, g, None, genders.distances[members], t_m))
-            # step 3: identity clusters of the confident set
+            # step 3: identity clusters of the confident set; their number by the elbow, unless it is given
             clusters = self._cluster(
                 points[confident], self._count(points[confident], what, trace), f"{what} identities"
             )
-            # step 4: prototypes of the samples within T_g of the identity centre
+            # step 4: a prototype is the mean of the samples within T_g of the identity centre
             kept = np.zeros(len(confident), dtype=bool)
             for k in range(len(clusters.centres)):
                 inside = clusters.labels == k
@@ -297,7 +325,7 @@ class ChainingCluster(Refinement):
                 if not kept[inside].any():
                     raise DegenerateInput(f"{what}: T_g = {t_g:g} leaves no sample of identity cluster {k}; raise t_g")
             prototypes.append(_means(learnt[confident[kept]], clusters.labels[kept], len(clusters.centres)))
-            # step 5: samples outside the confident set take the nearest identity centre
+            # step 5 needs a cluster for every sample: those outside the confident set take the nearest centre
             squared = (clusters.centres**2).sum(axis=1) - 2 * points[members] @ clusters.centres.T
             identity[members] = squared.argmin(axis=1)
             identity[confident] = clusters.labels
