@@ -235,8 +235,8 @@ def _rows(values: ArrayLike, name: str) -> NDArray[Any]:
 
 def _spaces(values: ArrayLike | Mapping[str, Any], name: str, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Embeddings by space, each with a row for every index."""
-    given = dict(values) if isinstance(values, Mapping) else {"model": values}
-    spaces = {space: _floats(x, f"{name}[{space!r}]", 2) for space, x in given.items()}
+    by_space = dict(values) if isinstance(values, Mapping) else {"model": values}
+    spaces = {space: _floats(x, f"{name}[{space!r}]", 2) for space, x in by_space.items()}
     for space, x in spaces.items():
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(x):
             wrong = rows.min() if rows.min() < 0 else rows.max()

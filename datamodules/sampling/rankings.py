@@ -90,10 +90,13 @@ def _rivals(identities: NDArray[np.str_], items: Items, candidates: int, same_ge
 
 def _positives(queries: Items, gallery: Items, identity: str, cross_video: bool) -> tuple[Rows, list[Rows]]:
     """Rows of an identity's possible probes, and for each the rows of its possible matching candidates."""
-    probes, own = np.flatnonzero(queries.identity == identity), np.flatnonzero(gallery.identity == identity)
+    probes, candidates = np.flatnonzero(queries.identity == identity), np.flatnonzero(gallery.identity == identity)
     if not cross_video:
-        return probes, [own] * len(probes)
-    matches = [own[(gallery.video[own] != queries.video[row]) & (gallery.video[own] != "")] for row in probes]
+        return probes, [candidates] * len(probes)
+    matches = [
+        candidates[(gallery.video[candidates] != queries.video[row]) & (gallery.video[candidates] != "")]
+        for row in probes
+    ]
     kept = [i for i, match in enumerate(matches) if len(match) and queries.video[probes[i]] != ""]
     return probes[kept], [matches[i] for i in kept]
 

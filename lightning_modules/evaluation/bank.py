@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 class EmbeddingBank(Metric):
     """Embeddings of all items of one modality, stored by item index and gathered over ranks.
 
-    An item may be added more than once, for a rank without items of its own repeats one; the first in rank order is
+    An item may be added more than once, because a rank without items repeats one; the first in rank order is
     kept. Ranks may hold different numbers of items, or none.
 
     Args:

@@ -166,7 +166,7 @@ class TrialScorer(LightningModule, ABC):
         return retrieved
 
     def scored_cell(self, name: str) -> ScoredCell:
-        """What a refinement may see of a test condition: scores and embeddings of its own unique items."""
+        """What a refinement may see of a test condition: its scores and the embeddings of its unique items."""
         return scored_cell(self.evaluation, name, self.scores[name], self.embeddings)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:

@@ -145,23 +145,23 @@ class _BlockwiseLoss(torch.autograd.Function):
         loss, by_others = anchors.new_zeros(()), torch.zeros_like(others)
         by_anchors = torch.empty_like(anchors)
         for block in rows.split(max(1, LOGITS_AT_ONCE // len(others))):
-            own = partner[block, None]
+            matching_column = partner[block, None]
             logits = (anchors[block] @ others.T).div_(tau)
             same = identity[block, None] == identities if same_identity != "negative" else None
             if same_identity == "positive" and same is not None:
                 share = same / same.sum(dim=1, keepdim=True)
                 positive = (share * logits).sum(dim=1)
             else:
-                positive = logits.gather(1, own).squeeze(1)
+                positive = logits.gather(1, matching_column).squeeze(1)
                 if same is not None:
-                    logits.masked_fill_(same.scatter_(1, own, False), -torch.inf)
+                    logits.masked_fill_(same.scatter_(1, matching_column, False), -torch.inf)
             total = logits.logsumexp(dim=1)
             loss += (total - positive).sum()
             by_logits = logits.sub_(total[:, None]).exp_()
             if same_identity == "positive":
                 by_logits.sub_(share)
             else:
-                by_logits.scatter_add_(1, own, torch.full_like(own, -1, dtype=by_logits.dtype))
+                by_logits.scatter_add_(1, matching_column, torch.full_like(matching_column, -1, dtype=by_logits.dtype))
             by_anchors[block] = by_logits @ others
             by_others.addmm_(by_logits.T, anchors[block])
         scale = 1 / (tau * len(anchors))

@@ -46,11 +46,11 @@ class MatchingLoss(nn.Module):
             uniform: (3, N) uniform random numbers in [0, 1), float64, for the clips of all ranks.
         """
         voices, faces, labels, videos = (gather_rows(x) for x in (voice, face, label, video))
-        own = torch.arange(len(voice), device=voice.device) + rank() * len(voice)
-        for_positive, for_face, for_voice = uniform.to(voice.device)[:, own]
-        positive = own
+        rank_rows = torch.arange(len(voice), device=voice.device) + rank() * len(voice)
+        for_positive, for_face, for_voice = uniform.to(voice.device)[:, rank_rows]
+        positive = rank_rows
         if self.diverse_positives:
-            positive = draw(diverse_positives(label, video, labels, videos, own), for_positive)
+            positive = draw(diverse_positives(label, video, labels, videos, rank_rows), for_positive)
         with torch.no_grad():
             to_faces, to_voices = (a.float() @ b.float().T for a, b in ((voice, faces), (face, voices)))
         wrong_face = draw(negatives(to_faces, label, labels, self.hard_negatives), for_face)
@@ -58,13 +58,13 @@ class MatchingLoss(nn.Module):
         logits = head(
             torch.cat([voice, voice, voices[wrong_voice]]), torch.cat([faces[positive], faces[wrong_face], face])
         )
-        same = torch.cat([torch.ones_like(own), torch.zeros_like(own), torch.zeros_like(own)])
+        same = torch.cat([torch.ones_like(rank_rows), torch.zeros_like(rank_rows), torch.zeros_like(rank_rows)])
         has_negative = (label[:, None] != labels).any(dim=1)
         losses = F.binary_cross_entropy_with_logits(logits.float(), same.float(), reduction="none")
         return (losses * torch.cat([torch.ones_like(has_negative), has_negative, has_negative])).mean()
 
 
-def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tensor, own: Tensor) -> Tensor:
+def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tensor, rank_rows: Tensor) -> Tensor:
     """Weights (B, N) of candidate positives: the anchor's pseudo-identity in another video, or else the anchor itself.
 
     Args:
@@ -72,11 +72,11 @@ def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tens
         video: (B,) videos of the anchors.
         labels: (N,) pseudo-identities of the candidates.
         videos: (N,) videos of the candidates.
-        own: (B,) positions of the anchors among the candidates.
+        rank_rows: (B,) positions of the anchors among the candidates.
     """
     chances = (label[:, None] == labels) & (video[:, None] != videos)
     alone = ~chances.any(dim=1)
-    chances[alone, own[alone]] = True
+    chances[alone, rank_rows[alone]] = True
     return chances.double()
 
 

@@ -24,7 +24,7 @@ from lightning_modules.training.safety import require_fitting
 
 CLASS_PATH, UNNAMED = "_class_path", "_unnamed"
 TRAINING_ONLY = ("optimizer", "scheduler")  # the embeddings of a trained model do not depend on them
-STARTING_POINTS = ("weights", "checkpoint")  # a trained model has weights of its own
+STARTING_POINTS = ("weights", "checkpoint")  # options that a trained model no longer needs
 ALLOWED = "lightning_modules"  # the package whose classes a checkpoint may name
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -53,8 +53,8 @@ def alignment(evaluation: EvaluationSet, embeddings: Mapping[Modality, NDArray[n
     if voice.shape[1] == face.shape[1]:
         pairs = {}
         for a, query in by_language.items():
-            spoken = faces.language == a
-            gallery = _known(faces) & (spoken if spoken.any() else np.ones(len(faces), dtype=bool))
+            in_language = faces.language == a
+            gallery = _known(faces) & (in_language if in_language.any() else np.ones(len(faces), dtype=bool))
             pairs[a] = retrieval(voice[query], voices.identity[query], face[gallery], faces.identity[gallery])
         records["model"]["voice_to_face"] = _available(pairs)
     return records

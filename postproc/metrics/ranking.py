@@ -78,7 +78,7 @@ def average_precisions(
 ) -> NDArray[np.float64]:
     """Average precision of retrieving, for each query, the gallery items of the same person.
 
-    The gallery is all of ``gallery_identity``; state its size beside the number. Tied items share the rank of their
+    The gallery is all of ``gallery_identity``; state its size next to the number. Tied items share the rank of their
     last one (as in scikit-learn's average precision), so a collapsed model gets the prevalence, whatever the order of
     the files. Memory is bounded by 256 rows of the score matrix.
 
