@@ -1,4 +1,4 @@
-"""A real SLURM of one node that the tests start themselves, in a temporary folder and with a munge of its own."""
+"""A real SLURM of one node that the tests start themselves, in a temporary folder and with a separate munge daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the command line as people do, in a process of its own, for faults to be injected into."""
+"""Starts the command line in a separate process, as users do, to inject faults into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists that are empty, one-sided, contradictory, in another encoding or hostile, met by ``fit`` and ``submit``."""
+"""Lists that are empty, one-sided, contradictory, in another encoding or hostile, given to ``fit`` and ``submit``."""
 
 from __future__ import annotations
 

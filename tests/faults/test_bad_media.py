@@ -1,4 +1,4 @@
-"""Files that are not what they say they are, met by ``fit`` on wav and jpg."""
+"""Broken and mislabelled wav and jpg files, read by ``fit``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.faults.worlds import media_world, refusal
 
 TRAINED = "v1/voices/id0001/English/vid0/00000.wav", "v1/faces/id0001/English/vid1/0000000.jpg"
 HEARD = "v1/voices/English/00001.wav", "v1/faces/English/00001.jpg"
-# who validates is fixed, so that id0001 is learnt from
+# the validation identities are fixed, so that id0001 is trained on
 FIT = ["--data.val_identities=[id0007,id0008]", "--no-test"]
 
 

@@ -65,12 +65,12 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Pa
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
-        beside = last.with_name(".last.ckpt.tmp")
-        while process.poll() is None and not (beside.exists() and beside.stat().st_size > 1_000_000):
+        temporary = last.with_name(".last.ckpt.tmp")
+        while process.poll() is None and not (temporary.exists() and temporary.stat().st_size > 1_000_000):
             pass  # 200 MB take a while: it is in the middle
         process.kill()
         process.communicate()
-        kills_in_the_middle += beside.exists()
+        kills_in_the_middle += temporary.exists()
         assert read_checkpoint(last)["global_step"] in (1, 2)
     assert kills_in_the_middle
 
@@ -225,7 +225,7 @@ def test_a_moved_run_remembers_its_best_score(tiny: Path, tmp_path: Path) -> Non
     assert best.read_bytes() == before
     states = read_checkpoint(last)["callbacks"]
     assert [s["best_model_path"] for name, s in states.items() if name.startswith("RunCheckpoint")] == [str(best)]
-    # a run that only starts from there has a best of its own
+    # a run that only starts from these weights keeps its own best score
     assert main([*fit, f"--run_dir={tmp_path / 'other'}", "--trainer.max_epochs=4"]) == 0
     assert (tmp_path / "other" / "checkpoints" / "best.ckpt").is_file()
 

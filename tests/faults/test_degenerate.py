@@ -63,13 +63,13 @@ def shipped(name: str) -> list[Refinement]:
     steps = read_steps(packaged() / "postproc" / f"{name}.yaml")
     for step in steps:
         if isinstance(step, Selected):
-            step.sets = 1  # practice takes a second a set
+            step.sets = 1  # cross-validation takes a second per set
     return steps
 
 
 @cache
 def calibrated(name: str) -> list[Refinement]:
-    """The steps of a shipped config, which have seen training people."""
+    """The steps of a shipped config, calibrated on training identities."""
     steps = shipped(name)
     calibrate(steps, World(7).reference(clips=3))
     return steps
@@ -189,7 +189,7 @@ REFERENCES: dict[str, Callable[[Reference], Reference]] = {
     "one person": lambda r: r.rows(r.identity == "id00"),
     "two people": lambda r: r.rows(np.isin(r.identity, ["id00", "id12"])),
     "one clip": lambda r: r.rows(np.arange(len(r)) < 1),
-    "nobody": lambda r: r.rows(np.arange(len(r)) < 0),
+    "no identity": lambda r: r.rows(np.arange(len(r)) < 0),
     "constant": constant,
     "not finite": not_finite,
 }
@@ -197,9 +197,9 @@ REFERENCES: dict[str, Callable[[Reference], Reference]] = {
 
 @pytest.mark.parametrize("fault", REFERENCES)
 @pytest.mark.parametrize("name", LEARNING)
-def test_degenerate_training_people(name: str, fault: str, cell: ScoredCell, tmp_path: Path) -> None:
+def test_degenerate_training_identities(name: str, fault: str, cell: ScoredCell, tmp_path: Path) -> None:
     result = refined(name, cell, tmp_path, REFERENCES[fault](World(7).reference(clips=3)))
-    if fault == "nobody":
+    if fault == "no identity":
         assert any(trace.get("unchanged") for trace in result.trace["steps"])
 
 
@@ -216,7 +216,7 @@ def test_the_list_of_steps_that_learn_is_complete() -> None:
 
 
 @pytest.mark.parametrize("fault", ["constant", "two distinct points"])
-def test_a_fit_on_degenerate_packs_ends_well_and_says_why(
+def test_a_fit_on_degenerate_feature_files_ends_well_and_says_why(
     fault: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, run = feature_world(tmp_path / "world"), tmp_path / "run"
@@ -239,7 +239,9 @@ def test_a_fit_on_degenerate_packs_ends_well_and_says_why(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_pack_that_is_not_finite_is_refused(value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_feature_file_that_is_not_finite_is_refused(
+    value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = feature_world(tmp_path / "world")
     x = np.load(tmp_path / "world" / "faces.npy")
     x[7, 2] = value

@@ -1,6 +1,6 @@
 """Coverage-guided search for inputs that make a reader fail otherwise than by a DataError.
 
-``python -m tests.fuzz.atheris_readers [READER...] [--seconds 60]``: each reader in a process of its own; prints how
+``python -m tests.fuzz.atheris_readers [READER...] [--seconds 60]``: each reader in a separate process; prints how
 many inputs it was given. Not part of the default run; needs ``pip install atheris``.
 """
 

@@ -16,7 +16,7 @@ STEPS = 20
 
 
 def fit(run: Path, *options: str) -> pd.Series:
-    """Training losses by step of a fit in a process of its own."""
+    """Training losses by step of a fit in a separate process."""
     command = [
         "fit", "--config", str(TINY), f"--run_dir={run}",
         "--logger=logger/csv.yaml", "--trainer.log_every_n_steps=1", f"--trainer.max_steps={STEPS}",

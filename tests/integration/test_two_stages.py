@@ -95,7 +95,7 @@ def test_each_stage_starts_where_the_one_before_ended(cavmae: Path, stage_one: P
 
 
 def test_the_second_stage_takes_cavmaes_file_itself(cavmae: Path, tmp_path: Path) -> None:
-    """It has heard nobody's language: either may be called unheard."""
+    """It was trained on no language of the data: either may be called unheard."""
     assert second(tmp_path, "Urdu", cavmae) == 0
     assert 0 < moved(network(cavmae), network(tmp_path / "Urdu" / "checkpoints" / "last.ckpt")) < 0.5
 

@@ -44,6 +44,6 @@ def test_all_tasks_of_a_split_from_a_checkpoint(
     assert all(record["eer"] < 0.45 for record in results.values())
     printed = capsys.readouterr().out
     assert all(name.startswith(f"{split}/") and name in printed for name in (*results, *found))
-    # what papers state stands beside ours on their own split only
+    # published numbers are printed next to ours only for the split they were measured on
     assert ("PAEFF" in printed) == (split == "pins")
     assert ("Wen et al." in printed) == (split == "wen")

@@ -1,4 +1,4 @@
-"""Practice test sets made of training people."""
+"""Cross-validation test sets made of training identities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from postproc.crossval.sets import cross_validation_sets
 from tests.postproc.synthetic_people import World
 
 
-def test_practice_sets_are_of_the_references_people_with_right_labels() -> None:
+def test_cross_validation_sets_hold_identities_of_the_reference_with_right_labels() -> None:
     reference = World(6, noise=0.01).reference()
     known = {tuple(x): person for x, person in zip(reference.voices["model"], reference.identity, strict=True)}
     known |= {tuple(x): person for x, person in zip(reference.faces["model"], reference.identity, strict=True)}

@@ -29,6 +29,6 @@ def test_only_training_pairs_are_permuted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(face, true.training_set().face_rows)
     assert (people[voice] == people[face]).mean() < 0.15
     assert not np.array_equal(voice, data(PermutedFeatureDataModule, 1).training_set().voice_rows)
-    mine, theirs = (d.evaluation_set("validate").cells["heard"].trials for d in (permuted, true))
-    np.testing.assert_array_equal(mine.voices, theirs.voices)
-    np.testing.assert_array_equal(mine.labels, theirs.labels)
+    permuted_trials, true_trials = (d.evaluation_set("validate").cells["heard"].trials for d in (permuted, true))
+    np.testing.assert_array_equal(permuted_trials.voices, true_trials.voices)
+    np.testing.assert_array_equal(permuted_trials.labels, true_trials.labels)

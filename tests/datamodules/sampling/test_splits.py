@@ -20,7 +20,7 @@ def test_each_identity_gives_as_many_clips_whatever_the_language(chosen: list[st
     assert set(LANGUAGE[keep]) == set(chosen)
     if len(chosen) == 2:
         for person in ("ann", "bob"):
-            shares = [int((LANGUAGE[keep & (person == IDENTITY)] == spoken).sum()) for spoken in chosen]
+            shares = [int((LANGUAGE[keep & (person == IDENTITY)] == language).sum()) for language in chosen]
             assert abs(shares[0] - shares[1]) <= 1
 
 

@@ -1,4 +1,4 @@
-"""What refinements are told of training and validation people."""
+"""The embeddings of training and validation identities that refinements may learn from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lightning_modules.tiny import TinyData, trainer
 
 
 class Validated(TinyData):
-    """The first three people are learnt from, the others validated on."""
+    """The first three identities are trained on, the others validated on."""
 
     def _people(self, learnt: bool) -> TrainingSet:
         every = super().training_set()
@@ -35,29 +35,29 @@ class Validated(TinyData):
         return {"id0": "M", "id4": "F"}
 
 
-def test_clips_of_people_met_and_not_met_are_embedded_by_the_model(tmp_path: Path) -> None:
+def test_clips_of_seen_and_unseen_identities_are_embedded_by_the_model(tmp_path: Path) -> None:
     data, model = Validated(), Linear()
     run = trainer(tmp_path)
     run.test(model, data, verbose=False)
-    found = embed_reference(model)
-    assert set(found.identity[found.seen]) == {"id0", "id1", "id2"}
-    assert set(found.identity[~found.seen]) == {f"id{i}" for i in range(3, 12)}
-    assert set(found.gender[found.identity == "id4"]) == {"F"}
-    assert set(found.gender[found.identity == "id5"]) == {""}
+    reference = embed_reference(model)
+    assert set(reference.identity[reference.seen]) == {"id0", "id1", "id2"}
+    assert set(reference.identity[~reference.seen]) == {f"id{i}" for i in range(3, 12)}
+    assert set(reference.gender[reference.identity == "id4"]) == {"F"}
+    assert set(reference.gender[reference.identity == "id5"]) == {""}
     place = {x.tobytes(): i for i, x in enumerate(data.train[0])}
-    rows = np.array([place[x.tobytes()] for x in found.voices["input"]])
-    np.testing.assert_array_equal(found.identity, [f"id{i}" for i in data.identity[rows]])
-    np.testing.assert_array_equal(found.faces["input"], data.train[1][rows])
+    rows = np.array([place[x.tobytes()] for x in reference.voices["input"]])
+    np.testing.assert_array_equal(reference.identity, [f"id{i}" for i in data.identity[rows]])
+    np.testing.assert_array_equal(reference.faces["input"], data.train[1][rows])
     with torch.no_grad():
         voices = model.voice(torch.from_numpy(data.train[0][rows])).numpy()
-    np.testing.assert_allclose(found.voices["model"], voices, atol=1e-6)
+    np.testing.assert_allclose(reference.voices["model"], voices, atol=1e-6)
 
 
-def test_no_person_has_more_clips_than_asked_for(tmp_path: Path) -> None:
+def test_no_identity_has_more_clips_than_asked_for(tmp_path: Path) -> None:
     data, model = TinyData(), Linear()
     trainer(tmp_path).test(model, data, verbose=False)
-    found, again = embed_reference(model, per_identity=4), embed_reference(model, per_identity=4)
-    assert found.seen.all()
-    assert np.unique(found.identity, return_counts=True)[1].tolist() == [4] * 12
+    reference, again = embed_reference(model, per_identity=4), embed_reference(model, per_identity=4)
+    assert reference.seen.all()
+    assert np.unique(reference.identity, return_counts=True)[1].tolist() == [4] * 12
     assert set(np.unique(embed_reference(model).identity, return_counts=True)[1]) == {7}
-    np.testing.assert_array_equal(found.voices["input"], again.voices["input"])
+    np.testing.assert_array_equal(reference.voices["input"], again.voices["input"])

@@ -47,8 +47,8 @@ def test_large_sharpness_does_not_overflow_and_half_precision_is_computed_in_ful
 def on_rank(share: int) -> tuple[float, Tensor]:
     rank = torch.distributed.get_rank()
     voice, face, label = batch()
-    mine = slice(rank * share, (rank + 1) * share)
-    loss = MultiSimilarityLoss()(voice[mine], face[mine], label[mine])
+    rows = slice(rank * share, (rank + 1) * share)
+    loss = MultiSimilarityLoss()(voice[rows], face[rows], label[rows])
     return float(loss), torch.autograd.grad(loss, voice)[0]
 
 

@@ -24,10 +24,10 @@ def labels_of(cell: ScoredCell, memory: Memory | None = None, **options: object)
 
 def test_the_same_embeddings_are_clustered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory()
-    first, anew = labels_of(cell_of(0), memory), labels_of(cell_of(0))
+    first, without_memory = labels_of(cell_of(0), memory), labels_of(cell_of(0))
     monkeypatch.setattr(partitions, "kmeans", lambda *args, **kwargs: pytest.fail("clustered again"))
     again = labels_of(cell_of(0), memory)
-    for a, b, c in zip(first, anew, again, strict=True):
+    for a, b, c in zip(first, without_memory, again, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
 

@@ -1,4 +1,4 @@
-"""Who is practised on, and what scorers and steps know of them."""
+"""Cross-validation on training identities: which are held out, and what scorers and steps know of them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def half_seen(seed: int = 2, held_out: tuple[str, ...] = ("id00", "id01", "id02"
     return replace(reference, seen=~np.isin(reference.identity, held_out))
 
 
-def test_everybody_is_scored_by_scorers_that_have_not_met_them() -> None:
+def test_every_identity_is_scored_by_scorers_that_have_not_seen_it() -> None:
     reference = half_seen()
-    found = list(cross_validation_folds(reference, [1.0, 100.0], sets=4, seed=0))
-    assert [r.scorer for r in found] == ["1", "100"] * 3 + [MODEL]
-    people = [set(r.held_out.identity) for r in found[::2]]
+    folds = list(cross_validation_folds(reference, [1.0, 100.0], sets=4, seed=0))
+    assert [r.scorer for r in folds] == ["1", "100"] * 3 + [MODEL]
+    people = [set(r.held_out.identity) for r in folds[::2]]
     assert sorted(p for group in people for p in group) == sorted(set(reference.identity))
-    assert [r.group for r in found] == [0, 0, 1, 1, 2, 2, 3]
-    assert [len(list(r.sets())) for r in found] == [2, 2] * 3 + [4]
-    for r in found:
+    assert [r.group for r in folds] == [0, 0, 1, 1, 2, 2, 3]
+    assert [len(list(r.sets())) for r in folds] == [2, 2] * 3 + [4]
+    for r in folds:
         assert not set(r.held_out.identity) & set(r.training.identity)
         assert r.training.seen.all()
         assert not r.held_out.seen.any()
-    np.testing.assert_array_equal(found[-1].held_out.voices["model"], reference.voices["model"][~reference.seen])
-    assert set(found[-1].training.identity) == set(reference.identity[reference.seen])
+    np.testing.assert_array_equal(folds[-1].held_out.voices["model"], reference.voices["model"][~reference.seen])
+    assert set(folds[-1].training.identity) == set(reference.identity[reference.seen])
 
 
-def test_scorers_do_not_know_the_people_they_score() -> None:
+def test_scorers_do_not_know_the_identities_they_score() -> None:
     reference = half_seen()
     first = next(cross_validation_folds(reference, [100.0], sets=1, seed=0))
     inside = np.isin(reference.identity, first.held_out.identity)
@@ -52,11 +52,11 @@ def test_steps_see_the_others_as_the_scorer_does() -> None:
             assert "unchanged" not in refine(cell, [step]).trace["steps"][0]
 
 
-def test_without_embeddings_from_before_the_model_only_those_held_out_are_strangers() -> None:
+def test_without_input_embeddings_only_held_out_identities_are_unseen() -> None:
     reference = half_seen()
     bare = replace(reference, voices={"model": reference.voices["model"]}, faces={"model": reference.faces["model"]})
-    found: list[Fold] = list(cross_validation_folds(bare, [100.0], sets=3, seed=0))
-    assert [r.scorer for r in found] == [MODEL]
+    folds: list[Fold] = list(cross_validation_folds(bare, [100.0], sets=3, seed=0))
+    assert [r.scorer for r in folds] == [MODEL]
     with pytest.raises(
         DegenerateInput, match=r"18 training identities without input embeddings and 6 validation identities make 1 "
     ):
@@ -66,6 +66,6 @@ def test_without_embeddings_from_before_the_model_only_those_held_out_are_strang
         next(cross_validation_folds(everybody, [100.0], sets=3, seed=0))
 
 
-def test_a_few_people_held_out_are_no_group() -> None:
+def test_a_few_held_out_identities_are_no_group() -> None:
     reference = half_seen(held_out=("id00", "id01", "id12"))
     assert MODEL not in [r.scorer for r in cross_validation_folds(reference, [100.0], sets=1, seed=0)]

@@ -48,8 +48,8 @@ def test_record_of_a_cell_has_every_number(pairs: tuple[list[int], list[int], li
 def test_what_cannot_be_computed_is_none(pairs: tuple[list[int], list[int], list[int]]) -> None:
     voice, face, labels = pairs
     cell, raw = make_labelled_cell(voice, face, labels), np.arange(16.0)
-    known, nobody = make_items(PEOPLE, GENDERS), make_items([""] * 4, ["M", "", "", ""])
-    none = {key for key, value in evaluate_cell(cell, known, nobody, raw).items() if value is None}
+    known, unknown = make_items(PEOPLE, GENDERS), make_items([""] * 4, ["M", "", "", ""])
+    none = {key for key, value in evaluate_cell(cell, known, unknown, raw).items() if value is None}
     refined = {"eer_refined", "auc_refined", "eer_same_gender_refined"}
     assert none == refined | {"eer_same_gender", "eer_gender_only", "eer_ci95"}
     quick = evaluate_cell(cell, known, known, raw, controls=False)

@@ -30,9 +30,9 @@ def trial_lists(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_ecapa_on_voxceleb_has_the_known_eer(shared_data: Path) -> None:
-    pack = np.load(shared_data / "voxceleb" / "ecapa_vox1_test.npz")
-    x = pack["x"] / np.linalg.norm(pack["x"], axis=1, keepdims=True)
-    row = {name: i for i, name in enumerate(pack["utterance"])}
+    features = np.load(shared_data / "voxceleb" / "ecapa_vox1_test.npz")
+    x = features["x"] / np.linalg.norm(features["x"], axis=1, keepdims=True)
+    row = {name: i for i, name in enumerate(features["utterance"])}
     lines = [line.split() for line in (shared_data / "voxceleb" / "veri_test2.txt").read_text().splitlines()]
     labels = np.array([int(line[0]) for line in lines])
     a, b = (np.array([row[line[column]] for line in lines]) for column in (1, 2))

@@ -1,4 +1,4 @@
-"""What the guard lets through and what it leaves alone."""
+"""Which refinements the guard applies, and which it refuses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def guarded(step: Refinement, world: World, **options: Any) -> Guarded:
 
 
 def declined(guard: Guarded, cell: ScoredCell) -> str:
-    """The reason why the guard left a cell alone, which it must have done."""
+    """The reason why the guard left a cell unchanged; checks that it did."""
     refined = guard(cell)
     np.testing.assert_array_equal(refined.distances, cell.distances)
     assert refined.trace["guard"]["applied"] is False
@@ -56,34 +56,34 @@ def declined(guard: Guarded, cell: ScoredCell) -> str:
 
 
 class Solved(Refinement):
-    """Knows how voices and faces of its world come from people, which no scorer does."""
+    """Inverts the maps from traits to input embeddings, which no scorer knows."""
 
     def __init__(self, world: World) -> None:
-        self.back = [np.linalg.pinv(own) for own in world.own]
+        self.back = [np.linalg.pinv(to_input) for to_input in world.input_maps]
 
     def __call__(self, cell: ScoredCell) -> Refined:
         spaces = [np.asarray(x["input"], np.float64) for x in (cell.voices, cell.faces)]
-        found: Embeddings = {m: x @ back for m, x, back in zip(MODALITIES, spaces, self.back, strict=True)}
-        return Refined(cosine_distances(found, cell.voice_index, cell.face_index))
+        projected: Embeddings = {m: x @ back for m, x, back in zip(MODALITIES, spaces, self.back, strict=True)}
+        return Refined(cosine_distances(projected, cell.voice_index, cell.face_index))
 
 
 def scored_by_cca(cell: ScoredCell, reference: Reference) -> ScoredCell:
-    """The cell as a scorer sees it that was learnt on the reference's people, and none too well."""
+    """The cell with the scores and embeddings of a mediocre CCA fitted on the reference."""
     voices, faces = (unit(np.asarray(x["input"], np.float64)) for x in (reference.voices, reference.faces))
     known = [Moments.of(x, reference.identity) for x in (voices, faces)]
     (learnt,) = regularised_cca(known[0], known[1], [1.0], 16)
-    own = (unit(np.asarray(x["input"], np.float64)) for x in (cell.voices, cell.faces))
-    maps = zip(MODALITIES, own, learnt.means, learnt.projections, strict=True)
-    found: Embeddings = {m: (x - mean) @ w for m, x, mean, w in maps}
+    inputs = (unit(np.asarray(x["input"], np.float64)) for x in (cell.voices, cell.faces))
+    maps = zip(MODALITIES, inputs, learnt.means, learnt.projections, strict=True)
+    projected: Embeddings = {m: (x - mean) @ w for m, x, mean, w in maps}
     return replace(
         cell,
-        distances=cosine_distances(found, cell.voice_index, cell.face_index),
-        voices=cell.voices | {"model": found["voice"]},
-        faces=cell.faces | {"model": found["face"]},
+        distances=cosine_distances(projected, cell.voice_index, cell.face_index),
+        voices=cell.voices | {"model": projected["voice"]},
+        faces=cell.faces | {"model": projected["face"]},
     )
 
 
-def test_a_step_passes_where_practice_shows_a_gain() -> None:
+def test_a_step_is_applied_where_cross_validation_shows_a_gain() -> None:
     world = World(3, blur=2.5)
     step, reference = Solved(world), world.reference()
     guard = Guarded(step)
@@ -103,7 +103,7 @@ def test_a_step_passes_where_practice_shows_a_gain() -> None:
 
 
 @pytest.mark.parametrize("genders", ["MMMMMM", "FFF", "M"])
-def test_chaining_is_refused_for_one_gender_and_for_one_person(genders: str) -> None:
+def test_chaining_is_refused_for_one_gender_and_for_one_identity(genders: str) -> None:
     world = World(3, gender=4.0)
     cell, _ = world.cell(genders)
     assert "gender" in declined(guarded(CHAINING, world, **ANY), cell)
@@ -125,15 +125,15 @@ def test_nothing_is_applied_that_was_not_calibrated() -> None:
     assert "no threshold of" in declined(some, cell)
 
 
-def test_given_numbers_need_no_practice() -> None:
-    """With a scorer as good as this one, strangers are refused; on real embeddings they pass (see ``Guarded``)."""
+def test_fixed_strength_and_thresholds_need_no_cross_validation() -> None:
+    """A good scorer: faces of other identities are refused. On real embeddings they pass (see ``Guarded``)."""
     guard = Guarded(Transport(CLUSTERS), **(ANY | {"information": 0.8, "stability": 0.7, "agreement": 0.45}))
     for seed in range(4):
         same, labels = World(seed, noise=0.5).cell()
         refined = guard(same)
         assert refined.trace["guard"]["applied"], refined.trace["unchanged"]
         assert error(refined.distances, labels) < error(same.distances, labels)
-        assert declined(guard, World(seed, noise=0.5, gender=0.0).cell(strangers=True)[0])
+        assert declined(guard, World(seed, noise=0.5, gender=0.0).cell(other_faces=True)[0])
         assert declined(guard, World(seed).cell("M")[0])
 
 

@@ -1,4 +1,4 @@
-"""Which alternative is taken, on whom, and what is said of it."""
+"""Which alternative is chosen, on which identities, and what the trace records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shuffled(Refinement):
 
 
 class Better(Refinement):
-    """Right about everybody whose voices and faces lie at one place, as those of :func:`reference` do."""
+    """Right where voices and faces of an identity share their first coordinate, as in :func:`world_of`."""
 
     def __call__(self, cell: ScoredCell) -> Refined:
         v, f = (np.asarray(x["input"], np.float64) for x in (cell.voices, cell.faces))
@@ -36,13 +36,13 @@ def world_of(seed: int = 3) -> tuple[World, Reference]:
     person = np.unique(reference.identity, return_inverse=True)[1]
     sides = []
     for spaces in (reference.voices, reference.faces):
-        given = spaces["input"].copy()
-        given[:, 0] = person
-        sides.append(spaces | {"input": given})
+        inputs = spaces["input"].copy()
+        inputs[:, 0] = person
+        sides.append(spaces | {"input": inputs})
     return world, replace(reference, voices=sides[0], faces=sides[1])
 
 
-def test_the_best_in_practice_is_taken_and_the_trace_says_what_was_tried() -> None:
+def test_the_best_in_cross_validation_is_chosen_and_the_trace_lists_what_was_tried() -> None:
     world, reference = world_of()
     step = Selected({"shuffled": [Shuffled()], "better": [Centring(), Better()], "worse": [Better(), Shuffled()]})
     assert step.needs_reference
@@ -75,7 +75,7 @@ def test_scores_are_left_alone_where_nothing_gains() -> None:
     assert "make 0 groups" in step(cell).trace["unchanged"]
 
 
-def test_people_held_out_are_scored_by_the_model_itself() -> None:
+def test_held_out_identities_are_scored_by_the_model_itself() -> None:
     _, reference = world_of()
     kept = ~np.isin(reference.identity, ["id00", "id01", "id02", "id12", "id13", "id14"])
     seen = []
@@ -87,11 +87,11 @@ def test_people_held_out_are_scored_by_the_model_itself() -> None:
 
     step = Selected({"width": [Width()]}, sets=2)
     step.calibrate(replace(reference, seen=kept))
-    of_practice = 2 + 4 + 8 + 16 + 24  # directions of the cosines of a scorer of practice; there are 24
-    assert seen == [of_practice] * 6 + [reference.voices["model"].shape[1]] * 2
+    of_scorer = 2 + 4 + 8 + 16 + 24  # directions of the embeddings of a held-out scorer; there are 24
+    assert seen == [of_scorer] * 6 + [reference.voices["model"].shape[1]] * 2
 
 
-def test_alternatives_learn_from_the_others_in_practice_and_from_everybody_once_taken() -> None:
+def test_alternatives_learn_from_other_identities_in_cross_validation_and_from_all_once_chosen() -> None:
     world, reference = world_of()
     owner = {x.tobytes(): p for x, p in zip(reference.voices["input"], reference.identity, strict=True)}
     before = Centring()

@@ -1,4 +1,4 @@
-"""How a guard finds its strength and thresholds on training people."""
+"""How a guard finds its strength and thresholds on training identities."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Shuffled(Refinement):
         return Refined(np.random.default_rng(0).permutation(cell.distances))
 
 
-def made(after: list[list[float]], evidence: list[float], before: float = 0.3, groups: int = 4) -> Outcomes:
+def made(after: list[list[float]], agreement: list[float], before: float = 0.3, groups: int = 4) -> Outcomes:
     """Outcomes of some groups with one scorer, as many sets in each; columns of ``after`` are strengths."""
     sets = len(after)
     group = np.repeat(np.arange(groups), sets // groups)
-    found = {"agreement": np.array(evidence)}
+    found = {"agreement": np.array(agreement)}
     return Outcomes(group, np.full(sets, "1"), np.full(sets, before), np.array(after), found)
 
 
-def test_steps_learn_from_other_people_than_they_practise_on() -> None:
+def test_steps_do_not_learn_from_the_identities_they_are_judged_on() -> None:
     reference = World(3).reference(clips=6)
     owner = {x.tobytes(): p for x, p in zip(reference.voices["input"], reference.identity, strict=True)}
     calls = []
@@ -67,13 +67,13 @@ def test_harm_is_refused_everywhere_and_the_trace_says_on_what() -> None:
     assert trace["guard"]["strength"] == 0
 
 
-def test_the_same_people_give_the_same_numbers() -> None:
+def test_the_same_identities_give_the_same_numbers() -> None:
     reference = World(5).reference()
     first, second = (choose(cross_validate(Centring(), reference, resamples=1), STRENGTHS, {}) for _ in range(2))
     assert first == second
 
 
-def test_all_that_gains_without_harm_is_taken_whole() -> None:
+def test_a_step_that_gains_without_harm_is_applied_at_full_strength() -> None:
     found = choose(made([[0.2, 0.25]] * 8, [0.1, 0.9] * 4), [1.0, 0.5], {})
     assert found.strength == 1.0
     assert found.thresholds == {"agreement": 0.1}
@@ -81,18 +81,18 @@ def test_all_that_gains_without_harm_is_taken_whole() -> None:
     assert found.record["accepted"] == 1
 
 
-def test_evidence_that_foretells_harm_becomes_a_threshold() -> None:
+def test_a_statistic_that_predicts_harm_becomes_a_threshold() -> None:
     after = [[0.4] if weak else [0.2] for weak in (True, False, False, False)] * 4
     found = choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {})
     assert 0.1 < found.thresholds["agreement"] <= 0.7
     assert found.record["worst_group"] <= 0
-    given = choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {"agreement": 0.85})
-    assert given.thresholds == {"agreement": 0.85}
-    assert given.record["accepted"] == 0.25
+    with_threshold = choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {"agreement": 0.85})
+    assert with_threshold.thresholds == {"agreement": 0.85}
+    assert with_threshold.record["accepted"] == 0.25
     assert choose(made(after, [0.1, 0.7, 0.8, 0.9] * 4), [1.0], {"agreement": 0.0}).record["accepted"] == 1
 
 
-def test_one_group_of_people_that_loses_is_enough_to_refuse() -> None:
+def test_one_group_of_identities_that_loses_is_enough_to_refuse() -> None:
     after = [[0.1]] * 6 + [[0.32]] * 2
     assert choose(made(after, [0.5] * 8), [1.0], {}).strength == 0
     weaker = [[0.1, 0.22]] * 6 + [[0.32, 0.24]] * 2
@@ -118,7 +118,7 @@ def test_a_gain_that_may_be_chance_is_no_gain() -> None:
         ),
     ],
 )
-def test_too_little_to_practise_on_is_a_reason(change: Any, reason: str) -> None:
+def test_too_few_identities_for_cross_validation_is_a_reason(change: Any, reason: str) -> None:
     with pytest.raises(DegenerateInput, match=reason):
         cross_validate(Centring(), change(World(6).reference(clips=4)))
 
@@ -129,7 +129,7 @@ def test_a_part_of_a_step_lies_between() -> None:
     assert partly(a, b, 1.0) is b
 
 
-def test_a_model_that_does_not_gain_on_the_people_held_out_is_left_alone() -> None:
+def test_a_model_that_does_not_gain_on_held_out_identities_is_left_unchanged() -> None:
     found = made([[0.1, 0.2]] * 7 + [[0.301, 0.29]], [0.5] * 8, groups=8)
     assert choose(found, [1.0, 0.5], {}).strength == 1.0, "0.1 points lost by a group are no harm"
     held_out = replace(found, scorer=np.array(["1"] * 7 + ["model"]))
@@ -139,8 +139,8 @@ def test_a_model_that_does_not_gain_on_the_people_held_out_is_left_alone() -> No
     assert "model_change" not in choose(found, [1.0], {}).record
 
 
-def test_where_nobody_is_held_out_the_best_scorer_of_practice_must_gain_surely() -> None:
-    """Bad scorers gain 20 points; the best one, like which the model may be, .4 in the mean, or 2."""
+def test_without_validation_identities_the_best_held_out_scorer_must_gain_surely() -> None:
+    """Bad scorers gain 20 points; the best one, which the model may resemble, gains 0.4 on average, or 2."""
     for gains, strength in (([0.304, 0.294, 0.303, 0.283], 0.0), ([0.281, 0.279, 0.282, 0.278], 1.0)):
         found = made([[x] for gain in gains for x in (0.1, gain)], [0.5] * 8)
         assert choose(found, [1.0], {}).strength == 1.0
@@ -149,10 +149,10 @@ def test_where_nobody_is_held_out_the_best_scorer_of_practice_must_gain_surely()
 
 
 def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() -> None:
-    """The model scores those it has not seen perfectly; scorers of practice match at random."""
+    """The model scores unseen identities perfectly; held-out scorers match at random."""
 
     class Solve(Refinement):
-        """Right about everybody but the people held out."""
+        """Right about all identities except those held out."""
 
         def __call__(self, cell: ScoredCell) -> Refined:
             v, f = (np.asarray(x["input"], np.float64) for x in (cell.voices, cell.faces))
@@ -171,10 +171,10 @@ def test_what_harms_the_model_is_refused_though_it_helps_every_other_scorer() ->
     reference = replace(
         whole, seen=seen, voices={"model": exact, "input": voices}, faces={"model": exact, "input": faces}
     )
-    practice = cross_validate(Solve(), reference, strengths=[1.0], resamples=1)
-    own = practice.scorer == "model"
-    assert practice.before[own].max() < 0.01
-    assert (practice.after[~own] < practice.before[~own][:, None]).all()
-    assert choose(practice, [1.0], {}).strength == 0
+    outcomes = cross_validate(Solve(), reference, strengths=[1.0], resamples=1)
+    by_model = outcomes.scorer == "model"
+    assert outcomes.before[by_model].max() < 0.01
+    assert (outcomes.after[~by_model] < outcomes.before[~by_model][:, None]).all()
+    assert choose(outcomes, [1.0], {}).strength == 0
     alone = cross_validate(Solve(), reference.rows(seen), strengths=[1.0], resamples=1)
     assert choose(alone, [1.0], {}).strength == 1

@@ -168,10 +168,10 @@ def test_what_happens_to_a_pair_does_not_depend_on_the_other_pairs() -> None:
         result = step(part)
         np.testing.assert_array_equal(result.trace["action"], full.trace["action"][listed])
         for action in (0, 1, 2):  # B_l and B_u may move; the order among pairs treated alike may not
-            mine = result.trace["action"] == action
+            treated = result.trace["action"] == action
             np.testing.assert_array_equal(
-                np.argsort(result.distances[mine], kind="stable"),
-                np.argsort(full.distances[listed][mine], kind="stable"),
+                np.argsort(result.distances[treated], kind="stable"),
+                np.argsort(full.distances[listed][treated], kind="stable"),
             )
         bounded = np.unique(np.append(listed, [best, worst]))  # with the same B_l and B_u, nothing moves at all
         same = step(

@@ -1,4 +1,4 @@
-"""The gender probe: what it adds, with which weight, and when it leaves scores alone."""
+"""The gender probe: what it adds, with which weight, and when it leaves scores unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def error(distances: np.ndarray, labels: np.ndarray) -> float:
     return eer(distances, labels, direction="distance").eer
 
 
-def test_gender_evidence_is_that_of_the_formula() -> None:
+def test_the_likelihood_ratio_is_that_of_the_formula() -> None:
     p, q = np.array([0.5, 1.0, 1.0, 0.9]), np.array([0.3, 1.0, 0.0, 0.2])
     expected = np.log(2 * np.array([0.5, 0.98, 0.02, 0.9 * 0.2 + 0.1 * 0.8]))
     np.testing.assert_allclose(same_gender_ratio(p, q, 0.02), expected)
@@ -27,7 +27,7 @@ HELD_OUT = ["id00", "id01", "id02", "id12", "id13", "id14"]
 
 
 def test_the_probe_gains_where_scores_know_little_of_gender() -> None:
-    """Scorers of practice know gender in this world: only those held out tell that the model does not."""
+    """Held-out scorers know gender in this world: only validation identities show that the model does not."""
     world = World(4, noise=2.5, gender=2.0, blur=4.0)
     cell, labels = world.cell()
     step, reference = GenderProbe(), world.reference()
@@ -47,7 +47,7 @@ def test_the_weight_found_suits_the_scale_of_the_model() -> None:
     world = World(4, noise=2.5, gender=2.0)
     reference = world.reference()
     held_out = np.isin(reference.identity, HELD_OUT)
-    # one more direction that is the same for all voices of strangers: a third of the cosines' spread is left
+    # one more direction that is the same for all voices of held-out identities: a third of the cosines' spread is left
     voices, faces = (
         np.column_stack([x["model"], np.zeros(len(x["model"]))]) for x in (reference.voices, reference.faces)
     )
@@ -55,26 +55,26 @@ def test_the_weight_found_suits_the_scale_of_the_model() -> None:
     reference = replace(
         reference, voices=reference.voices | {"model": voices}, faces=reference.faces | {"model": faces}
     )
-    found = []
+    traces = []
     for seen in (np.ones(len(reference), dtype=bool), ~held_out):
         step = GenderProbe()
         step.calibrate(replace(reference, seen=seen))
-        found.append(step(world.cell()[0]).trace)
-    assert found[1]["spread"] == pytest.approx(0.38 / 3, rel=0.15)
-    assert found[0]["spread"] > 2 * found[1]["spread"]
+        traces.append(step(world.cell()[0]).trace)
+    assert traces[1]["spread"] == pytest.approx(0.38 / 3, rel=0.15)
+    assert traces[0]["spread"] > 2 * traces[1]["spread"]
 
 
-def test_no_weight_is_found_among_people_the_model_knows() -> None:
+def test_no_weight_is_found_on_identities_the_model_has_seen() -> None:
     world = World(4)
     reference = world.reference()
     bare = replace(reference, voices={"model": reference.voices["model"]}, faces={"model": reference.faces["model"]})
-    step, given = GenderProbe(), GenderProbe(weight=0.3)
+    step, fixed = GenderProbe(), GenderProbe(weight=0.3)
     cell, _ = world.cell()
-    for probe in (step, given):
+    for probe in (step, fixed):
         probe.calibrate(bare)
     assert "no weight was found: 24 training identities without input" in step(cell).trace["unchanged"]
-    assert given(cell).trace["weight"] == 0.3
-    assert "spread" not in given(cell).trace
+    assert fixed(cell).trace["weight"] == 0.3
+    assert "spread" not in fixed(cell).trace
 
 
 def test_the_probe_leaves_scores_alone_without_genders() -> None:

@@ -1,4 +1,4 @@
-"""People of voices and faces: the evidence and the sampler against exact values, gains, and what they survive."""
+"""Joint identities of voices and faces: marginal likelihood and sampler against exact values, gains, limits."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_sampler_draws_from_the_weights_of_all_partitions(heat: float) -> No
     assert drawn.mean() == pytest.approx(people / total, abs=0.04)
 
 
-def test_people_found_jointly_gain_more_than_blocks_matched_after_clustering() -> None:
+def test_joint_identities_gain_more_than_blocks_matched_after_clustering() -> None:
     gains = []
     for seed in range(6):
         world = World(seed)
@@ -138,7 +138,7 @@ def test_the_order_of_voices_and_faces_does_not_matter_and_the_seed_does() -> No
     assert (calibrated(world, seed=1)(cell).distances != once).any()
 
 
-def test_people_without_faces_are_left_without() -> None:
+def test_identities_without_faces_get_none() -> None:
     world = World(8, noise=0.3)
     traits, _ = world.people("MMMFFF")
     (pv, mv, iv), (pf, mf, jf) = world.clips(traits, np.full(6, 20), 0), world.clips(traits[:4], np.full(4, 20), 1)
