@@ -34,17 +34,17 @@ def recluster(size: int) -> list[Record]:
     other = KMeans(k, n_init=STARTS, max_iter=ITERATIONS, tol=0, random_state=0)
     _, theirs = _timed(lambda: other.fit(videos))
     _, ours = _timed(lambda: kmeans(videos, k, seed=0, n_init=STARTS, n_iter=ITERATIONS))
-    whole = {"scikit-learn": embedding + pooling + theirs, "ours": embedding + pooling + ours}
+    totals = {"scikit-learn": embedding + pooling + theirs, "ours": embedding + pooling + ours}
     steps = {"k-means of scikit-learn": theirs, "our k-means": ours, "embedding": embedding, "pooling": pooling}
     return [
         {"who": f"{who}, {clock}", "figure": float(seconds[i]), "unit": "s"}
         for i, clock in enumerate(("wall", "CPU"))
-        for who, seconds in (whole | steps).items()
+        for who, seconds in (totals | steps).items()
     ]
 
 
 def synthetic_clips(size: int) -> tuple[list[torch.Tensor], NDArray[np.int64]]:
-    """Features (size, d) of voices and faces, and the video (size,) of each clip; people and videos differ."""
+    """Features (size, d) of voices and faces, and the video (size,) of each clip; identities and videos differ."""
     rng = np.random.default_rng(0)
     videos = max(4, size // CLIPS_PER_VIDEO)
     people = max(2, videos // VIDEOS_PER_PERSON)

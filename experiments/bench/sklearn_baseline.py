@@ -58,8 +58,8 @@ def chaining(cell: ScoredCell, ks: Sequence[int], sets: int) -> tuple[NDArray[np
         radii = model.transform(confident).min(axis=1)
         means = []
         for k in range(chosen):
-            mine = model.labels_ == k
-            means.append(confident[mine & (radii <= np.quantile(radii[mine], KEEP))].mean(axis=0))
+            inside = model.labels_ == k
+            means.append(confident[inside & (radii <= np.quantile(radii[inside], KEEP))].mean(axis=0))
         prototypes[m].append(normalize(np.stack(means)))
         identity[m][members] = model.predict(x)
     similarity = [prototypes[0][g] @ prototypes[1][g].T for g in (0, 1)]

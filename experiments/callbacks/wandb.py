@@ -54,7 +54,7 @@ class WandbRecord(Callback):
 
 
 def log_tables(run: Any, run_dir: Path) -> None:
-    """``tables/<cell>`` of a W&B run: some of the trials of each cell, with raw and refined distances."""
+    """``tables/<cell>`` of a W&B run: some of the trials of each test condition, with raw and refined distances."""
     import wandb
 
     for name, table in read_scores(run_dir).groupby("cell", sort=False):

@@ -229,8 +229,8 @@ class ExperimentCLI(LightningCLI):
 
     def _checkpoint_dir(self) -> Path:
         """Where ``best`` and ``last`` are: beside the config of a finished run, else in the run folder."""
-        beside = self.config_paths[0].parent if self.config_paths else self.run_dir
-        return beside if (beside / "checkpoints").is_dir() else self.run_dir
+        folder = self.config_paths[0].parent if self.config_paths else self.run_dir
+        return folder if (folder / "checkpoints").is_dir() else self.run_dir
 
 
 def html_report(run_dir: Path) -> str:

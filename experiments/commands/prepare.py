@@ -49,14 +49,14 @@ def _prepare(options: argparse.Namespace) -> int:
         raise DataError(f"--workers {options.workers}: give 1 or more")
     people = read_people(options.people) if options.people else None
     patterns = compile_patterns(options.pattern)
-    found = list(list_files(root))
-    problems = dict(_convert(root, [path for path, _ in found if Path(path).suffix.lower() in COMPRESSED], options))
-    if any(Path(path).suffix.lower() in COMPRESSED for path, _ in found):
-        found = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
-    if not found:
+    listing = list(list_files(root))
+    problems = dict(_convert(root, [path for path, _ in listing if Path(path).suffix.lower() in COMPRESSED], options))
+    if any(Path(path).suffix.lower() in COMPRESSED for path, _ in listing):
+        listing = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
+    if not listing:
         raise DataError(f"{root}: holds no voice and no face; wav, flac, ogg, m4a and jpg, png are looked for")
     files = []
-    for path, modality in found:
+    for path, modality in listing:
         try:
             files.append(describe(path, modality, patterns, people))
         except DataError as error:
@@ -70,7 +70,7 @@ def _prepare(options: argparse.Namespace) -> int:
     kept = [file for file, fine in zip(files, sound, strict=True) if fine]
     for modality in ("voice", "face"):
         if not any(file.modality == modality for file in kept):
-            raise DataError(f"{root}: no readable {modality} among {len(found)} files{_first(problems)}")
+            raise DataError(f"{root}: no readable {modality} among {len(listing)} files{_first(problems)}")
     table = manifest_of(kept, probes[sound], people.genders if people else {})
     if table.empty:
         hint = (

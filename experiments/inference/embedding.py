@@ -35,7 +35,7 @@ TRAINER = {
 
 
 def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, MediaTable]) -> list[Modality]:
-    """The modalities whose pack ``out`` lacks; what it has must be by the same encoders and of the same files.
+    """The modalities whose feature file ``out`` lacks. Existing ones must be of the same encoders and files.
 
     Raises:
         DataError: it holds something else.
@@ -44,11 +44,11 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
     for modality, spec in specs.items():
         if before.get(modality, spec) != spec:
             raise DataError(f"{out / ENCODERS}: its {modality}s were embedded by another encoder; choose another --out")
-        pack = out / f"{modality}s.npy"
-        if pack.is_file():
-            have = pd.read_csv(pack.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
+        path = out / f"{modality}s.npy"
+        if path.is_file():
+            have = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
-                raise DataError(f"{pack}: holds other files than the manifest; choose another --out")
+                raise DataError(f"{path}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         out.mkdir(parents=True, exist_ok=True)
         (out / ENCODERS).write_text(yaml.safe_dump({**before, **specs}, sort_keys=False), encoding="utf-8")

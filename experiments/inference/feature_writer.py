@@ -35,7 +35,7 @@ class FeatureWriter(LightningModule):
     Args:
         encoders: by modality.
         tables: their files, each of them once.
-        out: folder of the packs.
+        out: folder of the feature files.
         batch_size: files at once on each rank.
         num_workers: loader processes of each rank.
     """
@@ -128,7 +128,7 @@ class FeatureWriter(LightningModule):
 
 
 def embed(maker: FeatureWriter, trainer: Trainer) -> None:
-    """Embeds what is missing, on all ranks, and makes the packs, on the first.
+    """Embeds what is missing, on all ranks, and writes the feature files on the first.
 
     Raises:
         DataError: an unreadable file; what was embedded is kept, and the next call continues.
@@ -143,7 +143,7 @@ def embed(maker: FeatureWriter, trainer: Trainer) -> None:
 
 
 def feature_index(table: MediaTable) -> pd.DataFrame:
-    """The index of a pack, a row for each file; one that occurs with several languages or videos has a row for each."""
+    """The index of a feature file: a row for each media file and each of its languages and videos."""
     file = table.uses["file"].to_numpy()
     suffixes = [Path(path).suffix for path in table.paths[file].tolist()]
     known = {name: getattr(table.items, name)[file] for name in ("identity", "gender")}

@@ -85,8 +85,8 @@ class TrainedFiles(FileEncoder):
     def _source(self, *paths: str) -> MediaSource:
         if self.modality == "face":
             return FaceSource(np.array(paths), self.transform)
-        whole = round(self.media.whole_voice * SAMPLE_RATE)
-        return VoiceSource(np.array(paths), samples_of(self.media.frames), self.media.voice_crops, whole)
+        longest = round(self.media.whole_voice * SAMPLE_RATE)
+        return VoiceSource(np.array(paths), samples_of(self.media.frames), self.media.voice_crops, longest)
 
 
 class HeadFiles(FileEncoder):
@@ -95,7 +95,7 @@ class HeadFiles(FileEncoder):
     Args:
         model: the trained model.
         modality: which of its branches.
-        encoders: in the order of the packs it was trained on; several are joined as those are.
+        encoders: in the order of the feature files it was trained on; several are joined in the same way.
         normalise: whether embeddings are scaled to unit length, as ``data.normalise``.
     """
 
@@ -113,11 +113,9 @@ class HeadFiles(FileEncoder):
         parts = [encoder(list(part)) for encoder, part in zip(self.encoders, zip(*inputs, strict=True), strict=True)]
         if self.normalise:
             parts = [F.normalize(part, dim=1) / len(parts) ** 0.5 for part in parts]
-        x, wanted = torch.cat(parts, dim=1), self.model.dims[0 if self.modality == "voice" else 1]
-        if x.shape[1] != wanted:
-            raise DataError(
-                f"the {self.modality} encoders give {x.shape[1]} numbers, the model was trained on {wanted}"
-            )
+        x, width = torch.cat(parts, dim=1), self.model.dims[0 if self.modality == "voice" else 1]
+        if x.shape[1] != width:
+            raise DataError(f"the {self.modality} encoders give {x.shape[1]} numbers, the model was trained on {width}")
         return self.model.embed(self.modality, x).float()
 
 

@@ -45,13 +45,13 @@ ONNX files, where present, take {{ "normalised filter banks (B, T, bins) and ima
 
 ## Training data
 
-`{{ data.class_path }}`; {{ languages }}. The people of the test were in neither training nor validation; that was
-checked when the run started.{{ " The checkpoint was chosen on validation people." if chosen }}
+`{{ data.class_path }}`; {{ languages }}. The test identities were in neither training nor validation; that was
+checked when the run started.{{ " The checkpoint was chosen on validation identities." if chosen }}
 
 ## Measured
 
 {% if rows -%}
-EER in %, lower is better, on people never seen in training.
+EER in %, lower is better, on identities never seen in training.
 
 | test | {{ rates | join(" | ") }} | trials |
 |---|{{ "---|" * (rates | length) }}---|

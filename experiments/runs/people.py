@@ -17,11 +17,11 @@ from postproc.metrics.bootstrap import draw_identities, resampled_eers
 REPLICATES = 1000
 COLUMNS = ("cell", "identity", "gender", "voices", "raw", "refined")
 Replicates = dict[tuple[str, str], NDArray[np.float64]]
-"""EERs (n,) by cell and ``raw`` or ``refined``."""
+"""EERs (n,) by test condition and ``raw`` or ``refined``."""
 
 
 def write_people(folder: Path, run: SavedRun) -> None:
-    """``people.csv``: EER over the trials of each person's voices, by cell; ``people.npz``: :func:`replicates_of`."""
+    """``people.csv``: EER over the trials of each identity's voices; ``people.npz``: :func:`replicates_of`."""
     rows = [row for name in run.evaluation.cells for row in people_rows(run, name)]
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "people.csv", index=False)
     rates_by_key = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
@@ -38,11 +38,11 @@ def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
 
 
 def replicates_of(run: SavedRun) -> Replicates:
-    """EERs of every labelled cell had other people been drawn; NaN where a draw leaves one class.
+    """Bootstrap over identities: EERs of every labelled test condition; NaN where a draw leaves one class.
 
-    The draws are those of the people: alike in every cell and every run that tests these people, so that replicate i of
-    different cells and runs may be averaged and subtracted, and independent of the draws of other people. Empty where
-    somebody is not known.
+    The draws depend on the set of identities alone. They are the same in every test condition and run over this set, so
+    replicate i of different conditions and runs may be averaged and subtracted. Draws of other sets are independent.
+    Empty if an identity is unknown.
     """
     voices, faces = run.evaluation.voices.identity, run.evaluation.faces.identity
     people = np.unique(np.concatenate([voices, faces]))

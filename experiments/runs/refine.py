@@ -39,7 +39,7 @@ def refine_run(
 
 
 def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement], memory: Memory) -> dict[str, Record]:
-    """Refines a run and writes results.json, scores.parquet and refinement.json; the results of its labelled cells.
+    """Refines a run and writes its results; returns those of the labelled test conditions.
 
     Matching and retrieval are judged by raw distances: their records are copied.
     """

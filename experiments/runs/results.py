@@ -153,7 +153,7 @@ def print_results(results: dict[str, Record]) -> None:
 
 
 def results_table(results: dict[str, Record]) -> Table:
-    """The printed table: a row per cell, EERs in percent, the gender-only floor and the chance control beside them."""
+    """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance."""
     table = Table(caption="EER in %, lower is better. Refined scores are transductive: they see the whole test set.")
     table.add_column("cell")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):

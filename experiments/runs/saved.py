@@ -29,7 +29,7 @@ class SavedRun:
         folder: the run folder.
         evaluation: its items and cells, as the data module made them.
         scores: (t,) raw distances by cell, lower = same person.
-        refined: (t,) refined distances of the cells that have them.
+        refined: (t,) refined distances of the test conditions that have them.
         embeddings: (n, d) learnt embeddings of the items, by modality.
         tasks: records of its matching and retrieval tests, of which there are no scores here.
     """
@@ -93,7 +93,7 @@ def read_run(folder: Path, home: Path | None = None) -> SavedRun:
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
-    """``embeddings/reference.npz`` of a run folder: the training people that steps are calibrated on."""
+    """``embeddings/reference.npz`` of a run folder: the training identities that steps are calibrated on."""
     (folder / "embeddings").mkdir(exist_ok=True)
     arrays = {f"voice_{space}": x for space, x in reference.voices.items()}
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
@@ -116,7 +116,7 @@ def read_reference(folder: Path) -> Reference:
         known = [arrays.pop(name) for name in REFERENCE]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = "no such file" if not path.is_file() else one_line(error)
-        raise DataError(f"{path}: {why}; a step learns from training people: test again with that step") from error
+        raise DataError(f"{path}: {why}; a step learns from training identities: test again with that step") from error
     sides = ({k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES)
     voices, faces = sides
     return Reference(voices, faces, *known)
@@ -147,11 +147,11 @@ def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.flo
         index = pd.read_csv(folder / f"{modality}s.csv", dtype=str, keep_default_na=False)
         embeddings = np.load(path, allow_pickle=False)
         features = folder / f"{modality}s_input.npy"
-        given = np.load(features, allow_pickle=False) if features.is_file() else None
+        inputs = np.load(features, allow_pickle=False) if features.is_file() else None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: {one_line(error)}; run test again") from error
-    for array in (embeddings, given):
+    for array in (embeddings, inputs):
         if array is not None and len(array) != len(index):
             raise DataError(f"{path}: {len(array)} rows, but {modality}s.csv names {len(index)}; run test again")
     columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
-    return Items(columns.pop("item"), **columns, features=given), embeddings
+    return Items(columns.pop("item"), **columns, features=inputs), embeddings

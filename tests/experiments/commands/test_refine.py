@@ -89,7 +89,7 @@ def test_steps_that_learn_take_the_saved_reference(tmp_path: Path, capsys: pytes
     (tmp_path / "gender.yaml").write_text(GENDER)
     arguments = ["refine", str(run), "--postproc", str(tmp_path / "gender.yaml"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert "reference.npz: no such file; a step learns from training people" in capsys.readouterr().err
+    assert "reference.npz: no such file; a step learns from training identities" in capsys.readouterr().err
     evaluation = world({"heard": "English"}, seed=1)
     items, learnt = evaluation.voices, embeddings_of(evaluation)
     spaces = [{"model": learnt[m], "input": evaluation.items(m).features} for m in ("voice", "face")]
