@@ -163,10 +163,16 @@ def all_pairs(
         cross_video: leave out same-person pairs from one video.
 
     Raises:
-        DataError: no same-person or no different-person pair is left, or there are more than 20 million pairs.
+        DataError: the identities have no voices or no faces, no same-person or no different-person pair is left, or
+            there are more than 20 million pairs.
     """
     voice = np.flatnonzero(np.isin(voices.identity, identities))
     face = np.flatnonzero(np.isin(faces.identity, identities))
+    if not len(voice) or not len(face):
+        raise DataError(
+            f"data.test.{name}: there are no {'faces' if len(voice) else 'voices'} of its identities; "
+            "check identities and language"
+        )
     if len(voice) * len(face) > MAX_ALL_PAIRS:
         raise DataError(f"data.test.{name}: {len(voice)} x {len(face)} pairs are too many; give a trial list")
     voice, face = (grid.ravel() for grid in np.meshgrid(voice, face, indexing="ij"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.sampling.trials import Kind, make_trials
+from datamodules.sampling.trials import Kind, all_pairs, make_trials
 from datamodules.schema import DataError, Items, Trials
 
 KINDS: tuple[Kind, ...] = ("balanced", "natural", "scrambled")
@@ -85,3 +85,9 @@ def test_impossible_lists_are_refused() -> None:
         make_trials(items([3, 3]), items([3, 3]), 1, 0)
     with pytest.raises(DataError, match="kind 'naturel' is unknown"):
         make_trials(items([3, 3]), items([3, 3]), 10, 0, "naturel")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("voices", "faces", "missing"), [([2, 2], [], "faces"), ([], [2, 2], "voices")])
+def test_all_pairs_of_identities_without_items_are_refused(voices: list[int], faces: list[int], missing: str) -> None:
+    with pytest.raises(DataError, match=rf"^data\.test\.x: there are no {missing} of its identities; check"):
+        all_pairs("x", items(voices), items(faces), ["p0", "p1"])
