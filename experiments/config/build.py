@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from experiments.config.errors import explained
+from experiments.config.errors import ROOT, explained
 from experiments.config.files import read_config
 from postproc.callback import ChainingClusterCallback
 from postproc.refinement import Refinement
@@ -22,7 +22,7 @@ def build(content: Any, base: type, where: str) -> Any:
         DataError: a wrong class or option; names the nearest.
     """
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_subclass_arguments(base, "it")
+    parser.add_subclass_arguments(base, ROOT)
     return _instantiated(parser, content, where)
 
 
@@ -37,16 +37,16 @@ def read_steps(path: Path) -> list[Refinement]:
     """
     content = read_config(path)
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_class_arguments(ChainingClusterCallback, "it")
+    parser.add_class_arguments(ChainingClusterCallback, ROOT)
     strategy = content.get("postproc", {}) if path.name == "config.yaml" else content
     callback: ChainingClusterCallback = _instantiated(parser, strategy, str(path))
     return callback.steps
 
 
 def _instantiated(parser: ArgumentParser, content: Any, where: str) -> Any:
-    """The object that the parser makes under its one key ``it``."""
+    """The object that the parser makes under its one key, ``ROOT``."""
     with explained(parser, where):
-        return parser.instantiate_classes(parser.parse_object({"it": content}))["it"]
+        return parser.instantiate_classes(parser.parse_object({ROOT: content}))[ROOT]
 
 
 @lru_cache

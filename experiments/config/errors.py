@@ -8,6 +8,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.io.text import nearest
 from datamodules.schema import DataError, one_line
 from experiments.config.renamed import PUBLIC
+
+ROOT = "it"
+"""The key under which a parser builds one object that is not part of a config."""
 
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
@@ -38,7 +42,8 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
     known = known or []
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.splitlines()[0]}"
-    keys = ".".join(_KEY.findall(text))
+    keys = _dotted(_KEY.findall(text))
+    at = f"{keys}: " if keys else ""
     class_path = (_CLASS.findall(text) or [""])[-1]
 
     if "unrecognized arguments:" in text:
@@ -50,23 +55,44 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
             match = difflib.get_close_matches(head, tops, n=1)
             return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
         return f"unknown option {argument}{nearest_class(key, known, prefix='--')}"
+    if "arguments are required:" in text:
+        return f"{one_line(error)}; name a config, e.g. --config demo.yaml"
     if group := _GROUP.search(text):
         scope = [k.removeprefix(f"{group[1]}.") for k in known if k.startswith(f"{group[1]}.")]
         return f"{group[1]}.{group[2]}: no such key{nearest_class(group[2], scope, prefix=group[1] + '.')}"
     if option := _OPTION.search(text):
         if class_path:
             hint = nearest_class(option[1], options_of(class_path))
-            return f"{keys}: {class_path} has no option {option[1]!r}{hint}"
+            return f"{at}{class_path} has no option {option[1]!r}{hint}"
         return f"{option[1]}: no such key{nearest_class(option[1], [k.partition('.')[0] for k in known])}"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
-        return f"{keys}: no class {name!r}{nearest_class(name, public_classes())}"
+        return f"{at}no class {name!r}{_class_hint(name)}"
     if (wanted := _TYPE.findall(text)) and keys:
         quoted = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
         value = next(filter(None, quoted.groups())) if quoted else "?"
         types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
         return f"{keys}: expected {' or '.join(types)}, got {value}"
     return one_line(error)
+
+
+def _dotted(keys: list[str]) -> str:
+    """Keys from the outermost to the innermost as one; a parser names some with those around them.
+
+    ``ROOT``, the key of what is built from one object, is not a key of the config and is left out.
+    """
+    path = ""
+    for key in (key.removeprefix(ROOT).lstrip(".") if key.partition(".")[0] == ROOT else key for key in keys):
+        path = key if key.startswith(f"{path}.") or not path else f"{path}.{key}" if key else path
+    return path
+
+
+def _class_hint(name: str) -> str:
+    """What to do about a class that is not there: set the path of one's own module, or take the nearest name."""
+    package, dot, _ = name.partition(".")
+    if dot and not difflib.get_close_matches(package, PUBLIC, n=1, cutoff=0.8) and find_spec(package) is None:
+        return f"; there is no module {package!r}: set PYTHONPATH to its folder"
+    return nearest_class(name, public_classes())
 
 
 def nearest_class(name: str, valid: list[str], prefix: str = "") -> str:
@@ -116,7 +142,14 @@ def public_classes() -> list[str]:
 
 
 def options_of(class_path: str) -> list[str]:
-    """Names of the options of a class, those it passes on among them."""
+    """Names of the options of a class, those it passes on among them.
+
+    Raises:
+        DataError: there is no such class.
+    """
     module, _, name = class_path.rpartition(".")
-    options = ArgumentParser().add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
-    return list(options)
+    try:
+        kind = getattr(import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DataError(f"no class {class_path!r}{_class_hint(class_path)}") from error
+    return list(ArgumentParser().add_class_arguments(kind, fail_untyped=False))

@@ -23,7 +23,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises what is wrong, with the nearest option."""
-        wrong = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        unknown = message.removeprefix("unrecognized arguments: ")
+        wrong = unknown.split()[0].partition("=")[0] if unknown != message else ""
         near = difflib.get_close_matches(wrong, self._option_string_actions, n=1) if wrong.startswith("--") else []
         hint = f"did you mean {near[0]}?" if near else "--help lists the options"
         raise DataError(f"{self.prog.rpartition(' ')[2]}: {message}; {hint}")

@@ -30,6 +30,7 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "a number for a list": (f"{INIT}.train_languages", 3, r"train_languages: expected"),
     "an unknown class": ("data.class_path", "datamodules.FeaturDataModule", r"did you mean datamodules\.FeatureDataM"),
     "an unknown module": ("data.class_path", "datamoduls.FeatureDataModule", r"did you mean datamodules\.FeatureDataM"),
+    "a class of one's own elsewhere": ("data.class_path", "data_own.Mine", r"no module 'data_own'.*set PYTHONPATH"),
     "a class of another kind": ("data.class_path", "lightning_modules.SCC", r"data.*SCC"),
     "a group file": ("model", "model/scc_head.yaml", r"model/scc_head\.yaml: no such file.*mean model/scc_heads\.yaml"),
     "an interpolation": (f"{INIT}.batch_size", "${vars.none}", r"batch_size: Interpolation key 'vars\.none' not found"),
@@ -67,7 +68,7 @@ def test_a_typo_in_the_file_is_one_line(fault: str, tmp_path: Path, capsys: pyte
         (b"a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
         (b"a: 2001-99-99\n", "month must be in"),
         (b"a: " + b"[" * 5000, "nested|recursion|expected"),
-        (b"trainer: 3\n", "the following arguments are required: data, model"),
+        (b"trainer: 3\n", "the following arguments are required: data, model; name a config"),
         (b"data: {class_path: 3}\n", "data|class"),
     ],
 )

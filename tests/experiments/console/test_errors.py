@@ -63,6 +63,8 @@ def test_a_wrong_option_names_the_nearest() -> None:
         parser.parse_args(["--voices=a", "--vioces=a"])
     with pytest.raises(DataError, match=r"^score: the following arguments are required: --voices; --help lists"):
         parser.parse_args([])
+    with pytest.raises(DataError, match=r"^score: --voices needs a file; --help lists"):
+        parser.error("--voices needs a file")
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_traceback() -> None:
