@@ -23,6 +23,8 @@ def main(command: str, argv: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=text)
     options = parser.parse_args(argv)
+    if not options.run.is_dir():
+        raise DataError(f"run {options.run}: no such run folder")
     files = [find_config(name) for name in options.postproc or [str(options.run / "config.yaml")]]
     names = ["own" if path.name == "config.yaml" else path.stem for path in files]
     if len(set(names)) < len(names):

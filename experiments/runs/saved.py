@@ -116,7 +116,11 @@ def read_reference(folder: Path) -> Reference:
         known = [arrays.pop(name) for name in REFERENCE]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = "no such file" if not path.is_file() else one_line(error)
-        raise DataError(f"{path}: {why}; a step learns from training identities: test again with that step") from error
+        raise DataError(
+            f"{path}: {why}; a step learns from training identities: "
+            f"first run test --config {folder / 'config.yaml'} --ckpt_path best --postproc.keep_reference true "
+            f"--run_dir {folder}"
+        ) from error
     sides = ({k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES)
     voices, faces = sides
     return Reference(voices, faces, *known)

@@ -126,6 +126,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
         ([str(run), "--postproc", str(typo)], "typo.yaml: .*n_identites.*did you mean .*n_identities"),
         ([str(run), "--postproc", str(bad)], "bad.yaml: alpha: 3"),
         ([str(tmp_path / "none"), "--postproc", "postproc/none.yaml"], "no such run folder"),
+        ([str(tmp_path / "none")], "none: no such run folder"),
         ([str(broken), "--postproc", "postproc/none.yaml"], "voices.npy: .*run test again"),
         ([str(run), "--postproc", "postproc/none.yaml", "--postproc", "postproc/none.yaml"], "must differ"),
     ]
