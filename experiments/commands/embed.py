@@ -1,7 +1,7 @@
 """``embed``: turns the files of a manifest into feature files, over any number of processes.
 
 The same command continues one that was stopped. Options of the encoders and of Lightning's trainer are given as in a
-config: ``--voice encoder/ecapa.yaml --voice.init_args.weights=FILE --trainer.devices=4``.
+config: ``--voice encoder/torchaudio.yaml --voice.init_args.weights=FILE --trainer.devices=4``.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def print_results(results: dict[str, Record]) -> None:
 def results_table(results: dict[str, Record]) -> Table:
     """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance."""
     table = Table(caption="EER in %, lower is better. Refined scores are transductive: they see the whole test set.")
-    table.add_column("cell")
+    table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, record in results.items():
