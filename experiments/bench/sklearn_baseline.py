@@ -15,7 +15,8 @@ from sklearn.preprocessing import normalize
 
 from datamodules.schema import ScoredCell
 
-KEEP, REWARD, ALPHA = 0.95, 0.75, 0.5  # quantiles and alpha, the defaults of ChainingCluster
+KEEP, REWARD, ALPHA = 0.95, 0.5, 0.5
+"""Quantiles and alpha of both ways; half of the prototype pairs of the synthetic trials are of one group."""
 
 
 def roc_eer(distances: NDArray[np.float64], labels: NDArray[np.int8]) -> float:

@@ -26,7 +26,8 @@ def table_of(rows: list[Record]) -> Table:
     """A line per size: seconds of both, their ratio, the growth of ours since the line before, peak memory."""
     caption = (
         "* scikit-learn measured at some numbers of clusters, the others interpolated. "
-        "Growth: our seconds ~ size^growth since the size before; 1 = linear."
+        "Growth: our seconds ~ size^growth since the size before; 1 = linear. "
+        "EERs in %, ours and scikit-learn's: both do the same steps, so they must be equal."
     )
     table = Table(caption=caption)
     for column in ("what", "size", "ours s", "scikit-learn s", "ratio", "growth", "ours GB", "scikit-learn GB", "EERs"):

@@ -18,25 +18,26 @@ from experiments.bench import compare
 from experiments.bench import media as bench_media
 from experiments.bench import media_baseline as bench_plain
 from experiments.bench.sizes import WAYS
-from experiments.bench.sklearn_baseline import chaining, roc_eer
+from experiments.bench.sklearn_baseline import roc_eer
 from experiments.commands import bench
 from experiments.run import main
 from lightning_modules import CAVMAE, ContrastiveLoss, FrontEnd
 from postproc.metrics.roc import eer
-from postproc.steps.chaining import ChainingCluster
 
 
 def test_the_baselines_do_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     distances, labels = compare.synthetic_trials(20_000)
     assert roc_eer(distances, labels) == pytest.approx(eer(distances, labels, direction="distance").eer, abs=1e-9)
-    for name, value in {"WIDTH": 32, "TRIALS": 5000, "PEOPLE": 4}.items():
+
+
+@pytest.mark.parametrize("size", [500, 1000])
+def test_both_ways_of_refinement_have_equal_eers(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for name, value in {"TRIALS": 20_000, "LARGEST_K": 6, "SPARSE_ABOVE": 500, "SPARSE_KS": (1, 2, 6)}.items():
         monkeypatch.setattr(compare, name, value)
-    cell, _ = compare.synthetic_cell(300)
-    ours = ChainingCluster(elbow_range=(2, 4), n_init=5)(cell).distances
-    theirs, left_out = chaining(cell, range(1, 5), sets=4)
-    assert left_out == pytest.approx(0)
-    assert np.mean(np.isclose(ours, theirs)) > 0.9  # k-means starts differ
-    assert chaining(cell, (1, 2, 4), sets=1)[1] > 0
+    ours, theirs = (compare.measure("refine", who, size) for who in ("ours", "sklearn"))
+    assert ours["eer"] == pytest.approx(theirs["eer"], abs=1e-9)
+    assert 0.01 < ours["eer"] < 0.4
+    assert theirs["estimated"] == (size > 500)
 
 
 @pytest.mark.processes
