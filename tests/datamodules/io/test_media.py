@@ -282,3 +282,80 @@ def test_an_identity_without_readable_files_is_an_error(faces: np.ndarray) -> No
     source = FaceSource(faces, plain_transform(24), seed=0, bad=BadSamples(np.arange(5)))
     with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="has no readable training file"):
         source.read([0])
+
+
+# -- what other programs write -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("whole", "data"),
+    [
+        (0x7FFFF024, 0x7FFFF000),  # sox
+        (0xFFFFFFFF, 0xFFFFFFFF),  # ffmpeg
+        (0x7FFFFFFF, 0x7FFFFFFF),
+        (0x80000024, 0x80000000),
+        (0, 0),
+    ],
+)
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, whole: int, data: int) -> None:
+    path = write(tmp_path / "a.wav", noise())
+    expected = read_audio(path, 8000, [0.5])[0]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[4:8], content[at : at + 4] = whole.to_bytes(4, "little"), data.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert np.array_equal(read_audio(path, 8000, [0.5])[0], expected)
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_integers_stored_as_floats_are_refused(tmp_path: Path, subtype: str) -> None:
+    audio = noise()
+    audio[:6000] *= 1e-5  # the crop is quiet, the recording is not
+    path = write(tmp_path / "a.wav", np.rint(audio * 32767), subtype=subtype)
+    with pytest.raises(DataError, match=r"a\.wav: float samples up to \d+, full scale is 1; divide"):
+        read_audio(path, 1000, [0.0])
+    assert np.abs(read_audio(write(tmp_path / "loud.wav", noise() * 4, subtype=subtype), 16000, [0.5])[0]).max() > 1
+
+
+def test_where_channels_cancel_one_is_read(tmp_path: Path) -> None:
+    audio = noise()
+    for others in ([-audio], [-0.95 * audio], [-audio, audio, -audio]):
+        path = write(tmp_path / "a.wav", np.stack([audio, *others], axis=1), subtype="FLOAT")
+        assert np.array_equal(read_audio(path, 16000, [0.5])[0], audio)
+    stereo = np.stack([audio, noise()], axis=1)
+    mono = read_audio(write(tmp_path / "b.wav", stereo, subtype="FLOAT"), 16000, [0.5])[0]
+    assert np.array_equal(mono, stereo.mean(axis=1))
+
+
+GREY = RNG.integers(0, 256, (30, 40), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("16.png", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("16.tif", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("big_endian.tif", Image.fromarray((GREY.astype(np.uint16) * 257).astype(">u2"))),
+        ("16.pgm", Image.fromarray(GREY.astype(np.int32) * 257)),
+        ("16.jp2", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("unit.tif", Image.fromarray(GREY.astype(np.float32) / 255)),
+        ("float.tif", Image.fromarray(GREY.astype(np.float32))),
+        ("cmyk.tif", Image.fromarray(GREY).convert("RGB").convert("CMYK")),
+        ("ycbcr.tif", Image.fromarray(GREY).convert("RGB").convert("YCbCr")),
+        ("la.png", Image.fromarray(GREY).convert("LA")),
+        ("palette.png", Image.fromarray(GREY).convert("P")),
+    ],
+)
+def test_any_bit_depth_is_within_one_level_of_the_8_bit_picture(tmp_path: Path, name: str, image: Image.Image) -> None:
+    image.save(tmp_path / name)
+    levels = np.asarray(read_image(tmp_path / name)).astype(int)
+    assert np.abs(levels - GREY[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "levels", [GREY.astype(np.int32) * 257, GREY.astype(np.float32) * 257, np.full((4, 4), np.nan)]
+)
+def test_numbers_of_unknown_range_are_refused(tmp_path: Path, levels: np.ndarray) -> None:
+    Image.fromarray(levels.astype(np.float32) if levels.dtype.kind == "f" else levels).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"^[^:]*a\.tif: .*save the image with 8"):
+        read_image(tmp_path / "a.tif")
