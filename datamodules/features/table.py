@@ -20,8 +20,9 @@ from datamodules.io.feature_files import FIELDS, FeatureFile, paths_of, read_fea
 from datamodules.io.text import split_fragment
 from datamodules.schema import DataError, Items, Modality, one_line
 
+_LARGEST = 1e15  # of an embedding's numbers; the squares of larger ones leave float32
 _CHUNK = 1 << 14  # rows checked at once
-_FORMAT = 2  # of the cache; raise it when what is written changes
+_FORMAT = 3  # of the cache; raise it when what is written changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def open_feature_file(file: FeatureFile | str | Path, modality: Modality) -> Ope
         The opened file. An item in several rows with equal embeddings is kept once.
 
     Raises:
-        DataError: an unreadable file, an embedding that is not finite, or two different embeddings of one item.
+        DataError: an unreadable file, numbers that are not finite or too large, two different embeddings of an item.
     """
     file = file if isinstance(file, FeatureFile) else FeatureFile(str(file))
     paths = paths_of(file)
@@ -125,11 +126,12 @@ def _strings(values: NDArray[np.object_]) -> NDArray[np.str_]:
 
 def _check_finite(x: NDArray[np.floating], ids: NDArray[np.object_], path: str) -> None:
     for start in range(0, len(x), _CHUNK):
-        bad = ~np.isfinite(x[start : start + _CHUNK]).all(axis=1)
+        bad = ~(np.abs(x[start : start + _CHUNK]) <= _LARGEST).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
+            why = f"numbers beyond {_LARGEST:.0e}" if np.isfinite(x[row]).all() else "NaN or inf"
             raise DataError(
-                f"feature file {path}, row {row + 1}: the embedding of {ids[row]} contains NaN or inf; extract it again"
+                f"feature file {path}, row {row + 1}: the embedding of {ids[row]} contains {why}; extract it again"
             )
 
 

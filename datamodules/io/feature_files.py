@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.tables import read_table
-from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, split_fragment
+from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, shown, split_fragment
 from datamodules.schema import DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
+_REMEDY = "write it with np.save or np.savez, from an array of float32"
+_MANY = 8  # different whole numbers, in a column or line of a file with fractions, that are names and no features
+_CSV_REMEDY = "write it without row and column names, in pandas by to_csv(path, index=False, header=False)"
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
                TokenError, MemoryError, NotImplementedError)  # fmt: skip
 
@@ -110,16 +113,14 @@ def _load(path: Path, where: str) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     except _UNREADABLE as error:
-        raise DataError(f"{where}: cannot be read ({one_line(error, 160)})") from error
+        raise DataError(f"{where}: cannot be read ({one_line(error, 160)}); {_REMEDY}") from error
 
 
 def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if name not in arrays.files:
-                wide = [key for key in arrays.files if key not in (*FIELDS, *_ID_ARRAYS)]
-                hint = f"; name one as {path.name}#{wide[0]}" if wide else ""
-                raise DataError(f"{where}: no array {name} among {', '.join(arrays.files)}{hint}")
+                return _by_item(arrays, name, path, where, file, modality)
             x = arrays[name]
             columns = {
                 key: pd.Series(arrays[key].astype(str), dtype=str)
@@ -129,7 +130,7 @@ def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Mo
     except _UNREADABLE as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where}: cannot be read ({one_line(error, 160)})") from error
+        raise DataError(f"{where}: cannot be read ({one_line(error, 160)}); {_REMEDY}") from error
     ids = next((key for key in _ID_ARRAYS if key in columns), None)
     if ids is None:
         return FeatureRows(x, _index(file, modality, where))
@@ -138,7 +139,29 @@ def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Mo
     if ids == "item":
         for part in reversed(parts):
             item = part.str.cat(item, sep="/")
-    table = pd.DataFrame({"item": item, **{key: columns.get(key, "") for key in FIELDS}}, dtype=str)
+    return _described(
+        x,
+        pd.DataFrame({"item": item, **{key: columns.get(key, "") for key in FIELDS}}, dtype=str),
+        where,
+        file,
+        modality,
+    )
+
+
+def _by_item(arrays: Any, name: str, path: Path, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
+    """Rows of an npz that holds a vector under the id of each item, as ``np.savez(path, **vectors)`` writes it."""
+    wide = [key for key in arrays.files if key not in (*FIELDS, *_ID_ARRAYS)]
+    if name == "x" and len(wide) > 1 and len(wide) == len(arrays.files):
+        vectors = [arrays[key] for key in wide]
+        if all(v.shape == vectors[0].shape and v.ndim == 1 and v.dtype.kind == "f" for v in vectors):
+            table = pd.DataFrame({"item": [stem(key) for key in wide], **dict.fromkeys(FIELDS, "")}, dtype=str)
+            return _described(np.stack(vectors), table, where, file, modality)
+    hint = f"; name one as {path.name}#{wide[0]}" if wide else ""
+    raise DataError(f"{where}: no array {name} among {shown(arrays.files)}{hint}")
+
+
+def _described(x: NDArray[Any], table: pd.DataFrame, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
+    """Rows whose items are looked up in the index, where there is one."""
     if file.index is None:
         return FeatureRows(x, table)
     index = _index(file, modality, where).drop_duplicates("item").set_index("item")
@@ -152,20 +175,29 @@ def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Mo
 
 def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
     labelled = file.labelled is not False
+    options: dict[str, Any] = {"header": None, "encoding": "utf-8-sig", "keep_default_na": False}
     try:
-        head = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
+        head = pd.read_csv(path, nrows=1, dtype=str, **options)
         types: dict[int, Any] = dict.fromkeys(range(head.shape[1]), np.float32)
         if labelled:
             types[head.shape[1] - 1] = str
-        frame = pd.read_csv(path, header=None, dtype=types, encoding="utf-8-sig")
+        frame = pd.read_csv(path, dtype=types, **options)
     except (ValueError, OSError) as error:  # pandas' parser and type errors are ValueErrors
         raise _locate(path, where, labelled) or DataError(
             f"{where}: cannot be read ({one_line(error, 160)})"
         ) from error
     x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
-    if (frame.isna().any(axis=None) or not np.isfinite(x).all()) and (located := _locate(path, where, labelled)):
+    if not np.isfinite(x).all() and (located := _locate(path, where, labelled)):
         raise located
-    label = frame.iloc[:, -1].str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
+    _check_names(x, where)
+    label = (
+        frame.iloc[:, -1].str.strip().str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
+    )
+    if labelled and (label == "").any():
+        row = int((label == "").argmax()) + 1
+        raise _locate(path, where, labelled) or DataError(
+            f"{where}, row {row}: no identity in the last column; set labelled: false if there are none"
+        )
     if label.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").any():
         raise DataError(f"{where}: the last column is a feature, not an identity; set labelled: false")
     if file.index is None:
@@ -178,6 +210,16 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
         _check_labels(label, table["identity"], where, file.index)
         table["identity"] = table["identity"].where(table["identity"] != "", label)
     return FeatureRows(x, table)
+
+
+def _check_names(x: NDArray[np.float32], where: str) -> None:
+    """Refuses row numbers in the first column and column numbers in the first row, which pandas writes by default."""
+    for values, what in ((x[:, 0], "first column numbers the rows"), (x[0], "first line numbers the columns")):
+        steps = np.arange(len(values))
+        counts = len(values) > 1 and any(np.array_equal(values, steps + start) for start in (0, 1))
+        whole = len(values) >= _MANY and (values == np.rint(values)).all() and len(np.unique(values)) == len(values)
+        if counts or (whole and (x != np.rint(x)).any()):
+            raise DataError(f"{where}: the {what}, it holds no features; {_CSV_REMEDY}")
 
 
 def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str) -> None:
@@ -200,7 +242,10 @@ def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
             except ValueError:
                 finite = False
             if not finite:
-                return DataError(f"{where}, line {line}, column {column}: {value!r} is not a finite number")
+                remedy = f"; {_CSV_REMEDY}" if line == lines[0] or column == 1 else ""
+                return DataError(
+                    f"{where}, line {line}, column {column}: {value[:40]!r} is not a finite number{remedy}"
+                )
     return None
 
 

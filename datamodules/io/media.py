@@ -51,23 +51,37 @@ def read_audio(path: str | Path, samples: int, positions: Sequence[float]) -> li
             NaN, infinite or far beyond full scale.
     """
     path = Path(path)
-    try:
-        if lacks := truncation(path):
-            raise DataError(f"{path}: truncated audio, {lacks}")
-        with soundfile.SoundFile(_with_length(path)) as file:
+    with open_audio(path) as file:
+        try:
             if file.subtype in FLOAT_WIDTH:
                 _check_scale(file, path)
             return [_crop(file, path, samples, position) for position in positions]
+        except soundfile.SoundFileError as error:
+            raise DataError(f"{path}: not readable as audio ({_one_line(error, path)})") from error
+
+
+def open_audio(path: Path) -> soundfile.SoundFile:
+    """Opens a recording that is whole.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not audio or shorter than 25 ms.
+    """
+    try:
+        if lacks := truncation(path):
+            raise DataError(f"{path}: truncated audio, {lacks}")
+        file = soundfile.SoundFile(_with_length(path))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such audio file") from error
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless audio (.raw)
         raise DataError(f"{path}: not readable as audio ({_one_line(error, path)})") from error
+    if file.frames * SAMPLE_RATE < SHORTEST * file.samplerate:
+        seconds = file.frames / file.samplerate
+        raise DataError(f"{path}: {seconds:.3f} s of audio, shorter than one analysis window of 0.025 s")
+    return file
 
 
 def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) -> NDArray[np.float32]:
     up, down = SAMPLE_RATE, file.samplerate
-    if file.frames * up < SHORTEST * down:
-        raise DataError(f"{path}: {file.frames / down:.3f} s of audio, shorter than one analysis window of 0.025 s")
     length = min(-(-samples * down // up), file.frames)
     mono = _read(file, path, round(position * (file.frames - length)), length)
     if np.ptp(mono) <= QUIETEST:

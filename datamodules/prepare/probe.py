@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import soundfile
 from PIL import Image
 
-from datamodules.io.media import SAMPLE_RATE, SHORTEST, read_audio, read_image, truncation
+from datamodules.io.media import SAMPLE_RATE, open_audio, read_audio, read_image
 from datamodules.io.text import draft_of
 from datamodules.schema import DataError, Modality
 
@@ -73,17 +72,12 @@ def probe_all(root: str | Path, decode: bool, batch: Iterable[tuple[str, Modalit
 
 
 def _voice(path: Path, decode: bool) -> tuple[float, int, int]:
-    try:
-        lacks, info = truncation(path), soundfile.info(str(path))
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise DataError(f"{path}: not readable as audio") from error
-    if lacks:
-        raise DataError(f"{path}: truncated audio, {lacks}")
-    if info.frames * SAMPLE_RATE < SHORTEST * info.samplerate:
-        raise DataError(f"{path}: {info.duration:.3f} s of audio, shorter than one analysis window of 0.025 s")
+    with open_audio(path) as file:
+        properties = file.frames / file.samplerate, file.samplerate, file.channels
+        frames = file.frames
     if decode:
-        read_audio(path, info.frames * SAMPLE_RATE // info.samplerate, [0])
-    return info.duration, info.samplerate, info.channels
+        read_audio(path, frames * SAMPLE_RATE // properties[1], [0])
+    return properties
 
 
 def _face(path: Path, decode: bool) -> tuple[float, int, int, int, int]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.features.table import OpenFeatureFile, open_feature_file
+from datamodules.features.table import FeatureTable, OpenFeatureFile, open_feature_file
 from datamodules.io.feature_files import FeatureFile
 from datamodules.schema import DataError
 from tests.datamodules.feature_files_on_disk import columns, ids, write_npz
@@ -222,3 +224,85 @@ def test_a_damaged_npz_is_refused_or_read_whole(tmp_path: Path, data: st.DataObj
         assert "p.npz" in message
     else:
         np.testing.assert_array_equal(file.x[file.row], arrays["x"])
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c", "d"]])
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"index": False}, "first line numbers the columns"),
+        ({"header": False}, "first column numbers the rows"),
+        ({}, "write it without row and column names"),
+        ({"index": False, "header": ["f1", "f2", "f3"]}, "line 1, column 1: 'f1' is not a finite number; write it"),
+        ({"header": False, "index_label": "row"}, "first column numbers the rows"),
+    ],
+)
+def test_names_that_pandas_writes_are_refused(tmp_path: Path, options: dict, what: str, labels: list | None) -> None:
+    frame = pd.DataFrame(X + 0.5)
+    if labels is not None:
+        frame["identity"] = labels
+        options = (
+            {**options, "header": [*options["header"], "identity"]}
+            if isinstance(options.get("header"), list)
+            else options
+        )
+    frame.to_csv(tmp_path / "x.csv", **options)
+    with pytest.raises(DataError, match=rf"x\.csv.*{what}") as caught:
+        open_feature_file(FeatureFile(str(tmp_path / "x.csv"), labelled=labels is not None), "voice")
+    assert "to_csv(path, index=False, header=False)" in str(caught.value)
+
+
+def test_row_names_of_a_shuffled_table_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame(np.random.default_rng(0).standard_normal((40, 4))).sample(20).to_csv(tmp_path / "x.csv", header=False)
+    with pytest.raises(DataError, match="first column numbers the rows"):
+        open_feature_file(FeatureFile(str(tmp_path / "x.csv"), labelled=False), "voice")
+
+
+def test_identities_that_read_like_missing_values_stay(tmp_path: Path) -> None:
+    names = ["NA", "None", "nan", "null"]
+    file = open_feature_file(FeatureFile(str(csv(tmp_path / "x.csv", X, names))), "voice")
+    assert file.items.identity.tolist() == names
+
+
+def test_an_npz_with_a_vector_for_each_item(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **{f"p{i}/en/v/{i}.wav": x for i, x in enumerate(X)})
+    file = open_feature_file(str(tmp_path / "x.npz"), "voice")
+    assert file.items.ids.tolist() == [f"p{i}/en/v/{i}" for i in range(4)]
+    np.testing.assert_array_equal(file.x[file.row], X)
+
+
+def test_numbers_too_large_for_a_norm_are_refused(tmp_path: Path) -> None:
+    for value in (1e30, -1e30, 1e200):
+        np.savez(tmp_path / "x.npz", x=np.where(X[2, 1] == X, value, X), item=list("abcd"))
+        with pytest.raises(DataError, match=r"row 3: the embedding of c contains (numbers beyond|NaN or inf)"):
+            open_feature_file(str(tmp_path / "x.npz"), "voice")
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: x.astype(">f4"), lambda x: x.astype(">f8"), np.asfortranarray, lambda x: x.astype(np.float16),
+    lambda x: x.astype(np.longdouble),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_any_layout_of_floats_is_read(tmp_path: Path, make: Callable[[np.ndarray], np.ndarray], kind: str) -> None:
+    x = make(X)
+    (tmp_path / "index.csv").write_text("item\n" + "\n".join("abcd") + "\n")
+    if kind == "npy":
+        np.save(tmp_path / "x.npy", x)
+    else:
+        np.savez(tmp_path / "x.npz", x=x)
+    table = FeatureTable([FeatureFile(f"{tmp_path}/x.{kind}", str(tmp_path / "index.csv"))], "voice", normalise=False)
+    np.testing.assert_array_equal(table.read([3, 0]).numpy(), x.astype(np.float32)[[3, 0]])
+
+
+@pytest.mark.parametrize("x", [
+    X.astype(np.int8), X.astype(complex), X > 1, X[0], X[None], np.float32(1), X[:0], X.astype(object),
+    np.array({"a": X[0]}), np.zeros(3, dtype=[("a", "f4"), ("b", "f4")]), X.astype(str), np.zeros((4, 3), "V2"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_other_arrays_are_refused_in_one_line(tmp_path: Path, x: np.ndarray, kind: str) -> None:
+    (tmp_path / "index.csv").write_text("item\n" + "\n".join("abcd") + "\n")
+    (np.save if kind == "npy" else np.savez)(
+        tmp_path / f"x.{kind}", **{"arr" if kind == "npy" else "x": x}, allow_pickle=True
+    )
+    with pytest.raises(DataError, match=rf"^feature file \S*x\.{kind}: [^\n]*$"):
+        open_feature_file(FeatureFile(f"{tmp_path}/x.{kind}", str(tmp_path / "index.csv")), "voice")
