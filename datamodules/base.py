@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from datamodules.evaluation.learnt import Learnt, check_learnt
 from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
@@ -45,7 +45,12 @@ class VoiceFaceDataModule(LightningDataModule):
         steps_per_epoch: batches per epoch for ``identity`` sampling; None = as many as one pass over the clips needs.
         num_workers: loader processes; 0 is fastest for embeddings.
         seed: of the training order; each epoch is drawn from (seed, epoch).
+
+    Attributes:
+        corpus: the data set that the identities belong to, "" where unknown; see :class:`Learnt`.
     """
+
+    corpus: str = ""
 
     def __init__(
         self,
@@ -91,12 +96,28 @@ class VoiceFaceDataModule(LightningDataModule):
         """The clips of the validation identities, without augmentation; None without validation identities."""
         return None
 
-    def refuse_heard(self, languages: Sequence[str]) -> None:
-        """Refuses a test named ``unheard`` in one of these languages, which pretrained weights were trained on.
+    def learnt(self) -> Learnt:
+        """The record of a fit on these data, which every checkpoint keeps."""
+        train, held_out = self.training_set(), self.held_out_set()
+        validation = [] if held_out is None else held_out.identities.tolist()
+        return Learnt.of(self.corpus, train.identities.tolist(), validation, np.unique(train.language).tolist())
+
+    def refuse_learnt(self, learnt: Learnt, stage: Stage | Literal["fit"]) -> None:
+        """Refuses weights for a stage whose identities or unheard language they have learnt from.
+
+        Args:
+            learnt: what the weights have learnt from.
+            stage: what they are about to do; before a fit, its validation and test are checked.
 
         Raises:
-            DataError: there is such a test.
+            DataError: see :func:`check_learnt`.
         """
+        for part in self.measured(stage):
+            check_learnt(self.evaluation_set(part), self.corpus, learnt, part)
+
+    def measured(self, stage: Stage | Literal["fit"]) -> tuple[Stage, ...]:
+        """The stages of a command that evaluate: for a fit, validation and, where there is one, the test."""
+        return ("validate",) if stage == "fit" else (stage,)
 
     def identity_genders(self) -> dict[str, str]:
         """Gender M/F of the identities, where it is known."""

@@ -109,6 +109,7 @@ class Cell:
         trials: the list, with keys and labels.
         voice_index: (t,) rows into ``EvaluationSet.voices``.
         face_index: (t,) rows into ``EvaluationSet.faces``.
+        seen: its identities are in training, but none of its videos is.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Cell:
     trials: Trials
     voice_index: NDArray[np.int64]
     face_index: NDArray[np.int64]
+    seen: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +129,14 @@ class Ranking:
         probe: modality of the probes; the candidates have the other modality.
         probe_index: (q,) rows of the probes.
         candidate_index: (q, N) or (g,) rows of the candidates, in the order of the list.
+        seen: its identities are in training, but none of its videos is.
     """
 
     name: str
     probe: Modality
     probe_index: NDArray[np.int64]
     candidate_index: NDArray[np.int64]
+    seen: bool = False
 
     @property
     def task(self) -> Literal["matching", "retrieval"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
-from datamodules.evaluation.checks import check_both_classes, check_heard, check_seen, check_unseen, check_weights
+from datamodules.evaluation.checks import check_both_classes, check_heard, check_seen, check_unseen
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
 from datamodules.io.identities import check_known, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
@@ -163,6 +163,9 @@ class SplitDataModule(ConditionDataModule):
         val_trials: number of trials in each validation language.
         split_seed: draws the validation identities and trials; independent of the seed of training.
         equal_clips: languages of an ablation over ``train_languages``: see :func:`draw_equal`; None = all clips.
+        corpus: the data set that the identities belong to, such as ``MAV-Celeb v1``. Checkpoints keep it with the
+            identities, and weights that learnt from id0001 of another corpus may be tested on id0001 of this one. None:
+            unknown, then equal names are equal people.
         **options: options of :class:`ConditionDataModule`.
     """
 
@@ -177,6 +180,7 @@ class SplitDataModule(ConditionDataModule):
         val_trials: int = 2000,
         split_seed: int = 0,
         equal_clips: list[str] | None = None,
+        corpus: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -186,7 +190,7 @@ class SplitDataModule(ConditionDataModule):
         self.test = test or {}
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
         self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
-        self.equal_clips = equal_clips
+        self.equal_clips, self.corpus = equal_clips, corpus or ""
         self._evaluations: dict[str, EvaluationSet] = {}
 
     @abstractmethod
@@ -225,9 +229,10 @@ class SplitDataModule(ConditionDataModule):
         rows = self._clips[0][held_out], self._clips[1][held_out]
         return self._clips_of(rows, self.plain_sources()) if held_out.any() else None
 
-    def refuse_heard(self, languages: Sequence[str]) -> None:
-        if self.test and languages:
-            check_weights(self.evaluation_set("test").cells, languages)
+    def measured(self, stage: Stage | Literal["fit"]) -> tuple[Stage, ...]:
+        if stage != "fit":
+            return (stage,)
+        return ("test", "validate") if self.test else ("validate",)
 
     def evaluation_set(self, stage: Stage) -> EvaluationSet:
         kind = "validate" if stage == "validate" else "test"
@@ -331,4 +336,6 @@ class SplitDataModule(ConditionDataModule):
                 check_unseen(condition, roles)
         for cell in evaluation.cells.values():
             check_heard(cell, evaluation.voices, self.train_languages)
-        return evaluation
+        cells = {name: replace(cell, seen=specs[name].seen) for name, cell in evaluation.cells.items()}
+        rankings = {name: replace(ranking, seen=specs[name].seen) for name, ranking in evaluation.rankings.items()}
+        return replace(evaluation, cells=cells, rankings=rankings)

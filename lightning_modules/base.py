@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
-import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from datamodules.schema import PairBatch
+from datamodules.base import VoiceFaceDataModule
+from datamodules.evaluation.learnt import Learnt, has_labels
+from datamodules.io.text import shown
+from datamodules.schema import DataError, PairBatch, Stage
 from lightning_modules.evaluation.reference import embed_reference
 from lightning_modules.evaluation.scorer import TrialScorer
-from lightning_modules.networks.weights import languages_of
+from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, learnt_of, set_learnt
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
 from lightning_modules.training.safety import require_finite, require_fitting
 from postproc.reference import Reference
@@ -29,6 +33,9 @@ Method = TypeVar("Method", bound="AssociationModule")
 class AssociationModule(TrialScorer):
     """A voice-face association model.
 
+    Every checkpoint says whom and which languages its weights have learnt from, also through the files they started
+    from. Before a fit, and before anything is tested, validated or predicted, the data are checked against that.
+
     A subclass implements :meth:`embed_voice`, :meth:`embed_face` and :meth:`loss` (or, without gradients,
     ``training_step``); it may override :meth:`distance`. :class:`TrialScorer` describes the evaluation.
 
@@ -36,6 +43,10 @@ class AssociationModule(TrialScorer):
         dims: input sizes (voice, face); commands take them from the data module.
         optimizer: ``params -> Optimizer``.
         scheduler: ``optimizer -> scheduler``, stepped after every optimiser step; None = constant learning rate.
+
+    Attributes:
+        trust_weights: whether a labelled test takes weights without such a record, which may have learnt from the
+            tested identities: True, or the names of the files it takes. ``--trust_weights`` of the commands.
 
     Raises:
         ValueError: ``dims`` is missing.
@@ -58,7 +69,7 @@ class AssociationModule(TrialScorer):
         self.dims = (int(dims[0]), int(dims[1]))
         self._save_hyper_parameters()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.languages: tuple[str, ...] = ()  # training languages of the weights that this model starts from
+        self.trust_weights: bool | Sequence[str] = False
         self._loss_since_step: Tensor | None = None
         self._last_batch: PairBatch | None = None
 
@@ -111,7 +122,7 @@ class AssociationModule(TrialScorer):
             raise ValueError("load_from_checkpoint takes no hparams_file; strict and weights_only are always true")
         path = Path(checkpoint_path)
         model = restore(cls, path, kwargs)
-        model.languages = languages_of(path)
+        set_learnt(model, learnt_of(path))
         return model if map_location is None else model.to(map_location)
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
@@ -119,12 +130,50 @@ class AssociationModule(TrialScorer):
         # not abstract: a closed-form method overrides training_step and has no loss
         raise NotImplementedError(f"{type(self).__name__} has no loss; implement it, or training_step")
 
+    @property
+    def learnt(self) -> Learnt:
+        """What the weights have learnt from until now."""
+        return learnt_by(self)
+
+    def refuse_learnt(self, stage: Stage | Literal["fit"]) -> None:
+        """Refuses a stage of the trainer's data whose identities or unheard language the weights have learnt from.
+
+        Raises:
+            DataError: they have, see :func:`check_learnt`; or the test has labels, and there is no record of what some
+                of the weights have learnt from, and they are not trusted.
+        """
+        data: VoiceFaceDataModule = cast(Any, self.trainer).datamodule
+        data.refuse_learnt(self.learnt, stage)
+        unrecorded = sorted(self.learnt.unrecorded)
+        if not unrecorded or self.trust_weights is True:
+            return
+        trusted = [Path(name).name for name in self.trust_weights or ()]
+        unknown = [name for name in unrecorded if name not in trusted]
+        what = f"{shown(unknown)}: nothing says whom these weights have learnt from"
+        if unknown and any(part == "test" and has_labels(data.evaluation_set(part)) for part in data.measured(stage)):
+            raise DataError(
+                f"{what}, so the tested identities may be among them; if you know that they are not, say "
+                "--trust_weights true"
+            )
+        if unknown:
+            rank_zero_warn(f"{what}; the identities here may be among them")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        languages = cast(Any, self.trainer).datamodule.training_set().language
-        checkpoint["languages"] = sorted({*self.languages, *np.unique(languages).tolist()} - {""})
+        checkpoint[LEARNT] = self.learnt.plain()
+
+    def on_test_start(self) -> None:
+        self.refuse_learnt("test")
+
+    def on_predict_start(self) -> None:
+        self.refuse_learnt("predict")
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == TrainerFn.VALIDATING:  # the validation of a fit is checked at its start
+            self.refuse_learnt("validate")
 
     def on_fit_start(self) -> None:
-        cast(Any, self.trainer).datamodule.refuse_heard(self.languages)
+        self.refuse_learnt("fit")
+        set_learnt(self, self.learnt | cast(Any, self.trainer).datamodule.learnt())
         if self.trainer.world_size > 1:  # seeds are equal on all ranks; dropout, masks and noise must differ
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -144,7 +193,9 @@ class AssociationModule(TrialScorer):
         self._loss_since_step = self._last_batch = None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        require_fitting(self, checkpoint, str(self.trainer.ckpt_path), resuming=self.trainer.training)
+        path = str(self.trainer.ckpt_path)
+        require_fitting(self, checkpoint, path, resuming=self.trainer.training)
+        set_learnt(self, learnt_in(checkpoint, path))  # all weights come from it: those of model.weights are gone
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])

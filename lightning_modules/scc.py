@@ -13,7 +13,7 @@ from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, SameIdentity
 from lightning_modules.networks.heads import HeadPair
-from lightning_modules.networks.weights import languages_of, load_weights
+from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.chunks import embed_in_chunks, refuse_batch_norm
 from lightning_modules.training.closed_form import start_from_cca
 
@@ -65,8 +65,6 @@ class SCC(AssociationModule):
         if weights is not None:
             load = getattr(self.network, "load", partial(load_weights, self))
             load(weights)
-            self.languages = languages_of(weights)
-        self.languages = tuple({*self.languages, *getattr(self.network, "languages", ())})
         if cca_start is not None and weights is not None:
             raise DataError("model.cca_start and model.weights are both set; the heads can start from only one of them")
         self.cca_start = cca_start

@@ -54,20 +54,6 @@ def check_seen(
             )
 
 
-def check_weights(cells: Mapping[str, Cell], languages: Sequence[str]) -> None:
-    """Refuses a test named ``unheard`` in a language that the pretrained weights of a run were trained on.
-
-    Raises:
-        DataError: there is such a test.
-    """
-    for name, cell in cells.items():
-        if name.rpartition("/")[2] == "unheard" and cell.language in languages:
-            raise DataError(
-                f"model.weights: were trained on {', '.join(languages)}, but data.test.{name} is a test of unheard "
-                f"{cell.language}; start from other weights"
-            )
-
-
 def _sides(condition: Condition | RankingCondition) -> list[tuple[ItemTable, Rows]]:
     """Table and rows of a condition's voices, and those of its faces."""
     return list(zip((condition.voices, condition.faces), condition.rows, strict=True))

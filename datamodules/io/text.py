@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,11 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def name_key(name: str) -> str:
+    """What two spellings of one name have in common: they may differ in case and in Unicode form (NFC, NFD)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

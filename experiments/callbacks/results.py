@@ -55,9 +55,16 @@ class ResultsWriter(Callback):
     def _write(self, module: LightningModule, labelled: bool = True) -> dict[str, Record]:
         assert isinstance(module, AssociationModule)
         tested = SavedRun(
-            self.run_dir, module.evaluation, module.scores, self.refinement.refined, module.embeddings, self.tasks
+            self.run_dir,
+            module.evaluation,
+            module.scores,
+            self.refinement.refined,
+            module.embeddings,
+            self.tasks,
+            sorted(module.learnt.unrecorded),
         )
         write_embeddings(tested)
         if self.refinement.reference is not None:
-            write_reference(self.run_dir, self.refinement.reference)
+            seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]
+            write_reference(self.run_dir, self.refinement.reference, seen)
         return write_results(tested, self.refinement.traces, labelled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from contextlib import ExitStack
@@ -67,7 +68,7 @@ class ExperimentCLI(LightningCLI):
 
     def __init__(self, command: str, argv: list[str], held: ExitStack) -> None:
         self.command, self.held = command, held
-        arguments, self.config_paths = expand_arguments(argv)
+        self.arguments, self.config_paths = expand_arguments(argv)
         super().__init__(
             AssociationModule,
             VoiceFaceDataModule,
@@ -84,7 +85,7 @@ class ExperimentCLI(LightningCLI):
                 "allow_abbrev": False,
                 "prog": f"experiments.run {command}",
             },
-            args=arguments,
+            args=self.arguments,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -92,6 +93,11 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--run_dir", type=str | None, default=None, help="run folder; default runs/CONFIG/<time>")
         text = "checkpoint to resume from (fit) or to test: best, last or a path"
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=text)
+        text = (
+            "whether labelled tests take weights that do not say whom they have learnt from (of other projects, of "
+            "earlier versions): true, or the names of such files; results.json then names them"
+        )
+        parser.add_argument("--trust_weights", type=bool | list[str], default=False, help=text)
         if self.command == "fit":
             text = "test the best checkpoint when training has ended"
             parser.add_argument("--test", action=ActionYesNo(no_prefix="no-"), default=True, help=text)
@@ -122,7 +128,7 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config: Namespace = self.config
         name = self._config_name()
-        if self.command != "fit" and config.ckpt_path is None:
+        if self.command != "fit" and config.ckpt_path is None and self._given_weights() is None:
             raise DataError(NO_CHECKPOINT)
         resume = config.get("resume") is not None
         if resume and config.ckpt_path:
@@ -146,6 +152,19 @@ class ExperimentCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with explained(self.parser):
             super().instantiate_classes()
+
+        self.model.trust_weights = self.config.trust_weights
+
+    def _given_weights(self) -> str | None:
+        """``model.weights``, which a test or prediction takes without a fit.
+
+        In the config.yaml of a run they are what its fit started from, and not what it came to: there they count only
+        when the command line names them.
+        """
+        named = any(re.match(r"--model\.(init_args\.)?weights(=|$)", argument) for argument in self.arguments)
+        in_run = any(path.name == "config.yaml" for path in self.config_paths)
+        weights: str | None = self.config.get("model.init_args.weights")
+        return weights if named or not in_run else None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init
@@ -183,7 +202,7 @@ class ExperimentCLI(LightningCLI):
             torch.set_flush_denormal(False)
             finish_wandb(failed=sys.exc_info()[0] is not None)
         if self.writer.results:
-            print_results(self.writer.results)
+            print_results(self.writer.results, sorted(self.model.learnt.unrecorded))
         elif (self.run_dir / "scores.parquet").exists():
             why = "" if self.command == "predict" else "; the trial lists have no labels, so there is no EER to report"
             _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")
@@ -206,11 +225,15 @@ class ExperimentCLI(LightningCLI):
             elif self.config.test:
                 best = None if self.config.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
                 self.trainer.test(**loading, ckpt_path=best, verbose=False)
-        elif self.command == "predict":
-            self.trainer.predict(**loading, ckpt_path=find_checkpoint(ckpt_path, near), return_predictions=False)
+            return
+        path = find_checkpoint(ckpt_path, near) if ckpt_path else None
+        if path is None:
+            _say(f"no --ckpt_path: takes model.weights, {self._given_weights()}")
+        if self.command == "predict":
+            self.trainer.predict(**loading, ckpt_path=path, return_predictions=False)
         else:
             run = self.trainer.validate if self.command == "validate" else self.trainer.test
-            run(**loading, ckpt_path=find_checkpoint(ckpt_path, near), verbose=self.command == "validate")
+            run(**loading, ckpt_path=path, verbose=self.command == "validate")
 
     def _resume_point(self) -> str | None:
         """The checkpoint that ``--resume auto`` continues from; None if there is none."""

@@ -12,6 +12,7 @@ from datamodules.schema import DataError
 from experiments.config.files import read_config
 from experiments.inference.model_card import model_card
 from experiments.inference.trained import CONFIG, WEIGHTS, Trained
+from lightning_modules.networks.weights import LEARNT
 
 
 def export(trained: Trained, out: Path) -> None:
@@ -25,7 +26,9 @@ def export(trained: Trained, out: Path) -> None:
     results = trained.run / "results.json"
     measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     out.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in trained.model.state_dict().items()}, out / WEIGHTS)
+    learnt = trained.model.learnt
+    tensors = {key: value.contiguous() for key, value in trained.model.state_dict().items()}
+    save_file(tensors, out / WEIGHTS, {LEARNT: json.dumps(learnt.plain())})
     (out / CONFIG).write_text(yaml.safe_dump(trained.spec, sort_keys=False), encoding="utf-8")
-    card = model_card(trained.spec, read_config(trained.run / CONFIG), measured)
+    card = model_card(trained.spec, read_config(trained.run / CONFIG), measured, learnt)
     (out / "README.md").write_text(card, encoding="utf-8")

@@ -7,7 +7,9 @@ from typing import Any
 
 from jinja2 import Environment
 
+from datamodules.evaluation.learnt import Learnt
 from experiments.console.tables import percent
+from experiments.runs.saved import NOT_CELLS
 
 RATES = {
     "raw": "eer",
@@ -45,8 +47,12 @@ ONNX files, where present, take {{ "normalised filter banks (B, T, bins) and ima
 
 ## Training data
 
-`{{ data.class_path }}`; {{ languages }}. The test identities were in neither training nor validation; that was
-checked when the run started.{{ " The checkpoint was chosen on validation identities." if chosen }}
+`{{ data.class_path }}`; training languages: {{ learnt.languages | sort | join(", ") or "not recorded" }}. The weights
+have learnt from {{ learnt.identities }} identities, those of validation and of weights they started from among them;
+`model.safetensors` holds hashes of their names, so that a test of them is refused.
+{%- if learnt.unrecorded %} Whom these files had learnt from, nothing says: {{ learnt.unrecorded | sort | join(", ") }}.
+{%- else %} None of the tested ones was among them; that was checked when the run started.{% endif %}
+{{- " The checkpoint was chosen on validation identities." if chosen }}
 
 ## Measured
 
@@ -78,20 +84,20 @@ Research on what voices and faces have in common. Distances rank candidates; the
 """
 
 
-def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any], learnt: Learnt) -> str:
     """The card as Markdown.
 
     Args:
         spec: of the export.
         config: ``config.yaml`` of the run.
         results: its ``results.json``; empty where it was not tested.
+        learnt: whom and which languages the weights have learnt from.
     """
     inputs, data = spec["inputs"], config["data"]
-    heard = (data.get("init_args") or {}).get("train_languages") or []
     rows = [
         [cell, *(percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
         for cell, record in results.items()
-        if cell not in ("alignment", "tasks")
+        if cell not in NOT_CELLS
     ]
     return (
         Environment(autoescape=False, keep_trailing_newline=True)
@@ -104,7 +110,7 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
             voice=_names(inputs.get("voice")),
             face=_names(inputs.get("face")),
             data=data,
-            languages=f"training languages: {', '.join(heard)}" if heard else "languages as its class says",
+            learnt=learnt,
             rows=rows,
             rates=list(RATES),
             chosen=(data.get("init_args") or {}).get("val_identities", True) != 0,

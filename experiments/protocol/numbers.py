@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.runs.people import COLUMNS, Replicates
 from experiments.runs.rates import RATES, paired
+from experiments.runs.saved import NOT_CELLS
 
 Record = dict[str, Any]
 
@@ -53,7 +54,7 @@ def lists_of(cell: str) -> str:
 
 
 def _is_cell(name: str) -> bool:
-    return name.rpartition("/")[2] not in ("overall", "alignment", "tasks")
+    return name.rpartition("/")[2] not in ("overall", *NOT_CELLS)
 
 
 def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:

@@ -48,7 +48,7 @@ def _unused(path: str) -> str:
 
 NO_CHECKPOINT = (
     "--ckpt_path is required: best, last or a path "
-    "(best and last are looked up beside the config.yaml of a finished run)"
+    "(best and last are looked up beside the config.yaml of a finished run); or name the weights: --model.weights FILE"
 )
 
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.evaluation.learnt import Learnt, check_learnt
 from experiments.runs.results import write_results
-from experiments.runs.saved import SavedRun, read_reference
+from experiments.runs.saved import SavedRun, read_reference, read_seen_tests
 from postproc.cells import scored_cell
 from postproc.memory import Memory
 from postproc.refinement import Refinement, calibrate, refine_cells
@@ -30,12 +32,32 @@ def refine_run(
         memory: clusters that several strategies and runs share.
     """
     if any(step.needs_reference for step in steps):
-        calibrate(steps, read_reference(run.folder), memory=memory)
+        reference = read_reference(run.folder)
+        refuse_tested(run, reference.identity)
+        calibrate(steps, reference, memory=memory)
     scored = ((name, scored_cell(run.evaluation, name, d, run.embeddings)) for name, d in run.scores.items())
     refined, traces = {}, {}
     for name, result in refine_cells(run.evaluation, scored, steps, warn=_warn, memory=memory):
         refined[name], traces[name] = result.distances, result.trace["steps"]
     return refined, traces
+
+
+def refuse_tested(run: SavedRun, identities: NDArray[np.str_]) -> None:
+    """Refuses identities to learn from that the run tests; a test of another fold in its folder leaves such.
+
+    Raises:
+        DataError: there are some; names the first five.
+    """
+    seen = read_seen_tests(run.folder)
+    cells = {name: replace(cell, seen=name in seen) for name, cell in run.evaluation.cells.items()}
+    check_learnt(
+        replace(run.evaluation, cells=cells),
+        "",
+        Learnt.of("", identities.tolist()),
+        "test",
+        f"steps that learn from {run.folder}/embeddings/reference.npz would learn from",
+        "run test again with --postproc.keep_reference true",
+    )
 
 
 def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement], memory: Memory) -> dict[str, Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from datamodules.io.text import shown
 from datamodules.schema import MODALITIES, DataError, one_line
 from experiments.console.tables import percent, table_console
 from experiments.runs.files import atomic, write_json
-from experiments.runs.saved import COLUMNS, SavedRun
+from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
 
@@ -55,11 +56,13 @@ class Results(TypedDict):
         alignment: how close the modalities and languages are, before and after the model; empty for refined scores
             of several runs.
         tasks: records of matching and retrieval tests.
+        trusted_weights: names of weights files that do not say whom they have learnt from and were trusted.
     """
 
     cells: dict[str, CellResult]
     alignment: dict[str, Any]
     tasks: dict[str, Record]
+    trusted_weights: list[str]
 
 
 def read_results(path: Path) -> Results:
@@ -74,8 +77,9 @@ def read_results(path: Path) -> Results:
         raise DataError(f"{path}: no such file; run test on data with labels") from error
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: {one_line(error)}; run test again") from error
-    alignment, tasks = content.pop("alignment", {}), content.pop("tasks", {})
-    return {"cells": content, "alignment": alignment, "tasks": tasks}
+    cells = {name: record for name, record in content.items() if name not in NOT_CELLS}
+    alignment, tasks, trusted = content.get("alignment", {}), content.get("tasks", {}), content.get(TRUSTED, [])
+    return {"cells": cells, "alignment": alignment, "tasks": tasks, "trusted_weights": trusted}
 
 
 def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = True) -> dict[str, Record]:
@@ -88,13 +92,14 @@ def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = Tru
 
     Returns:
         The records by test condition and their means over test languages; empty without labels. The file also holds
-        ``alignment`` and, where there are any, ``tasks``.
+        ``alignment`` and, where there are any, ``tasks`` and ``trusted_weights``.
     """
     write_scores(run)
     write_json(run.folder / "refinement.json", traces)
     results = evaluate_run(run) if labelled else {}
     if results or run.tasks:
         more = {"alignment": alignment(run.evaluation, run.embeddings)} | ({"tasks": run.tasks} if run.tasks else {})
+        more |= {TRUSTED: run.trusted} if run.trusted else {}
         write_json(run.folder / "results.json", results | more)
     return results
 
@@ -147,14 +152,26 @@ def write_embeddings(run: SavedRun) -> None:
         pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
 
 
-def print_results(results: dict[str, Record]) -> None:
+def trust_note(trusted: Sequence[str]) -> str:
+    """A sentence that says which weights were trusted; empty where none."""
+    names = shown(list(trusted))
+    return f"Nothing says whom these weights have learnt from, they were trusted: {names}." if trusted else ""
+
+
+def print_results(results: dict[str, Record], trusted: Sequence[str] = ()) -> None:
     """Prints the table at full width where the output is no terminal."""
-    table_console().print(results_table(results))
+    table_console().print(results_table(results, trusted))
 
 
-def results_table(results: dict[str, Record]) -> Table:
-    """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance."""
-    table = Table(caption="EER in %, lower is better. Refined scores are transductive: they see the whole test set.")
+def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Table:
+    """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance.
+
+    Args:
+        results: records by test condition.
+        trusted: names of trusted weights, see :class:`SavedRun`.
+    """
+    caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
+    table = Table(caption=f"{caption} {trust_note(trusted)}".rstrip())
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
 REFERENCE = ("identity", "language", "gender", "seen")
+TRUSTED = "trusted_weights"
+NOT_CELLS = ("alignment", "tasks", TRUSTED)
+"""Keys of results.json that are no test conditions."""
+
+SEEN_TESTS = "seen_tests"
 COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
 
 
@@ -32,6 +38,7 @@ class SavedRun:
         refined: (t,) refined distances of the test conditions that have them.
         embeddings: (n, d) learnt embeddings of the items, by modality.
         tasks: records of its matching and retrieval tests, of which there are no scores here.
+        trusted: weights files that the model started from without a record of whom they have learnt from.
     """
 
     folder: Path
@@ -40,6 +47,7 @@ class SavedRun:
     refined: dict[str, NDArray[np.float64]]
     embeddings: dict[Modality, NDArray[np.float32]]
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trusted: list[str] = field(default_factory=list)
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -89,15 +97,22 @@ def read_run(folder: Path, home: Path | None = None) -> SavedRun:
         if not part["refined"].isna().all():
             refined[str(name)] = part["refined"].to_numpy(np.float64)
     evaluation = EvaluationSet(items["voice"], items["face"], cells)
-    return SavedRun(folder, evaluation, scores, refined, embeddings, _read_tasks(folder / "results.json"))
+    return SavedRun(folder, evaluation, scores, refined, embeddings, *_read_more(folder / "results.json"))
 
 
-def write_reference(folder: Path, reference: Reference) -> None:
-    """``embeddings/reference.npz`` of a run folder: the training identities that steps are calibrated on."""
+def write_reference(folder: Path, reference: Reference, seen_tests: Sequence[str] = ()) -> None:
+    """``embeddings/reference.npz`` of a run folder: the training identities that steps are calibrated on.
+
+    Args:
+        folder: the run folder.
+        reference: their embedded clips.
+        seen_tests: names of the test conditions that are made of training identities.
+    """
     (folder / "embeddings").mkdir(exist_ok=True)
     arrays = {f"voice_{space}": x for space, x in reference.voices.items()}
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
     known = {name: getattr(reference, name) for name in REFERENCE}
+    known[SEEN_TESTS] = np.array(seen_tests, dtype=np.str_)
     np.savez(folder / "embeddings" / "reference.npz", **arrays, **known)  # type: ignore[arg-type]
 
 
@@ -126,6 +141,12 @@ def read_reference(folder: Path) -> Reference:
     return Reference(voices, faces, *known)
 
 
+def read_seen_tests(folder: Path) -> list[str]:
+    """Names of the test conditions that are made of training identities; none in runs of earlier versions."""
+    with np.load(folder / "embeddings" / "reference.npz", allow_pickle=False) as saved:
+        return list(saved[SEEN_TESTS].tolist()) if SEEN_TESTS in saved else []
+
+
 def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:
     labels = None if part["label"].isna().any() else part["label"].to_numpy(np.int8)
     keys, voices, faces = (part[column].to_numpy(dtype=np.str_) for column in ("key", "voice", "face"))
@@ -134,15 +155,15 @@ def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:
     return Cell(name, str(part["language"].iloc[0]), trials, voice_rows, face_rows)
 
 
-def _read_tasks(path: Path) -> dict[str, dict[str, Any]]:
-    """Records of matching and retrieval; none where nothing had labels."""
+def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Records of matching and retrieval, and names of trusted weights; none where nothing had labels."""
     if not path.is_file():
-        return {}
+        return {}, []
     try:
-        tasks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")).get("tasks", {})
-    except (OSError, ValueError, AttributeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content.get("tasks", {})), [str(name) for name in content.get(TRUSTED, [])]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: {one_line(error)}; run test again") from error
-    return tasks
 
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from datamodules.schema import DataError
 from lightning_modules.networks.frontend import FrontEnd, frames_of, lengths_of, samples_of
-from lightning_modules.networks.weights import languages_of, load_weights
+from lightning_modules.networks.weights import load_weights
 
 PATCH = 16
 
@@ -128,7 +128,6 @@ class CAVMAE(nn.Module):
 
         self._initialise()
         self._number_layers(depth, shared_depth)
-        self.languages: tuple[str, ...] = ()
         if checkpoint is not None:
             self.load(checkpoint)
         _freeze(self, freeze)
@@ -157,7 +156,6 @@ class CAVMAE(nn.Module):
             optional=[key for key in self.state_dict() if key.startswith("projection_")],
             convert=convert,
         )
-        self.languages = languages_of(path)
 
     def voice(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, S), or (B, K, S) with K crops of each voice, padded with NaN -> (B, d), L2-normalised.

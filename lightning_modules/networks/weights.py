@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError
+
+LEARNT = "learnt"
+"""Key of the record in checkpoints and in the metadata of exports; attribute of modules that have read one."""
 
 LISTED = 5  # keys named in an error before it says "and n more"
 # Exceptions of torch.load for damaged or foreign files: the unpickler may fail in any of these ways.
@@ -70,13 +77,58 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def languages_of(path: str | Path) -> tuple[str, ...]:
-    """The training languages that a checkpoint of this project lists; empty for other files."""
+def learnt_of(path: str | Path) -> Learnt:
+    """What a checkpoint or an export says of the identities and languages that its weights have learnt from.
+
+    Raises:
+        WeightsError: as :func:`read_file`, or a damaged record.
+    """
     path = Path(path).expanduser()
-    if path.suffix == ".safetensors":
-        return ()
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    return tuple(content.get("languages", ())) if isinstance(content, Mapping) else ()
+    if path.suffix != ".safetensors":
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except (*DAMAGED, pickle.UnpicklingError):
+            content = read_file(path)  # says in one line what is wrong
+        return learnt_in(content, path)
+    try:
+        with safe_open(path, "pt") as file:
+            record = (file.metadata() or {}).get(LEARNT)
+            return learnt_in({} if record is None else {LEARNT: json.loads(record)}, path)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise WeightsError(f"{path}: {_one_line(error)}; copy or download it again") from error
+
+
+def learnt_in(content: Any, path: str | Path) -> Learnt:
+    """The record in the content of a checkpoint; :meth:`Learnt.unknown` where it has none.
+
+    Args:
+        content: of the file.
+        path: of the file, for the record and the error.
+
+    Raises:
+        WeightsError: a damaged record.
+    """
+    record = content.get(LEARNT) if isinstance(content, Mapping) else None
+    if record is None:
+        languages = content.get("languages", ()) if isinstance(content, Mapping) else ()
+        known = [x for x in languages if isinstance(x, str)] if isinstance(languages, list | tuple) else []
+        return Learnt.unknown(Path(path).name, known)
+    try:
+        return Learnt.read(record)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; copy or download it again") from error
+
+
+def learnt_by(module: nn.Module) -> Learnt:
+    """What the weights of a module and of its parts have learnt from, as :func:`load_weights` has noted."""
+    return reduce(or_, (vars(part)[LEARNT] for part in module.modules() if LEARNT in vars(part)), Learnt())
+
+
+def set_learnt(module: nn.Module, learnt: Learnt) -> None:
+    """Notes what all weights of a module have learnt from, in place of what is noted of its parts."""
+    for part in module.modules():
+        vars(part).pop(LEARNT, None)
+    vars(module)[LEARNT] = learnt
 
 
 def load_weights(
@@ -87,7 +139,7 @@ def load_weights(
     optional: Collection[str] = (),
     convert: Callable[[str, Tensor], Tensor] | None = None,
 ) -> None:
-    """Copies the tensors of a file into a module; the keys of both must agree.
+    """Copies the tensors of a file into a module; the keys of both must agree. Notes what they have learnt from.
 
     Args:
         module: is changed in place.
@@ -116,6 +168,7 @@ def load_weights(
         where = f" under {prefix!r}" if prefix else ""
         raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {problems}")
     module.load_state_dict(state, strict=not optional)
+    set_learnt(module, learnt_by(module) | learnt_of(path))
 
 
 def misfits(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:

@@ -38,8 +38,11 @@ def same_results(folder: Path) -> None:
 
 def test_its_checkpoint_is_tested(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["test", "--config", str(run / "config.yaml"), "--ckpt_path=best", f"--run_dir={tmp_path}"]
-    assert main(command) == 0
+    assert main(command) == 2  # it does not say whom it has learnt from
+    assert "best.ckpt: nothing says whom these weights have learnt from" in capsys.readouterr().err
+    assert main([*command, "--trust_weights=true"]) == 0
     same_results(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["trusted_weights"] == ["best.ckpt"]
 
 
 def test_its_scores_are_refined(run: Path, tmp_path: Path) -> None:

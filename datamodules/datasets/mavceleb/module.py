@@ -79,6 +79,7 @@ class MAVCelebDataModule(MediaDataModule):
             test=test,
             root=str(expanded(root)) if root else "",
             val_languages=None,
+            corpus=f"MAV-Celeb {version}",
             **options,
         )
         self.train_list, self.labels = train_list, labels or {}

@@ -76,6 +76,7 @@ class SyntheticDataModule(FeatureDataModule):
             train_identities=None,
             exclude_identities="test_people.txt",
             val_languages=None,
+            corpus=f"synthetic {world}",
             **options,
         )
 

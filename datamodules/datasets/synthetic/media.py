@@ -80,6 +80,7 @@ class SyntheticMediaDataModule(MAVCelebDataModule):
             val_identities=val_identities,
             **options,
         )
+        self.corpus = f"synthetic media {world}"
 
     def _make(self, folder: Path) -> None:
         size = self.identities + TEST_IDENTITIES

@@ -123,6 +123,7 @@ class _VoxCelebProtocol(SplitDataModule):
             exclude_identities=self.protocol.excluded,
             val_identities=self.protocol.val if val_identities is None else val_identities,
             val_languages=None,
+            corpus="VoxCeleb1",
             val_trials=val_trials,
             batch_size=batch_size,
             **options,

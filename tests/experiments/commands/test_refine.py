@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,13 @@ def test_steps_that_learn_take_the_saved_reference(tmp_path: Path, capsys: pytes
     evaluation = world({"heard": "English"}, seed=1)
     items, learnt = evaluation.voices, embeddings_of(evaluation)
     spaces = [{"model": learnt[m], "input": evaluation.items(m).features} for m in ("voice", "face")]
-    reference = Reference(*spaces, items.identity, items.language, items.gender, np.arange(len(items)) % 2 == 0)
+    others = np.char.replace(items.identity, "id", "train")
+    reference = Reference(*spaces, others, items.language, items.gender, np.arange(len(items)) % 2 == 0)
+    write_reference(run, replace(reference, identity=items.identity))  # as a test of another fold leaves it
+    assert main(arguments) == 2
+    assert "would learn from 6 of its identities: id00, id01, id02, id03, id04, ...;" in capsys.readouterr().err
+    write_reference(run, replace(reference, identity=items.identity), ["heard"])  # a test of training identities
+    assert main(arguments) == 0
     write_reference(run, reference)
     again = read_reference(run)
     for space, x in spaces[1].items():

@@ -1,0 +1,179 @@
+"""Whom and which languages weights have learnt from, and the check of a test against it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from datamodules.io.text import name_key, shown
+from datamodules.schema import Cell, DataError, EvaluationSet, Ranking, Stage
+
+Names = Mapping[str, frozenset[str]]
+"""Hashes of identities by corpus, "" where the corpus is unknown."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Whom and which languages weights have learnt from, themselves and through the weights they started from.
+
+    It is in every checkpoint and export. Identities are kept as hashes: no name of a person travels with weights, and a
+    tested name can still be compared. Names that differ only in case or Unicode form are equal. The same name in two
+    corpora, as id0001 in MAV-Celeb v1 and v2, is two people; where one of the corpora is unknown (""), it is one.
+
+    Attributes:
+        training: training identities.
+        validation: identities that chose the checkpoint.
+        languages: languages of the training clips.
+        unrecorded: names of the weights files among the starting points that say nothing of all this: files of other
+            projects, and checkpoints of earlier versions.
+    """
+
+    training: Names = field(default_factory=dict)
+    validation: Names = field(default_factory=dict)
+    languages: frozenset[str] = frozenset()
+    unrecorded: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, corpus: str, training: Iterable[str], validation: Iterable[str] = (), languages: Iterable[str] = ()
+    ) -> Learnt:
+        """The record of a fit on some identities of one corpus."""
+        first, second = ({corpus: frozenset(map(_hashed, names))} for names in (training, validation))
+        return cls(first, second, frozenset(languages) - {""})
+
+    @classmethod
+    def unknown(cls, file: str, languages: Iterable[str] = ()) -> Learnt:
+        """The record of a weights file without one."""
+        return cls(languages=frozenset(languages), unrecorded=frozenset({file}))
+
+    def __or__(self, other: Learnt) -> Learnt:
+        return Learnt(
+            _joined(self.training, other.training),
+            _joined(self.validation, other.validation),
+            self.languages | other.languages,
+            self.unrecorded | other.unrecorded,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The form in files: dictionaries and lists of text."""
+        sides = {"training": self.training, "validation": self.validation}
+        record: dict[str, Any] = {
+            side: {corpus: sorted(names) for corpus, names in sorted(of.items())} for side, of in sides.items()
+        }
+        return record | {"languages": sorted(self.languages), "unrecorded": sorted(self.unrecorded)}
+
+    @classmethod
+    def read(cls, record: Any) -> Learnt:
+        """Reads :meth:`plain` back.
+
+        Raises:
+            ValueError: it has another form.
+        """
+        if not isinstance(record, Mapping):
+            raise ValueError("the record of what the weights have learnt from is no mapping")
+        sides = []
+        for side in ("training", "validation"):
+            names = record.get(side)
+            if not isinstance(names, Mapping) or not all(isinstance(corpus, str) for corpus in names):
+                raise ValueError(f"the record of what the weights have learnt from has no {side} identities by corpus")
+            sides.append({corpus: _texts(part, side) for corpus, part in names.items()})
+        languages, unrecorded = (_texts(record.get(key), key) for key in ("languages", "unrecorded"))
+        return cls(sides[0], sides[1], languages, unrecorded)
+
+    def among(self, identities: Sequence[str], corpus: str, validation: bool = True) -> list[str]:
+        """Those identities of a corpus that the weights have learnt from.
+
+        Args:
+            identities: names.
+            corpus: the data set they belong to, "" where unknown.
+            validation: whether the identities that chose the checkpoint count.
+        """
+        known: set[str] = set()
+        for side in (self.training, self.validation) if validation else (self.training,):
+            for other, names in side.items():
+                if not corpus or not other or name_key(other) == name_key(corpus):
+                    known |= names
+        return [name for name in identities if name and _hashed(name) in known]
+
+    @property
+    def identities(self) -> int:
+        """Number of identities, those of validation among them."""
+        both = _joined(self.training, self.validation)
+        return sum(map(len, both.values()))
+
+
+def check_learnt(
+    evaluation: EvaluationSet,
+    corpus: str,
+    learnt: Learnt,
+    stage: Stage,
+    who: str = "the weights have learnt from",
+    remedy: str = "take weights that were trained without them, or start a new run without weights",
+) -> None:
+    """Refuses tests of identities that weights have learnt from, and of ``unheard`` languages that they have heard.
+
+    The identities of a test that is made of training identities (``seen``) are not compared. Validation may use the
+    identities of an earlier validation, but none of training.
+
+    Args:
+        evaluation: the tests.
+        corpus: the data set that its identities belong to, "" where unknown.
+        learnt: what the weights have learnt from.
+        stage: of the tests.
+        who: has learnt; for the error.
+        remedy: for identities that have been learnt from; for the error.
+
+    Raises:
+        DataError: there is such a test; names it and the first five identities, or the language.
+    """
+    tests: list[Cell | Ranking] = [*evaluation.cells.values(), *evaluation.rankings.values()]
+    for test in tests:
+        name = f"validation {test.name}" if stage == "validate" else f"data.test.{test.name}"
+        if not test.seen:
+            both = learnt.among(_tested(evaluation, test), corpus, validation=stage != "validate")
+            if both:
+                raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {remedy}")
+        if isinstance(test, Cell) and test.name.rpartition("/")[2] == "unheard":
+            heard = {name_key(language) for language in learnt.languages}
+            spoken = {test.language, *evaluation.voices.language[test.voice_index].tolist()} - {""}
+            if both := sorted(language for language in spoken if name_key(language) in heard):
+                raise DataError(
+                    f"{name}: is a test of unheard {', '.join(both)}, but the weights were trained on "
+                    f"{', '.join(sorted(learnt.languages))}; take other weights, or name the test otherwise"
+                )
+
+
+def has_labels(evaluation: EvaluationSet) -> bool:
+    """Whether a test measures something: some of its trials have labels, or it ranks."""
+    return bool(evaluation.rankings) or any(cell.trials.labels is not None for cell in evaluation.cells.values())
+
+
+def _tested(evaluation: EvaluationSet, test: Cell | Ranking) -> list[str]:
+    """Sorted identities of a test's voices and faces."""
+    voices, faces = evaluation.voices.identity, evaluation.faces.identity
+    if isinstance(test, Cell):
+        rows = voices[test.voice_index], faces[test.face_index]
+    else:
+        probes, others = (voices, faces) if test.probe == "voice" else (faces, voices)
+        rows = probes[test.probe_index], others[test.candidate_index.ravel()]
+    names: list[str] = np.union1d(*rows).tolist()
+    return names
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name_key(name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _joined(first: Names, second: Names) -> Names:
+    none = frozenset[str]()
+    return {corpus: first.get(corpus, none) | second.get(corpus, none) for corpus in {**first, **second}}
+
+
+def _texts(value: Any, what: str) -> frozenset[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"the record of what the weights have learnt from has no list of {what}")
+    return frozenset(value)
