@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from experiments.runs.files import write_json
+from lightning_modules.training.optim import renew_schedule
 
 TRAINED = "trained.json"
 """Written into the run folder when training has ended by its schedule or by early stopping."""
@@ -34,12 +36,14 @@ class Resumable(Callback):
         run_dir: the run folder.
 
     Attributes:
+        renew: take the learning rates, schedule and other options of the optimiser from the config, not from the
+            checkpoint.
         out_of_time: trainer.max_time ended training; the same on all ranks.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.marker = run_dir / TRAINED
-        self.out_of_time = False
+        self.out_of_time = self.renew = False
         self._trainer: Trainer | None = None
         self._restore: dict[str, Any] | None = None
 
@@ -61,6 +65,8 @@ class Resumable(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self.marker.unlink(missing_ok=True)
+        if self.renew and trainer.global_step:
+            _renew(trainer, pl_module)
         if self._restore is not None and not self._restore["inside_epoch"]:
             self._restore_random_state(trainer)
         if any(isinstance(c, EarlyStopping) and c.wait_count >= c.patience for c in _callbacks(trainer)):
@@ -86,6 +92,18 @@ class Resumable(Callback):
             torch.set_rng_state(state["cpu"])
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state(state["cuda"])
+
+
+def _renew(trainer: Trainer, module: LightningModule) -> None:
+    """Optimisers and schedules of the config, at the step of the checkpoint."""
+    if not trainer.optimizers:
+        return
+    made: Any = module.configure_optimizers()
+    fresh = (made["optimizer"], made["lr_scheduler"]["scheduler"]) if isinstance(made, dict) else (made, None)
+    scheduler = next((c.scheduler for c in trainer.lr_scheduler_configs), None)
+    line = renew_schedule(trainer.optimizers[0], scheduler, fresh, trainer.global_step)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        print(line, flush=True)
 
 
 def _random_state() -> dict[str, torch.Tensor]:

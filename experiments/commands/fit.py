@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from jsonargparse import ActionYesNo, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -29,12 +30,20 @@ from experiments.callbacks.resume import Resumable, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explained
-from experiments.config.files import expand_arguments, read_config
+from experiments.config.files import expand_arguments, read_config, variables_read, variables_set
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
 from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
-from experiments.runs.folder import ENV_RUN_DIR, NO_CHECKPOINT, choose_run_dir, find_checkpoint
+from experiments.runs.folder import (
+    ENV_RUN_DIR,
+    NO_CHECKPOINT,
+    choose_run_dir,
+    find_checkpoint,
+    make_run_dir,
+    refuse_used,
+    remove_if_empty,
+)
 from experiments.runs.lock import locked
 from experiments.runs.results import print_results
 from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
@@ -43,7 +52,17 @@ from postproc.callback import ChainingClusterCallback
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes config.yaml into the run folder and sends the whole config to the logger."""
+    """Writes config.yaml into the run folder and sends the whole config to the logger.
+
+    Args:
+        *args: of Lightning's callback.
+        logger_options: options of the logger as the user gave them, without what this run chose for itself.
+        **kwargs: of Lightning's callback.
+    """
+
+    def __init__(self, *args: Any, logger_options: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger_options = logger_options
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         config = self.config.clone()
@@ -51,6 +70,9 @@ class SaveRunConfig(SaveConfigCallback):
         config.run_dir = config.ckpt_path = None
         config.pop("test", None)
         config.pop("resume", None)
+        if config.get("logger") is not None:
+            for name, value in self.logger_options.items():
+                config.logger.init_args[name] = value
         text = self.parser.dump(config, skip_none=False)
         (Path(trainer.default_root_dir) / "config.yaml").write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
@@ -68,6 +90,7 @@ class ExperimentCLI(LightningCLI):
 
     def __init__(self, command: str, argv: list[str], held: ExitStack) -> None:
         self.command, self.held = command, held
+        self.logger_options: dict[str, Any] = {}
         self.arguments, self.config_paths = expand_arguments(argv)
         super().__init__(
             AssociationModule,
@@ -76,7 +99,7 @@ class ExperimentCLI(LightningCLI):
             subclass_mode_data=True,
             run=False,  # a parser for this command alone: quick to start, and config keys are absolute
             save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
+            save_config_kwargs={"save_to_log_dir": False, "logger_options": self.logger_options},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={
@@ -116,14 +139,21 @@ class ExperimentCLI(LightningCLI):
         self._check_vars(args)
 
     def _check_vars(self, arguments: list[str]) -> None:
-        """``--vars.flod 3`` is refused: a value that no config reads is a typo."""
+        """``--vars.flod 3`` is refused: a value that no key of the config reads would change nothing."""
         known: set[str] = set()
         for path in self.config_paths:
             known |= set(read_config(path).get("vars") or {})
-        for argument in arguments:
-            name = argument.removeprefix("--vars.").partition("=")[0]
-            if argument.startswith("--vars.") and name not in known:
-                raise DataError(f"--vars.{name}: the config has no such value; it has {', '.join(sorted(known))}")
+        read = variables_read(arguments)
+        for name in variables_set(arguments):
+            if name not in known:
+                raise DataError(
+                    f"--vars.{name}: the config has no such value; it has {', '.join(sorted(known)) or 'none'}"
+                )
+            if name not in read:
+                raise DataError(
+                    f"--vars.{name}: no key of {self.config_paths[-1]} reads it; the config.yaml of a run has its "
+                    "values in place: change those keys, or start from the config that the run was made of"
+                )
 
     def before_instantiate_classes(self) -> None:
         config: Namespace = self.config
@@ -138,9 +168,20 @@ class ExperimentCLI(LightningCLI):
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            if not self.run_dir.exists():
+                self.held.push(self._forget_failed_start)
+            make_run_dir(self.run_dir)
             self.held.enter_context(locked(self.run_dir))
+            if self.command == "fit" and not resume and not self._continues():
+                refuse_used(self.run_dir)
             remove_unfinished(self.run_dir)
         logger = config.get("logger")
+        if logger is not None:
+            if logger.init_args.get("id") in self._earlier_ids():
+                logger.init_args.id = logger.init_args.name = None  # written by an earlier version
+                logger.init_args.offline = False
+            own = ("id", "name", "offline", "save_dir")
+            self.logger_options.update({key: logger.init_args[key] for key in own if key in logger.init_args})
         if logger is not None and "save_dir" in logger.init_args:
             logger.init_args.save_dir = str(self.run_dir)
         if logger is not None and logger.class_path.endswith("WandbLogger"):
@@ -218,13 +259,14 @@ class ExperimentCLI(LightningCLI):
                 _say(f"training ended at step {steps}; to train on, give --ckpt_path last and more epochs")
             else:
                 resume = self._resume_point() if self.config.resume else ckpt_path and find_checkpoint(ckpt_path, near)
+                self.resumable.renew = bool(ckpt_path) or self._optimisation_changed()
                 self.trainer.fit(**loading, ckpt_path=resume)
             self.stop.leave(self.trainer)
             if self.config.test and self.resumable.out_of_time:
                 _say("not tested: trainer.max_time ended before training did; --resume auto continues it")
             elif self.config.test:
-                best = None if self.config.trainer.fast_dev_run else find_checkpoint("best", self.run_dir)
-                self.trainer.test(**loading, ckpt_path=best, verbose=False)
+                tried_out = self.config.trainer.fast_dev_run
+                self.trainer.test(**loading, ckpt_path=None if tried_out else self._best(), verbose=False)
             return
         path = find_checkpoint(ckpt_path, near) if ckpt_path else None
         if path is None:
@@ -235,6 +277,25 @@ class ExperimentCLI(LightningCLI):
             run = self.trainer.validate if self.command == "validate" else self.trainer.test
             run(**loading, ckpt_path=path, verbose=self.command == "validate")
 
+    def _optimisation_changed(self) -> bool:
+        """Whether optimiser or scheduler are other ones than in the config.yaml of the run folder."""
+        saved = self.run_dir / "config.yaml"
+        if not saved.is_file():
+            return False
+        before, after = read_config(saved), yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        return any(
+            ((before.get("model") or {}).get("init_args") or {}).get(key) != after["model"]["init_args"].get(key)
+            for key in ("optimizer", "scheduler")
+        )
+
+    def _best(self) -> str:
+        """The best checkpoint; the last one of a run that was never validated."""
+        folder = self.run_dir / "checkpoints"
+        if not (folder / "best.ckpt").is_file() and (folder / "last.ckpt").is_file():
+            _say("no validation has been made, so there is no best checkpoint: testing the last one")
+            return find_checkpoint("last", self.run_dir)
+        return find_checkpoint("best", self.run_dir)
+
     def _resume_point(self) -> str | None:
         """The checkpoint that ``--resume auto`` continues from; None if there is none."""
         path, problems = newest_checkpoint(self.run_dir)
@@ -243,12 +304,32 @@ class ExperimentCLI(LightningCLI):
         _say(f"resuming from {path}" if path else "no checkpoint to resume from, starting from the beginning")
         return str(path) if path else None
 
+    def _earlier_ids(self) -> set[str]:
+        """W&B's ids of the runs whose config.yaml this command starts from."""
+        files = (path.parent / "wandb_id" for path in self.config_paths if path.name == "config.yaml")
+        return {file.read_text(encoding="utf-8") for file in files if file.is_file()}
+
+    def _continues(self) -> bool:
+        """Whether ``--ckpt_path`` names a checkpoint of the run folder itself, which is to be trained on."""
+        ckpt_path = self.config.ckpt_path
+        if not ckpt_path:
+            return False
+        return Path(find_checkpoint(ckpt_path, self._checkpoint_dir())).resolve().is_relative_to(self.run_dir)
+
+    def _forget_failed_start(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Removes the folder that this command has made, if it ends with an error before there is anything in it."""
+        if kind is not None:
+            remove_if_empty(self.run_dir)
+
     def _config_name(self) -> str:
         """Names the run: the config's name, or for the config.yaml of a run the name of that run's config."""
         if not self.config_paths:
             return "run"
         path = self.config_paths[0].resolve()
-        return path.parents[1].name if path.name == "config.yaml" else path.stem
+        if path.name != "config.yaml":
+            return path.stem
+        in_default_place = len(path.parents) > 2 and path.parents[2].name == "runs"  # runs/NAME/<time>/config.yaml
+        return path.parents[1].name if in_default_place else path.parent.name
 
     def _checkpoint_dir(self) -> Path:
         """Where ``best`` and ``last`` are: beside the config of a finished run, else in the run folder."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections import deque
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,7 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     """
     out: list[str] = []
     paths: list[Path] = []
-    contents: list[tuple[int, dict[str, Any]]] = []
+    contents: list[tuple[int, dict[str, Any]]] = []  # {GROUP: ...} for a group file of the command line
     renamer, configured = Renamer(), dict[str, Any]()
     rest = deque(_with_local(argv))
     while rest:
@@ -97,6 +99,9 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         if flag in ("-c", "--config"):
             paths.append(find_config(value if equals else _next(rest)))
             content = read_config(paths[-1], renamer)
+            for earlier in (earlier for _, earlier in contents):
+                for keys, new in _replacing(content):
+                    replace_value(earlier, keys, new)
             configured |= content.get("vars") or {}
             contents.append((len(out), content))
             out.append("--config=")
@@ -105,20 +110,87 @@ def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
             if value.endswith((".yaml", ".yml")):
                 for _, content in contents:
                     content.pop(key, None)
-                out.append(f"{flag}={_as_argument(_group_file(find_config(value, renamer=renamer), key, renamer))}")
+                contents.append((len(out), {key: _group_file(find_config(value, renamer=renamer), key, renamer)}))
+                out.append(f"{flag}=")
             else:
                 out.append(renamer.argument(f"{flag}={value}", configured))
-        elif flag.startswith("--") and "." in flag and not equals and rest and not rest[0].startswith("--"):
-            value = rest.popleft()
+        elif flag.startswith("--") and "." in flag and (equals or (rest and not rest[0].startswith("--"))):
+            value = value if equals else rest.popleft()
             renamed = renamer.argument(f"{flag}={value}", configured)
-            out += [flag, value] if renamed == f"{flag}={value}" else [renamed]
+            out += [flag, value] if renamed == f"{flag}={value}" and not equals else [renamed]
+            name, _, value = renamed.removeprefix("--").partition("=")
+            if value.lstrip()[:1] in ("[", "{"):
+                for _, earlier in contents:
+                    replace_value(earlier, name.split("."), _parsed(value))
         else:
             out.append(renamer.argument(argument, configured))
-    if contents and renamer.vars:
-        contents[-1][1]["vars"] = (contents[-1][1].get("vars") or {}) | renamer.vars
+    configs = [content for position, content in contents if out[position] == "--config="]
+    if configs and renamer.vars:
+        configs[-1]["vars"] = (configs[-1].get("vars") or {}) | renamer.vars
     for position, content in contents:
-        out[position] += yaml.safe_dump(content, sort_keys=False, width=10_000)
+        flag = out[position].removeprefix("--").removesuffix("=")
+        out[position] += _as_argument(content if flag == "config" else content[flag])
     return out, paths
+
+
+def replace_value(content: dict[str, Any], keys: Sequence[str], new: Any) -> None:
+    """Replaces a list or dictionary of a config as a whole, if the config has it.
+
+    The parser would merge the new value into the old one, and fields of the old one would stay.
+
+    Args:
+        content: of the config; changed in place. A group file on the way to the key becomes its content.
+        keys: the path of the value; ``init_args`` may be left out, as on the command line.
+        new: what takes its place.
+    """
+    node: Any = content
+    for i, key in enumerate(keys):
+        if isinstance(node, dict) and key not in node and isinstance(node.get("init_args"), dict):
+            node = node["init_args"]
+        if not isinstance(node, dict) or key not in node:
+            return
+        if i == len(keys) - 1:
+            node[key] = new
+        elif i == 0 and key in GROUPS and isinstance(node[key], str) and Path(node[key]).is_file():
+            node[key] = _load(Path(node[key]))
+        node = node[key]
+
+
+def variables_set(arguments: list[str]) -> list[str]:
+    """Names that ``--vars.NAME VALUE`` or ``--vars {NAME: VALUE}`` sets."""
+    names = []
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == "--vars":
+            values = _parsed(value if equals else "".join(arguments[i + 1 : i + 2]))
+            names += [str(name) for name in values] if isinstance(values, dict) else []
+        elif flag.startswith("--vars."):
+            names.append(flag.removeprefix("--vars."))
+    return names
+
+
+def variables_read(arguments: list[str]) -> set[str]:
+    """Names that ``${vars.NAME}`` reads in expanded arguments and the group files that they name."""
+    text = "\n".join(arguments)
+    files = re.findall(r"^(?:\S*[:=]\s*)?(/.*\.ya?ml)\s*$", text, re.MULTILINE)
+    texts = [text, *(Path(file).read_text(encoding="utf-8") for file in files if Path(file).is_file())]
+    return {name for part in texts for name in re.findall(r"\bvars\.(\w+)", re.sub(r"--vars\.", "", part))}
+
+
+def _replacing(content: dict[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Lists of a config by path, and the group files it names: they replace what an earlier config says."""
+    for key, value in content.items():
+        if isinstance(value, list) or (not keys and key in GROUPS and isinstance(value, str)):
+            yield (*keys, key), value
+        elif isinstance(value, dict):
+            yield from _replacing(value, (*keys, key))
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise DataError(f"{value[:60]}: not YAML ({one_line(error, 120)})") from error
 
 
 def _with_local(argv: list[str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
-
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.schema import DataError
 
@@ -14,28 +16,65 @@ ENV_RUN_DIR = "VOICEFACE_RUN_DIR"
 """Carries the run folder to the other ranks of the same job, which start later and would name another."""
 
 
-def choose_run_dir(given: str | None, name: str) -> Path:
-    """The run folder, created: as given, the one rank 0 chose, the SLURM job's, or ``runs/NAME/<time>``.
+HOLDS_A_RUN = ("config.yaml", "checkpoints", "history.csv", "scores.parquet", "results.json")
+"""Any of these in a folder is work that another run must not overwrite."""
 
-    Raises:
-        DataError: the folder can't be written.
+
+def choose_run_dir(given: str | None, name: str) -> Path:
+    """The run folder: as given, the one rank 0 chose, ``runs/NAME/slurm-<job>-<arguments>`` or ``runs/NAME/<time>``.
+
+    A SLURM job that is requeued finds its folder again; several fits of one job have one each, by their arguments.
     """
     path = given or os.environ.get(ENV_RUN_DIR)
     if path is None:
         job = os.environ.get("SLURM_JOB_ID")
-        stamp = f"slurm-{job}" if job else datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        path = str(Path("runs") / name / stamp)
-        if not job:
-            path = _unused(path)
-    folder = Path(path).resolve()
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-        except OSError as error:
-            raise DataError(f"run folder {folder}: {error.strerror}; choose another with --run_dir") from error
-    return folder
+        if job:  # all ranks start with the same arguments
+            arguments = hashlib.sha256("\0".join(sys.argv[1:]).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+            path = str(Path("runs") / name / f"slurm-{job}-{arguments}")
+        else:
+            path = _unused(str(Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
+    return Path(path).resolve()
+
+
+def make_run_dir(folder: Path) -> None:
+    """Makes the run folder.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise DataError(f"run folder {folder}: {error.strerror}; choose another with --run_dir") from error
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuses a folder that holds a run, which a new training run would overwrite.
+
+    Raises:
+        DataError: it does.
+    """
+    if held := [file for file in HOLDS_A_RUN if (folder / file).exists()]:
+        raise DataError(
+            f"run folder {folder}: holds a run already ({', '.join(held)}); continue it with --resume auto, "
+            "or choose another --run_dir"
+        )
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes the folder of a run that did not start, and its parent if nothing else is in it."""
+    left = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
+    logged = (folder / "wandb").is_dir() and any((folder / "wandb").iterdir())
+    if not logged and left <= NOT_A_RUN:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # holds other runs
+            folder.parent.rmdir()
+
+
+NOT_A_RUN = {".run.lock", "run.lock", "wandb_id", "wandb", "config.yaml", "environment.json"}
+"""What a run writes before it has trained or tested."""
 
 
 def _unused(path: str) -> str:

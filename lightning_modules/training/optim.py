@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 class LayerwiseAdamW(AdamW):
@@ -89,6 +90,39 @@ class WarmupCosine(LambdaLR):
             return (step + 1) / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def renew_schedule(optimizer: Optimizer, scheduler: Any, fresh: tuple[Optimizer, Any], steps: int) -> str:
+    """Gives a loaded optimiser the options of the config, and the learning rates of the config's schedule.
+
+    Lightning restores both from a checkpoint, with the values of the run that wrote it. Moments stay.
+
+    Args:
+        optimizer: as loaded; changed in place.
+        scheduler: of ``optimizer`` as loaded, or None; changed in place. ``ReduceLROnPlateau`` stays as it is.
+        fresh: optimiser and scheduler as the config makes them; used up.
+        steps: how often the scheduler has been stepped.
+
+    Returns:
+        A line about the learning rate.
+    """
+    made, schedule = fresh
+    if isinstance(schedule, LRScheduler):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(steps):
+                schedule.step()
+        kept = {"optimizer": optimizer, "_step_count": scheduler._step_count}
+        scheduler.__dict__.update({k: v for k, v in vars(schedule).items() if k not in kept and not callable(v)})
+        if hasattr(schedule, "lr_lambdas"):
+            scheduler.lr_lambdas = schedule.lr_lambdas
+    for group, new in zip(optimizer.param_groups, made.param_groups, strict=True):
+        rate = group["lr"] if scheduler is not None and not isinstance(schedule, LRScheduler) else new["lr"]
+        group.update({k: v for k, v in new.items() if k != "params"} | {"lr": rate})
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if not any(rates):
+        return f"the learning rate is 0 from step {steps} on, where the schedule ends; give it more steps to train on"
+    return f"training on from step {steps} with the learning rate and schedule of the config, now {max(rates):.3g}"
 
 
 class AveragedWeights(EMAWeightAveraging):

@@ -25,11 +25,15 @@ FIT = [
 def submit(slurm: Slurm, tmp_path: Path):
     """Submits the template for two ranks on the one CPU node; the job's id and its run folder."""
 
+    def folders(job: str) -> list[Path]:
+        return list((tmp_path / "runs" / "tiny").glob(f"slurm-{job}-*"))
+
     def submitted(*arguments: str) -> tuple[str, Path]:
         request = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=10"]
         said = slurm("sbatch", "--parsable", *request, str(TEMPLATE), *FIT, *arguments, cwd=tmp_path)
         job = said.strip()
-        return job, tmp_path / "runs" / "tiny" / f"slurm-{job}"
+        until(lambda: folders(job), f"the run folder of job {job}, see {tmp_path}")
+        return job, folders(job)[0]
 
     return submitted
 

@@ -32,7 +32,20 @@ def test_a_second_run_in_the_folder_refuses_and_a_dead_ones_lock_is_taken_over(
     os.killpg(first.pid, signal.SIGKILL)
     finish(first)
     assert (tmp_path / "run.lock").exists()  # left behind
-    assert main(["fit", "--config", str(TINY), "--no-test", f"--run_dir={tmp_path}", "--trainer.max_epochs=1"]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                "--config",
+                str(TINY),
+                "--no-test",
+                f"--run_dir={tmp_path}",
+                "--trainer.max_epochs=1",
+                "--resume=auto",
+            ]
+        )
+        == 0
+    )
     assert not (tmp_path / "run.lock").exists()
 
 
