@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.evaluation.learnt import Learnt, check_learnt
+from datamodules.evaluation.learnt import Learnt, check_inputs, check_learnt
 from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
@@ -48,9 +48,11 @@ class VoiceFaceDataModule(LightningDataModule):
 
     Attributes:
         corpus: the data set that the identities belong to, "" where unknown; see :class:`Learnt`.
+        unit_length: whether embeddings are scaled to unit length; None for media.
     """
 
     corpus: str = ""
+    unit_length: bool | None = None
 
     def __init__(
         self,
@@ -100,7 +102,8 @@ class VoiceFaceDataModule(LightningDataModule):
         """The record of a fit on these data, which every checkpoint keeps."""
         train, held_out = self.training_set(), self.held_out_set()
         validation = [] if held_out is None else held_out.identities.tolist()
-        return Learnt.of(self.corpus, train.identities.tolist(), validation, np.unique(train.language).tolist())
+        languages = np.unique(train.language).tolist()
+        return Learnt.of(self.corpus, train.identities.tolist(), validation, languages, self.unit_length)
 
     def refuse_learnt(self, learnt: Learnt, stage: Stage | Literal["fit"]) -> None:
         """Refuses weights for a stage whose identities or unheard language they have learnt from.
@@ -110,8 +113,9 @@ class VoiceFaceDataModule(LightningDataModule):
             stage: what they are about to do; before a fit, its validation and test are checked.
 
         Raises:
-            DataError: see :func:`check_learnt`.
+            DataError: see :func:`check_learnt`; or they take other embeddings, see :func:`check_inputs`.
         """
+        check_inputs(self.unit_length, learnt)
         for part in self.measured(stage):
             check_learnt(self.evaluation_set(part), self.corpus, learnt, part)
 

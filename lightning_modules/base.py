@@ -47,6 +47,7 @@ class AssociationModule(TrialScorer):
     Attributes:
         trust_weights: whether a labelled test takes weights without such a record, which may have learnt from the
             tested identities: True, or the names of the files it takes. ``--trust_weights`` of the commands.
+        test_follows_fit: whether weights that a labelled test refuses are refused before the fit already.
 
     Raises:
         ValueError: ``dims`` is missing.
@@ -70,6 +71,7 @@ class AssociationModule(TrialScorer):
         self._save_hyper_parameters()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.trust_weights: bool | Sequence[str] = False
+        self.test_follows_fit = True
         self._loss_since_step: Tensor | None = None
         self._last_batch: PairBatch | None = None
 
@@ -150,7 +152,8 @@ class AssociationModule(TrialScorer):
         trusted = [Path(name).name for name in self.trust_weights or ()]
         unknown = [name for name in unrecorded if name not in trusted]
         what = f"{shown(unknown)}: nothing says whom these weights have learnt from"
-        if unknown and any(part == "test" and has_labels(data.evaluation_set(part)) for part in data.measured(stage)):
+        tested = "test" in data.measured(stage) and (stage != "fit" or self.test_follows_fit)
+        if unknown and tested and has_labels(data.evaluation_set("test")):
             raise DataError(
                 f"{what}, so the tested identities may be among them; if you know that they are not, say "
                 "--trust_weights true"

@@ -10,10 +10,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
-from lightning_modules.networks.weights import load_weights, read_state_dict
+from lightning_modules.networks.weights import load_weights, made_here, read_state_dict, set_learnt
 
 Fusion = Literal["gated", "linear"]
 
@@ -49,7 +50,8 @@ class FOP(AssociationModule):
         fusion: ``gated`` (the baseline) or ``linear`` (used by [SCC] Table 3).
         alpha: weight of OPL in the loss.
         weights: official checkpoint or state dict to start from; every key must fit. A classifier for another number
-            of identities is skipped with a warning; scores do not depend on it.
+            of identities is skipped with a warning; scores do not depend on it. Official weights take embeddings as the
+            baseline's files hold them, so the data do not scale them to unit length, where ``data.normalise`` is unset.
         optimizer: by default the baseline's Adam with learning rate 0.01 and weight decay 0.01.
         scheduler: see :class:`AssociationModule`.
 
@@ -110,6 +112,11 @@ class FOP(AssociationModule):
         return cast(Tensor, self.face_branch(x if self.network is None else self.network.face(x)))
 
     def _load(self, path: str) -> None:
+        self._load_branches(path)
+        if not made_here(path):  # of the baseline, which trains on raw embeddings: of unit ones it makes garbage
+            set_learnt(self, self.learnt | Learnt(unit_length=False))
+
+    def _load_branches(self, path: str) -> None:
         stored, needed = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features
         if stored in (0, needed):
             load_weights(self, path)

@@ -30,20 +30,27 @@ class Learnt:
         languages: languages of the training clips.
         unrecorded: names of the weights files among the starting points that say nothing of all this: files of other
             projects, and checkpoints of earlier versions.
+        unit_length: whether the embeddings they take are scaled to unit length; None for media and where unknown.
     """
 
     training: Names = field(default_factory=dict)
     validation: Names = field(default_factory=dict)
     languages: frozenset[str] = frozenset()
     unrecorded: frozenset[str] = frozenset()
+    unit_length: bool | None = None
 
     @classmethod
     def of(
-        cls, corpus: str, training: Iterable[str], validation: Iterable[str] = (), languages: Iterable[str] = ()
+        cls,
+        corpus: str,
+        training: Iterable[str],
+        validation: Iterable[str] = (),
+        languages: Iterable[str] = (),
+        unit_length: bool | None = None,
     ) -> Learnt:
         """The record of a fit on some identities of one corpus."""
         first, second = ({corpus: frozenset(map(_hashed, names))} for names in (training, validation))
-        return cls(first, second, frozenset(languages) - {""})
+        return cls(first, second, frozenset(languages) - {""}, unit_length=unit_length)
 
     @classmethod
     def unknown(cls, file: str, languages: Iterable[str] = ()) -> Learnt:
@@ -56,6 +63,7 @@ class Learnt:
             _joined(self.validation, other.validation),
             self.languages | other.languages,
             self.unrecorded | other.unrecorded,
+            self.unit_length if other.unit_length is None else other.unit_length,
         )
 
     def plain(self) -> dict[str, Any]:
@@ -64,7 +72,8 @@ class Learnt:
         record: dict[str, Any] = {
             side: {corpus: sorted(names) for corpus, names in sorted(of.items())} for side, of in sides.items()
         }
-        return record | {"languages": sorted(self.languages), "unrecorded": sorted(self.unrecorded)}
+        record |= {"languages": sorted(self.languages), "unrecorded": sorted(self.unrecorded)}
+        return record | {"unit_length": self.unit_length}
 
     @classmethod
     def read(cls, record: Any) -> Learnt:
@@ -82,7 +91,12 @@ class Learnt:
                 raise ValueError(f"the record of what the weights have learnt from has no {side} identities by corpus")
             sides.append({corpus: _texts(part, side) for corpus, part in names.items()})
         languages, unrecorded = (_texts(record.get(key), key) for key in ("languages", "unrecorded"))
-        return cls(sides[0], sides[1], languages, unrecorded)
+        unit_length = record.get("unit_length")
+        if unit_length not in (None, True, False):
+            raise ValueError(
+                "the record of what the weights have learnt from has a unit_length that is neither true nor false"
+            )
+        return cls(sides[0], sides[1], languages, unrecorded, unit_length)
 
     def among(self, identities: Sequence[str], corpus: str, validation: bool = True) -> list[str]:
         """Those identities of a corpus that the weights have learnt from.
@@ -145,6 +159,24 @@ def check_learnt(
                     f"{name}: is a test of unheard {', '.join(both)}, but the weights were trained on "
                     f"{', '.join(sorted(learnt.languages))}; take other weights, or name the test otherwise"
                 )
+
+
+def check_inputs(unit_length: bool | None, learnt: Learnt) -> None:
+    """Refuses raw embeddings for weights that take those of unit length, and the other way round.
+
+    Args:
+        unit_length: of the data; None for media.
+        learnt: of the weights.
+
+    Raises:
+        DataError: they differ.
+    """
+    if None not in (unit_length, learnt.unit_length) and unit_length != learnt.unit_length:
+        form = "scaled to unit length" if learnt.unit_length else "as they are in the files"
+        raise DataError(
+            f"data.normalise: these weights take embeddings {form}; set data.normalise to "
+            f"{str(learnt.unit_length).lower()}"
+        )
 
 
 def has_labels(evaluation: EvaluationSet) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
+from datamodules.evaluation.learnt import Learnt
 from datamodules.features.table import FeatureTable, OpenFeatureFile
 from datamodules.io.feature_files import FeatureFile
 from datamodules.sampling.pairing import pairs_by_video
@@ -43,7 +44,8 @@ class FeatureDataModule(SplitDataModule):
         voices: feature files of the voices, relative to ``root``; several are joined by item id.
         faces: feature files of the faces.
         train_languages: languages that training uses.
-        normalise: scale embeddings to unit length.
+        normalise: scale embeddings to unit length. None: yes, unless the model starts from weights that take them as
+            they are, such as the official ones of the FOP baseline.
         **options: options of :class:`SplitDataModule`.
     """
 
@@ -52,11 +54,12 @@ class FeatureDataModule(SplitDataModule):
         voices: list[str | FeatureFile],
         faces: list[str | FeatureFile],
         train_languages: list[str],
-        normalise: bool = True,
+        normalise: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__(train_languages=train_languages, **options)
         self.voices, self.faces, self.normalise = voices, faces, normalise
+        self.unit_length: bool = normalise is not False
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -65,6 +68,15 @@ class FeatureDataModule(SplitDataModule):
     @property
     def tables(self) -> tuple[FeatureTable, FeatureTable]:
         return self._tables
+
+    def setup(self, stage: str) -> None:
+        model = None if self.trainer is None else self.trainer.lightning_module
+        learnt: Learnt | None = getattr(model, "learnt", None)
+        if self.normalise is None and learnt is not None and learnt.unit_length is not None:
+            self.unit_length = learnt.unit_length
+            for table in self.tables:
+                table.normalise = self.unit_length
+        super().setup(stage)
 
     def clip_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return clip_pairs(*self.tables)
@@ -96,7 +108,7 @@ class FeatureDataModule(SplitDataModule):
             index = self._at(file.index) if file.index else None
             labels = labelled if file.labelled is None else file.labelled
             located.append(replace(file, path=self._at(file.path), index=index, labelled=labels))
-        return FeatureTable(located, modality, self.normalise)
+        return FeatureTable(located, modality, self.unit_length)
 
 
 def clip_pairs(voices: FeatureTable, faces: FeatureTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -195,6 +195,7 @@ class ExperimentCLI(LightningCLI):
             super().instantiate_classes()
 
         self.model.trust_weights = self.config.trust_weights
+        self.model.test_follows_fit = bool(self.config.get("test"))
 
     def _given_weights(self) -> str | None:
         """``model.weights``, which a test or prediction takes without a fit.

@@ -82,6 +82,8 @@ def read_trained(path: Path) -> Trained:
         spec = describe(run)
     model: AssociationModule = build(spec["model"], AssociationModule, str(path))
     load_weights(model, weights)
+    if spec["inputs"].get("normalise", False) is None:
+        spec["inputs"]["normalise"] = model.learnt.unit_length is not False
     return Trained(model.eval().requires_grad_(False), spec, path, run)
 
 

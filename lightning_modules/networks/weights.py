@@ -119,6 +119,15 @@ def learnt_in(content: Any, path: str | Path) -> Learnt:
         raise WeightsError(f"{path}: {error}; copy or download it again") from error
 
 
+def made_here(path: str | Path) -> bool:
+    """Whether a weights file is a checkpoint or an export of this project, of any version."""
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors":  # an export of an earlier version has no record, but its config beside it
+        return not learnt_of(path).unrecorded or path.with_name("config.yaml").is_file()
+    content = read_file(path)
+    return isinstance(content, Mapping) and (LEARNT in content or "pytorch-lightning_version" in content)
+
+
 def learnt_by(module: nn.Module) -> Learnt:
     """What the weights of a module and of its parts have learnt from, as :func:`load_weights` has noted."""
     return reduce(or_, (vars(part)[LEARNT] for part in module.modules() if LEARNT in vars(part)), Learnt())
