@@ -17,3 +17,8 @@ def table_console() -> Console:
 def percent(rate: float | None) -> str:
     """A rate (0..1) in percent with one decimal; ``-`` for None and NaN."""
     return "-" if rate is None or rate != rate else f"{100 * rate:.1f}"
+
+
+def counted(number: int, word: str, several: str | None = None) -> str:
+    """``1 run``, ``2 runs``; ``several`` is the plural where it is not the word and an s."""
+    return f"{number} {word if number == 1 else several or f'{word}s'}"

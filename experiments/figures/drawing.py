@@ -46,7 +46,7 @@ class Style:
 
 
 FILE_STYLE = Style(
-    {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "font.size": 9},
+    {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "font.size": 9, "text.parse_math": False},
     tuple(f"C{i}" for i in range(10)),
     "grey",
     1.25,

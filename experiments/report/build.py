@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
+from datamodules.schema import DataError
 from experiments.console.progress import track
-from experiments.report.numbers import by_rate, long_table, published, version_of
+from experiments.console.tables import counted
+from experiments.report.grouping import by_test_set
 from experiments.report.page import render_page
-from experiments.report.runs import find_runs, read_refined, read_runs, tell_apart
-from experiments.report.sections import records_of
-from experiments.report.tables import (
-    answer_table,
-    control_table,
-    language_table,
-    refinement_table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from experiments.report.runs import find_runs, main_conditions, read_refined, read_runs
+from experiments.report.sections import Part, part_of
+from experiments.report.tables import Table, refinement_table, to_csv, to_latex, to_markdown
 
 
 def build_report(paths: list[Path], style: str) -> tuple[str, str]:
@@ -31,22 +27,39 @@ def build_report(paths: list[Path], style: str) -> tuple[str, str]:
         DataError: there is no tested run, or a file of a run is broken.
     """
     folders, unfinished = find_runs(paths)
-    runs = tell_apart(list(track(read_runs(folders), "runs read", len(folders))))
-    order = by_rate(long_table(runs))
-    runs.sort(key=lambda run: order.index(run.method))
-    derived = read_refined(paths, runs)
-    table, everything = long_table(runs), long_table([*runs, *derived])
-    summary = f"{len(runs)} runs of {table['method'].nunique()} methods"
-    summary += f", {len(derived)} refinements and fusions of them" if derived else ""
-    summary += f", {len(unfinished)} runs without results skipped" if unfinished else ""
-    if style == "csv":
-        return to_csv(everything), summary
-    version, records = version_of(table), records_of(table)
-    languages = (version, published()[0][version]) if version else None
-    tables = [answer_table(table, records), language_table(table, languages, records)]
-    if style == "html":
-        return render_page(runs, unfinished, table, everything, tables), summary
-    tables.append(control_table(table))
-    if derived:
-        tables.append(refinement_table(table, everything))
-    return (to_markdown if style == "md" else to_latex)(tables), summary
+    found = list(track(read_runs(folders), "runs read", len(folders)))
+    runs = [run for run in found if main_conditions(run)]
+    unfinished += [run.folder for run in found if not main_conditions(run)]
+    if not runs:
+        raise DataError(f"run {paths[0]}: no labelled test condition, so no EERs; a report needs some")
+    tests = by_test_set(runs)
+    derived = read_refined(paths, [run for test in tests for run in test.runs])
+    parts = [part_of(test, [run for run in derived if run.test_set == i]) for i, test in enumerate(tests)]
+    text = {
+        "html": lambda: render_page(parts, unfinished),
+        "csv": lambda: to_csv(pd.concat([part.everything for part in parts], ignore_index=True)),
+        "md": lambda: to_markdown(_tables(parts)),
+        "latex": lambda: to_latex(_tables(parts)),
+    }[style]()
+    return text, _summary(parts, len(derived), len(unfinished))
+
+
+def _tables(parts: list[Part]) -> dict[str, list[Table]]:
+    """The tables of each test set that have rows, by its name."""
+    return {
+        part.test.name: [
+            table for table in (*part.tables, refinement_table(part.table, part.everything), part.published)
+            if table is not None and table.rows
+        ]
+        for part in parts
+    }  # fmt: skip
+
+
+def _summary(parts: list[Part], derived: int, unfinished: int) -> str:
+    runs, methods = (sum(len(set(part.table[what])) for part in parts) for what in ("run", "method"))
+    summary = f"{counted(runs, 'run')} of {counted(methods, 'method')}"
+    summary += f" on {counted(len(parts), 'test set')}" if len(parts) > 1 else ""
+    summary += f", {counted(derived, 'refinement or fusion of them', 'refinements and fusions of them')}" * bool(
+        derived
+    )
+    return summary + f", {counted(unfinished, 'run')} without results skipped" * bool(unfinished)

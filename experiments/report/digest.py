@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from datamodules.schema import Trials
 from experiments.runs.people import people_rows
 from experiments.runs.saved import SavedRun
 from postproc.metrics import det_points
@@ -26,6 +27,7 @@ class Digest:
 
     Attributes:
         languages: test language by test condition.
+        trials: a hash of voices, faces and labels by labelled test condition, the same for any order of the trials.
         det: false rejection rates (60,) on :data:`GRID` by (test condition, ``raw`` or ``refined``).
         people: a row per test condition and identity: ``cell`` (the test condition), ``identity``, ``gender``,
             ``voices``, ``raw``, ``refined`` (EERs over the trials of the identity's voices).
@@ -35,6 +37,7 @@ class Digest:
     """
 
     languages: dict[str, str]
+    trials: dict[str, str]
     det: dict[tuple[str, str], NDArray[np.float64]]
     people: pd.DataFrame
     clusters: dict[str, dict[str, float]]
@@ -45,7 +48,7 @@ class Digest:
 def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> Digest:
     """Summarises a tested run; of a test condition without labels only the language is kept."""
     cells = run.evaluation.cells
-    main = [name for name in cells if "/" not in name]
+    main = [name for name in cells if "/" not in name] or list(cells)
     det = {}
     for name in main:
         labels = cells[name].trials.labels
@@ -56,12 +59,19 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     people = [row for name in main for row in people_rows(run, name)]
     return Digest(
         {name: cell.language for name, cell in cells.items()},
+        {name: _trials_hash(cell.trials) for name, cell in cells.items() if cell.trials.labels is not None},
         det,
         pd.DataFrame(people, columns=["cell", "identity", "gender", "voices", "raw", "refined"]),
         {name: q for name in main if (q := refinement_cluster_quality(run.evaluation, name, traces.get(name, ())))},
         {name: elbow for name in main if (elbow := _first(traces.get(name, ()), "elbow"))},
         {name: matrices for name in main if (matrices := _first(traces.get(name, ()), "similarity"))},
     )
+
+
+def _trials_hash(trials: Trials) -> str:
+    columns = pd.DataFrame({"voice": trials.voices, "face": trials.faces, "label": trials.labels})
+    rows = pd.util.hash_pandas_object(columns.astype({"voice": "category", "face": "category"}), index=False)
+    return f"{len(rows)}-{rows.to_numpy(np.uint64).sum():x}"  # a sum modulo 2^64 does not depend on the order
 
 
 def _first(traces: Sequence[Mapping[str, Any]], key: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"} |
 }
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.size": 8.5,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -56,7 +58,8 @@ def to_svg(figure: Figure, salt: str) -> str:
         salt: differs between the figures of a page, so that their ids differ.
     """
     text = io.StringIO()
-    with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}):
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser draws text with fonts of its own
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text.getvalue(), flags=re.DOTALL)
     svg = svg[svg.index("<svg") :]
@@ -71,7 +74,12 @@ def to_svg(figure: Figure, salt: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 
-def draw_bars(table: pd.DataFrame, condition: str) -> str:
+def cut(text: str, most: int = 44) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def draw_bars(table: pd.DataFrame, condition: str, key: str) -> str:
     """EER bars of a test condition by method: refined solid, raw pale, whiskers are standard deviations over folds."""
     rows = scope_of(table, condition)
     methods = list(table["method"].unique())
@@ -88,12 +96,12 @@ def draw_bars(table: pd.DataFrame, condition: str) -> str:
                 if rate.sd is not None:
                     axes.errorbar(100 * rate.mean, y, xerr=100 * rate.sd, color=INK, lw=0.8, capsize=1.5)
             box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # keeps the lines of controls off the name
-            axes.text(0, i - 0.18, method, va="bottom", ha="left", fontsize=8.5, bbox=box)
+            axes.text(0, i - 0.18, cut(method), va="bottom", ha="left", fontsize=8.5, bbox=box)
         _draw_controls(axes, rows)
-        axes.set(title=condition, xlabel="EER, %", xlim=(0, 60), ylim=(len(methods) - 0.4, -0.55), yticks=[])
+        axes.set(title=cut(condition), xlabel="EER, %", xlim=(0, 60), ylim=(len(methods) - 0.4, -0.55), yticks=[])
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)
-        return to_svg(figure, f"bars {condition}")
+        return to_svg(figure, f"bars {condition}{key}")
 
 
 def _draw_controls(axes: Axes, table: pd.DataFrame) -> None:
@@ -103,7 +111,7 @@ def _draw_controls(axes: Axes, table: pd.DataFrame) -> None:
             axes.axvline(100 * control.mean, color=MUTED, lw=1, ls=dashes, zorder=0.5)
 
 
-def draw_changes(changes: Mapping[str, Verdict], method: str, number: int, widest: float) -> str:
+def draw_changes(changes: Mapping[str, Verdict], method: str, number: int, widest: float, key: str) -> str:
     """Refined minus raw EER of a method by refinement, with 95 % intervals.
 
     Args:
@@ -111,6 +119,7 @@ def draw_changes(changes: Mapping[str, Verdict], method: str, number: int, wides
         method: title of the figure.
         number: number of the method, for its colour.
         widest: the axis goes from minus to plus this EER (a fraction).
+        key: tells the figure from others of the page.
     """
     colour = PAGE_STYLE.colour(number)
     with mpl.rc_context(SETTINGS):
@@ -122,14 +131,18 @@ def draw_changes(changes: Mapping[str, Verdict], method: str, number: int, wides
                 axes.plot([100 * change.low, 100 * change.high], [y, y], color=colour, lw=2.2, alpha=0.4)
             axes.plot(100 * change.mean, y, "o", ms=5, color=colour)
         limits = {"xlim": (-100 * widest, 100 * widest), "ylim": (len(changes) - 0.5, -0.5)}
-        axes.set(title=method, xlabel="refined minus raw EER, percentage points", **limits)
+        axes.set(title=cut(method), xlabel="refined minus raw EER, percentage points", **limits)
         axes.set_yticks(range(len(changes)), list(changes))
         axes.grid(axis="y", visible=False)
-        return to_svg(figure, f"changes {method}")
+        return to_svg(figure, f"changes {method}{key}")
 
 
-def draw_mean_det(runs: Sequence[ReportRun], methods: Sequence[str], condition: str) -> str:
-    """DET curves of a test condition: refined solid, raw dashed; false rejection rates are means over runs."""
+def draw_mean_det(runs: Sequence[ReportRun], methods: Sequence[str], condition: str, key: str) -> str | None:
+    """DET curves of a test condition: refined solid, raw dashed; false rejection rates are means over runs.
+
+    Returns:
+        None if no run has this test condition on its main lists.
+    """
     curves = []
     for i, method in enumerate(methods):
         for stage in ("raw", "refined"):
@@ -137,10 +150,12 @@ def draw_mean_det(runs: Sequence[ReportRun], methods: Sequence[str], condition: 
             known = [fnr for fnr in rates if fnr is not None]
             if known:
                 curves.append(DetCurve(GRID, np.mean(known, axis=0), PAGE_STYLE.colour(i), dashed=stage == "raw"))
-    return to_svg(draw_det(curves, float(GRID[0]), condition, PAGE_STYLE), f"det {condition}")
+    if not curves:
+        return None
+    return to_svg(draw_det(curves, float(GRID[0]), cut(condition), PAGE_STYLE), f"det {condition}{key}")
 
 
-def draw_curves(runs: Sequence[ReportRun], methods: Sequence[str], metric: str) -> str | None:
+def draw_curves(runs: Sequence[ReportRun], methods: Sequence[str], metric: str, key: str) -> str | None:
     """A metric over epochs: a thin line per run, a bold mean per method up to the epoch that half of its runs reach.
 
     Returns:
@@ -162,4 +177,4 @@ def draw_curves(runs: Sequence[ReportRun], methods: Sequence[str], metric: str) 
                 axes.plot(mean.index, mean, color=PAGE_STYLE.colour(i), lw=1.8)
         axes.set(title=metric, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return to_svg(figure, f"curves {metric}")
+        return to_svg(figure, f"curves {metric}{key}")

@@ -14,7 +14,8 @@ import yaml
 from experiments.report.runs import ReportRun
 from experiments.runs.rates import RATES, paired
 
-SCOPES = ("heard", "unheard", "overall")
+MOST_CONDITIONS = 4
+"""Test conditions that get a column of their own; of more, only the mean does."""
 BETTER, WORSE, OPEN, SINGLE = "better", "worse", "not significant", "one value, no interval"
 
 
@@ -37,19 +38,14 @@ class Verdict:
     words: str
 
 
-def unit_of(runs: Sequence[ReportRun]) -> str:
-    """Unit of a spread: ``fold`` if there are several folds of held-out identities, else ``seed``."""
-    return "fold" if len({run.fold for run in runs}) > 1 else "seed"
-
-
 def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
     """A row per run, refinement and test condition.
 
     Columns: ``run`` (number of the run folder), ``folder``, ``method``, ``strategy`` (the refinement), ``train``,
-    ``test`` (languages), ``lists``, ``condition``, ``unit`` (fold or seed), ``seed``, ``trials``, and the rates of
-    :data:`experiments.runs.rates.RATES` as fractions, NaN if unknown.
+    ``test`` (languages; ``all`` if unknown), ``test_set`` (number), ``lists``, ``condition``, ``unit`` (fold or seed),
+    ``seed``, ``trials``, and the rates of :data:`experiments.runs.rates.RATES` as fractions, NaN if unknown.
     """
-    unit, rows = unit_of(runs), []
+    rows = []
     numbers = {home: number for number, home in enumerate(dict.fromkeys(run.home for run in runs))}
     for run in runs:
         for cell, language in run.digest.languages.items():
@@ -58,8 +54,9 @@ def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
             record = run.results[cell]
             lists, _, condition = cell.rpartition("/")
             row = {"run": numbers[run.home], "folder": str(run.folder), "method": run.method, "strategy": run.strategy}
-            row |= {"train": run.train, "test": language}
-            row |= {"lists": lists or "main", "condition": condition, "unit": getattr(run, unit), "seed": run.seed}
+            row |= {"train": run.train, "test": language or "all", "test_set": run.test_set}
+            row |= {"lists": lists or "main", "condition": condition}
+            row |= {"unit": run.seed if run.fold is None else run.fold, "seed": run.seed}
             row |= {"trials": record["trials"]}
             rows.append(row | {rate: record.get(key) for rate, key in RATES.items()})
     table = pd.DataFrame(rows)
@@ -67,17 +64,47 @@ def long_table(runs: Sequence[ReportRun]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(RATES, float))
 
 
+def lead_lists(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the main trial lists; where all lists have names, those of the first."""
+    lists = set(table["lists"])
+    return table[table["lists"] == ("main" if "main" in lists else table["lists"].iloc[0])]
+
+
 def by_rate(table: pd.DataFrame) -> list[str]:
     """Methods in the order of their overall EER on the main lists, refined if available."""
-    main = table[table["lists"] == "main"]
+    main = lead_lists(table)
     final = main["refined"].fillna(main["raw"])
     names = list(final.groupby(main["method"]).mean().sort_values().index)
     return [*names, *(name for name in dict.fromkeys(table["method"]) if name not in names)]
 
 
+def conditions_of(table: pd.DataFrame) -> list[str]:
+    """Test conditions of the main trial lists; heard and unheard first."""
+    names = list(dict.fromkeys(lead_lists(table)["condition"]))
+    return sorted(names, key=lambda name: ("heard", "unheard", name).index(name))
+
+
+def scopes_of(table: pd.DataFrame) -> list[str]:
+    """What has a column of its own: test conditions and, where there are several, their mean, ``overall``."""
+    conditions = conditions_of(table)
+    if len(conditions) == 1:
+        return conditions
+    return ["overall"] if len(conditions) > MOST_CONDITIONS else [*conditions, "overall"]
+
+
 def scope_of(table: pd.DataFrame, scope: str) -> pd.DataFrame:
     """Rows of a test condition; ``overall`` = all rows."""
     return table if scope == "overall" else table[table["condition"] == scope]
+
+
+def stages_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """``raw`` and, if any score is refined, ``refined``."""
+    return ("raw", "refined") if table["refined"].notna().any() else ("raw",)
+
+
+def counts_of(table: pd.DataFrame) -> pd.Series:
+    """Number of folds or seeds by method."""
+    return table.groupby("method", sort=False)["unit"].nunique()
 
 
 def by_unit(table: pd.DataFrame, rate: str) -> pd.Series:
@@ -131,7 +158,7 @@ class Published:
         """EER of a scope: heard = mean of E->E and X->X, unheard = mean of the others, overall as printed."""
         if scope == "overall":
             return self.overall.get(stage)
-        if stage not in self.cells:
+        if stage not in self.cells or scope not in ("heard", "unheard"):
             return None
         return float(np.mean([self.cells[stage][i] for i in ((0, 3) if scope == "heard" else (1, 2))]))
 
@@ -150,7 +177,11 @@ def published() -> tuple[dict[str, list[str]], list[Published]]:
     return content["versions"], records
 
 
-def version_of(table: pd.DataFrame) -> str | None:
-    """The MAV-Celeb version that has the two languages of the runs; None if there is none."""
-    used = set(table["test"]) | {language for train in set(table["train"]) for language in train.split("+")}
-    return next((name for name, languages in published()[0].items() if set(languages) == used), None)
+def languages_of(version: str) -> list[str]:
+    """The two languages of a version of MAV-Celeb of which figures are published."""
+    return published()[0].get(version, [])
+
+
+def records_of(version: str | None) -> list[Published]:
+    """Published records of a MAV-Celeb version."""
+    return [record for record in published()[1] if record.version == version]

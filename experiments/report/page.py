@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection, Sequence
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,29 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from experiments.console.tables import counted, percent
 from experiments.figures.drawing import draw_elbow, draw_prototypes
-from experiments.report.figures import PAGE_STYLE, draw_bars, draw_changes, draw_curves, draw_mean_det, to_svg
-from experiments.report.numbers import Spread, Verdict, unit_of, verdict
+from experiments.report.figures import PAGE_STYLE, cut, draw_bars, draw_changes, draw_curves, draw_mean_det, to_svg
+from experiments.report.numbers import Spread, Verdict, conditions_of, counts_of, lead_lists, verdict
 from experiments.report.runs import AXES, ReportRun, flatten
-from experiments.report.sections import Answers, lead_of
+from experiments.report.sections import WIDEST, Answers, Part, lead_of
 from experiments.report.tables import (
     Table,
     Value,
     cluster_table,
-    control_table,
     people_table,
     refinement_table,
     sort_key,
     text_of,
+    without_empty,
 )
 
 METRICS = ("train/loss", "val/eer")
+DRAWN = 8
+"""Methods, and test conditions, that figures show; tables have all. There are as many colours."""
 SECTIONS = {
     "table2": "Languages",
+    "conditions": "Conditions",
     "bars": "Bars",
     "controls": "Controls",
     "refinements": "Refinements",
@@ -42,63 +48,98 @@ SECTIONS = {
     "curves": "Curves",
     "configs": "Configs",
     "runs": "Runs",
-    "environment": "Environment",
 }
 
 
-def render_page(
-    runs: Sequence[ReportRun],
-    unfinished: Sequence[Path],
-    table: pd.DataFrame,
-    everything: pd.DataFrame,
-    tables: Sequence[Table],
-) -> str:
-    """The HTML of a report.
+def render_page(parts: Sequence[Part], unfinished: Sequence[Path]) -> str:
+    """The HTML of a report: a part for each test set, one after the other.
 
     Args:
-        runs: tested runs of one or more methods.
+        parts: the test sets.
         unfinished: folders of runs without results.
-        table: :func:`long_table` of the runs.
-        everything: the same with refinements and fusions of the runs.
-        tables: answer and language table, the same as in other formats.
     """
-    names = list(dict.fromkeys(run.method for run in runs))
-    methods = [_method(name, i, runs) for i, name in enumerate(names)]
+    runs = [run for part in parts for run in part.test.runs]
     root = os.path.commonpath([run.folder.parent for run in runs])
-    main = table[table["lists"] == "main"]
-    conditions = list(dict.fromkeys(main["condition"]))
-    curves = {metric: draw_curves(runs, names, metric) for metric in METRICS}
-    refinements = refinement_table(table, everything)
-    trained = sum(run.history is not None and len(run.history) > 1 for run in runs)
-    context = lead_of(runs, table, everything) | {
+    sets = [_context(part, f"-{i + 1}" if len(parts) > 1 else "", root) for i, part in enumerate(parts)]
+    command = " ".join(sys.argv[1:])
+    context = {
         "css": Markup(_resource("report.css")),
         "js": Markup(_resource("report.js")),
-        "sections": [(name, text) for name, text in SECTIONS.items() if name != refinements.name or refinements.rows],
-        "answers": Answers(table, methods).rows,
-        "table2": tables[1],
-        "controls": control_table(table),
-        "refinements": refinements,
-        "changes": [("", svg) for svg in _changes(everything, {row[0] for row in refinements.rows})],
-        "bars": [("", draw_bars(main, condition)) for condition in conditions],
-        "det": [("", draw_mean_det(runs, names, condition)) for condition in conditions],
-        "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
-        "elbows": _examples(runs, names),
-        "people": people_table(_stack(runs, lambda run: run.digest.people.to_dict("records"))),
-        "curves": [("", svg) for svg in curves.values() if svg],
-        "curves_words": f"{trained} of {len(runs)} runs have curves. Thin lines are runs; bold lines are means of a "
-        "method, up to the epoch that half of its runs reach. Closed-form methods have no curves.",
-        "methods": methods,
-        "anchor_of": {method["name"]: method["anchor"] for method in methods},
-        "differences": _differences(runs, names),
-        "runs": _runs_table(runs, root),
+        "title": f"Face-voice association, {sets[0]['name']}: {counted(len(runs), 'run')}"
+        if len(parts) == 1
+        else f"Face-voice association: {counted(len(runs), 'run')} on {counted(len(parts), 'test set')}",
+        "sets": sets,
+        "overview": _overview(parts),
         "root": root,
         "unfinished": [str(folder) for folder in unfinished],
         "environments": _environments(runs),
-        "unit": unit_of(runs),
+        "ticks": list(range(0, WIDEST + 1, 10)),
+        "scale": 100 / WIDEST,
+        "footer": f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by python -m experiments.run {command}",
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"show": show, "sort_key": sort_key}
+    environment.filters |= {"show": show, "sort_key": sort_key, "cut": cut, "counted": counted}
     return environment.from_string(_resource("report.html.j2")).render(context)
+
+
+def _context(part: Part, key: str, root: str) -> dict[str, Any]:
+    """What the template says of a test set; ``key`` ends the ids of its elements."""
+    runs, main = part.test.runs, lead_lists(part.table)
+    names = list(dict.fromkeys(run.method for run in runs))
+    methods = [_method(name, i, runs, key) for i, name in enumerate(names)]
+    drawn, shown = names[:DRAWN], conditions_of(part.table)[:DRAWN]
+    refinements = refinement_table(part.table, part.everything)
+    trained = sum(run.history is not None and len(run.history) > 1 for run in runs)
+    curves = [draw_curves(runs, drawn, metric, key) for metric in METRICS] if trained else []
+    lists = "" if (first := str(main["lists"].iloc[0])) == "main" else f"{first}/"
+    det = [draw_mean_det(runs, drawn, lists + condition, key) for condition in shown]
+    answers = Answers(part, methods)
+    context = lead_of(part) | {
+        "key": key,
+        "name": part.test.name,
+        "answers": answers.rows,
+        "scopes": answers.scopes,
+        "table2": part.tables[1],
+        "conditions": part.tables[2],
+        "controls": part.tables[3],
+        "published": part.published,
+        "refinements": refinements,
+        "changes": [("", svg) for svg in _changes(part.everything, {row[0] for row in refinements.rows}, key)],
+        "bars": [("", draw_bars(main[main["method"].isin(drawn)], name, key)) for name in shown],
+        "det": [("", svg) for svg in det if svg],
+        "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
+        "elbows": _examples(runs, drawn, key),
+        "people": people_table(_stack(runs, lambda run: run.digest.people.to_dict("records"))),
+        "curves": [("", svg) for svg in curves if svg],
+        "curves_words": f"{trained} of {counted(len(runs), 'run')} {'has' if trained == 1 else 'have'} curves. "
+        "Thin lines are runs; bold lines are means of a method, up to the epoch that half of its runs reach.",
+        "methods": methods,
+        "drawn": methods[:DRAWN],
+        "left_out": f"Of {len(names)} methods, the figures show the {DRAWN} with the lowest EER."
+        if len(names) > DRAWN
+        else "",
+        "differences": _differences(runs, names),
+        "runs": _runs_table(runs, root),
+        "anchor_of": {method["name"]: method["anchor"] for method in methods},
+        "full_of": {method["name"]: method["full"] for method in methods},
+    }
+    rows = {name: bool(getattr(context.get(name), "rows", context.get(name))) for name in SECTIONS}
+    rows["configs"] = True
+    return context | {"sections": [(name, text) for name, text in SECTIONS.items() if rows[name]]}
+
+
+def _overview(parts: Sequence[Part]) -> list[dict[str, str]]:
+    """A row per test set: its size, and the lowest EER on it."""
+    rows = []
+    for part in parts:
+        main = lead_lists(part.table)
+        means = main.assign(final=main["refined"].fillna(main["raw"])).groupby("method", sort=False)["final"].mean()
+        best = str(means.idxmin()) if means.notna().any() else ""
+        units = int(counts_of(main).max())
+        row = {"name": part.test.name, "runs": str(len(part.test.runs)), "methods": str(len(means))}
+        row |= {"units": counted(units, part.test.unit), "conditions": ", ".join(conditions_of(part.table))}
+        rows.append(row | {"best": best, "rate": percent(float(means[best])) if best else "-"})
+    return rows
 
 
 def show(cell: Value) -> str:
@@ -115,12 +156,14 @@ def _resource(name: str) -> str:
     return resources.files("experiments.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _method(name: str, number: int, runs: Sequence[ReportRun]) -> dict[str, Any]:
+def _method(name: str, number: int, runs: Sequence[ReportRun], key: str) -> dict[str, Any]:
     numbers = [i for i, run in enumerate(runs) if run.method == name]
-    config = {key: value for key, value in runs[numbers[0]].config.items() if key not in ("run_dir", "ckpt_path")}
+    first = runs[numbers[0]]
+    config = {name: value for name, value in first.config.items() if name not in ("run_dir", "ckpt_path")}
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
-    method = {"name": name, "number": number, "anchor": f"method-{number}", "first_run": f"run-{numbers[0]}"}
-    return method | {"runs": len(numbers), "config": f"# {runs[numbers[0]].folder}\n{text}"}
+    method = {"name": name, "full": first.full_name, "anchor": f"method-{number}{key}"}
+    method |= {"first_run": f"run-{numbers[0]}{key}", "runs": counted(len(numbers), "run")}
+    return method | {"config": f"# {first.folder}\n{text}"}
 
 
 def _stack(runs: Sequence[ReportRun], rows_of: Any) -> pd.DataFrame:
@@ -128,33 +171,34 @@ def _stack(runs: Sequence[ReportRun], rows_of: Any) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["run", "method", "identity", "gender"])
 
 
-def _examples(runs: Sequence[ReportRun], names: Sequence[str]) -> list[tuple[str, str]]:
+def _examples(runs: Sequence[ReportRun], names: Sequence[str], key: str) -> list[tuple[str, str]]:
     """Caption and figure: elbow and prototypes of each method's first run (by folder name), first test condition."""
     drawn = []
     for name in names:
         candidates = [run for run in runs if run.method == name and run.digest.elbows]
         for run in sorted(candidates, key=lambda run: str(run.folder))[:1]:
             condition = next(iter(run.digest.elbows))
-            caption = f"{name}: {condition} language, run {'/'.join(run.folder.parts[-2:])}"
+            caption = f"{name}: {condition}, run {'/'.join(run.folder.parts[-2:])}"
             elbow = draw_elbow(run.digest.elbows[condition], "elbow", PAGE_STYLE)
-            drawn.append((caption, to_svg(elbow, f"elbow {caption}")))
+            drawn.append((caption, to_svg(elbow, f"elbow {caption}{key}")))
             if matrices := run.digest.prototypes.get(condition):
                 drawn.append(
-                    (caption, to_svg(draw_prototypes(matrices, "prototypes", PAGE_STYLE), f"prototypes {caption}"))
+                    (caption, to_svg(draw_prototypes(matrices, "prototypes", PAGE_STYLE), f"prototypes {caption}{key}"))
                 )
     return drawn
 
 
-def _changes(everything: pd.DataFrame, methods: Collection[Value]) -> list[str]:
+def _changes(everything: pd.DataFrame, methods: Collection[Value], key: str) -> list[str]:
     """A figure per method or fusion: changes of the EER by refinement on the main lists."""
-    main = everything[everything["lists"] == "main"]
+    main = lead_lists(everything)
     changes: dict[str, dict[str, Verdict]] = {str(method): {} for method in everything["method"].unique()}
     for (method, strategy), part in main[main["method"].isin(methods)].groupby(["method", "strategy"]):
         if (change := verdict(part, "refined", "raw")) is not None:
             changes[str(method)][str(strategy)] = change
     ends = [abs(x) for by_name in changes.values() for v in by_name.values() for x in (v.mean, v.low, v.high) if x]
     widest = 1.05 * max(ends, default=0.01)
-    return [draw_changes(by_name, method, i, widest) for i, (method, by_name) in enumerate(changes.items()) if by_name]
+    drawn = [(method, by_name) for method, by_name in changes.items() if by_name][:DRAWN]
+    return [draw_changes(by_name, method, i, widest, key) for i, (method, by_name) in enumerate(drawn)]
 
 
 def _differences(runs: Sequence[ReportRun], names: Sequence[str]) -> Table:
@@ -175,12 +219,12 @@ def _runs_table(runs: Sequence[ReportRun], root: str) -> Table:
     rates = ("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance")
     rows: list[list[Value]] = []
     for i, run in enumerate(runs):
-        overall = run.results.get("overall", {})
+        overall = run.results.get("overall") or next(iter(run.results.values()), {})
         commit = ((run.environment or {}).get("git") or {}).get("commit")
         row: list[Value] = [str(i), run.method, run.train, run.fold, run.seed, *(overall.get(rate) for rate in rates)]
         rows.append([*row, str(commit)[:7] if commit else None, str(run.folder.relative_to(root))])
     columns = ["run", "method", "train", "fold", "seed", "raw", "refined", "same-gender raw", "same-gender refined"]
-    return Table("runs", "Runs", [*columns, "gender only", "chance", "commit", "folder"], rows, words=3)
+    return without_empty(Table("runs", "Runs", [*columns, "gender only", "chance", "commit", "folder"], rows, words=3))
 
 
 def _environments(runs: Sequence[ReportRun]) -> list[dict[str, str]]:
@@ -191,4 +235,4 @@ def _environments(runs: Sequence[ReportRun]) -> list[dict[str, str]]:
             shared = {key: value for key, value in run.environment.items() if key not in ("command", "started")}
             text = json.dumps(shared, indent=1, ensure_ascii=False)
             counts[text] = counts.get(text, 0) + 1
-    return [{"words": f"{count} runs", "text": text} for text, count in counts.items()]
+    return [{"words": counted(count, "run"), "text": text} for text, count in counts.items()]

@@ -29,14 +29,16 @@ class ReportRun:
         folder: the run folder.
         config: its config.yaml.
         results: its results.json.
-        method: name of model and refinement; runs of one method differ only in identities, languages and seed.
-        train: train languages.
-        fold: ``vars.fold`` of the config, if it has one.
+        method: short name of the method; runs of one method differ only in identities, languages and seed.
+        train: train languages; where the config names none, that of the test condition ``heard``, else ``all``.
+        fold: ``vars.fold`` of the config, if it has one; of a grouped run the fold that was tested.
         seed: ``seed_everything``.
         digest: summary of its scores, items and traces.
         history: a row per epoch (``epoch``, ``train/loss``, ``val/eer`` ...); None if there is no history.csv.
         environment: environment.json; None if there is none.
         strategy: refinement of the scores: ``own`` = by the run's config, others were applied to the saved scores.
+        test_set: number of the test set in the report.
+        full_name: the method with network, refinement and settings that tell it from others.
     """
 
     folder: Path
@@ -44,12 +46,14 @@ class ReportRun:
     results: dict[str, dict[str, Any]]
     method: str
     train: str
-    fold: int | None
+    fold: Any
     seed: int | None
     digest: Digest
     history: pd.DataFrame | None
     environment: dict[str, Any] | None
     strategy: str = OWN
+    test_set: int = 0
+    full_name: str = ""
 
     @property
     def home(self) -> Path:
@@ -85,50 +89,34 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
-    """Reads tested runs, one at a time; :func:`tell_apart` completes the names of their methods.
+    """Reads tested runs, one at a time; their methods have no names yet.
 
     Raises:
         DataError: a file of a run is missing or unreadable.
     """
     for folder in folders:
         config = read_file(folder / "config.yaml")
-        data = options(config["data"])
-        languages = data.get("train_languages")
+        results = read_file(folder / "results.json")
+        summary = digest(read_run(folder), read_file(folder / "refinement.json"))
+        languages = options(config["data"]).get("train_languages") or [summary.languages.get("heard") or "all"]
         yield ReportRun(
             folder=folder,
             config=config,
-            results=read_file(folder / "results.json"),
-            method=describe(config),
-            train="+".join(languages) if isinstance(languages, list) else str(languages or "all"),
+            results=results,
+            method="",
+            train="+".join(languages) if isinstance(languages, list) else str(languages),
             fold=(config.get("vars") or {}).get("fold"),
             seed=config.get("seed_everything"),
-            digest=digest(read_run(folder), read_file(folder / "refinement.json")),
+            digest=summary,
             history=_read_history(folder / "history.csv"),
             environment=read_file(folder / "environment.json") if (folder / "environment.json").is_file() else None,
         )
 
 
-def describe(config: Mapping[str, Any]) -> str:
-    """Name of a method: model, network and refinement steps, e.g. ``SCC HeadPair + ChainingCluster``."""
-    model = config["model"]
-    names = [_class_name(model)]
-    network = options(model).get("network")
-    if isinstance(network, dict):
-        names.append(_class_name(network))
-    steps = (config.get("postproc") or {}).get("steps") or []
-    return " + ".join([" ".join(names), *(_class_name(step) for step in steps)])
-
-
-def tell_apart(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Adds to methods of the same name up to three settings in which they differ."""
-    flat = [_settings(run.config) for run in runs]
-    named = []
-    for run, settings in zip(runs, flat, strict=True):
-        namesakes = [other for r, other in zip(runs, flat, strict=True) if r.method == run.method]
-        differing = [k for k, v in settings.items() if any(other.get(k, v) != v for other in namesakes)]
-        shown = ", ".join(f"{key.rpartition('.')[2]} {_short(settings[key])}" for key in differing[:3])
-        named.append(replace(run, method=f"{run.method} ({shown})" if shown else run.method))
-    return named
+def main_conditions(run: ReportRun) -> list[str]:
+    """Labelled test conditions of the main trial lists; if all have the name of a list, all of them."""
+    labelled = [name for name in run.digest.trials if name in run.results]
+    return [name for name in labelled if "/" not in name] or labelled
 
 
 def options(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,20 +131,6 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     if not parts:
         return {name: value}
     return {k: v for key, part in parts for k, v in flatten(part, f"{name}.{key}" if name else str(key)).items()}
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    flat = flatten({key: config.get(key) for key in ("model", "data", "postproc")})
-    return {key: value for key, value in flat.items() if not AXES.match(key)}
-
-
-def _class_name(spec: Mapping[str, Any]) -> str:
-    return str(spec["class_path"]).rpartition(".")[2]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 28 else f"…{text[-27:]}"
 
 
 def read_file(path: Path) -> Any:

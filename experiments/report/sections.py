@@ -1,15 +1,15 @@
-"""Text and first screen of the report."""
+"""What the report says of one test set: its tables, its first sentence, and the rows of its first screen."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from experiments.console.tables import percent
+from experiments.console.tables import counted, percent
+from experiments.report.grouping import TestedOn
 from experiments.report.numbers import (
     BETTER,
     OPEN,
@@ -18,110 +18,174 @@ from experiments.report.numbers import (
     Published,
     Spread,
     Verdict,
-    published,
+    by_rate,
+    counts_of,
+    languages_of,
+    lead_lists,
+    long_table,
+    records_of,
     scope_of,
+    scopes_of,
     spread,
-    unit_of,
     verdict,
-    version_of,
 )
 from experiments.report.runs import ReportRun
+from experiments.report.tables import (
+    Table,
+    answer_table,
+    condition_table,
+    control_table,
+    language_table,
+    published_table,
+)
 
 WIDEST = 60  # percent at the right end of the axis of the first screen
-HEIGHTS = {"heard": 12, "unheard": 30}
+PLACES = {1: (20,), 2: (12, 30), 3: (7, 21, 35), 4: (5, 16, 27, 38)}  # heights of the dots of each test condition
 TONES = {BETTER: "good", WORSE: "bad", OPEN: "open", SINGLE: "open"}
 MARKS = {BETTER: "✓", WORSE: "✗", OPEN: "≈", SINGLE: "·"}
+MOST_NAMED = 3  # methods that the first sentence names
 Row = dict[str, Any]
 
 
-def records_of(table: pd.DataFrame) -> list[Published]:
-    """Published records of the MAV-Celeb version that the runs are tested on."""
-    version = version_of(table)
-    return [record for record in published()[1] if record.version == version]
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The part of a report about one test set.
+
+    Attributes:
+        test: the test set, its runs in the order of their methods' EERs.
+        table: :func:`experiments.report.numbers.long_table` of the runs.
+        everything: the same with refinements and fusions of the runs.
+        tables: methods; languages; test conditions; trial lists. Some have no rows.
+        records: published figures of the same test.
+        published: published figures of another test on the same data; None if there are none.
+    """
+
+    test: TestedOn
+    table: pd.DataFrame
+    everything: pd.DataFrame
+    tables: list[Table]
+    records: list[Published]
+    published: Table | None
 
 
-def lead_of(runs: Sequence[ReportRun], table: pd.DataFrame, everything: pd.DataFrame) -> Row:
-    """Title, lead and explaining sentences of the page, by their names in the template."""
-    version, unit = version_of(table), unit_of(runs)
-    languages = ", ".join(sorted(set(table["test"])))
-    where = f"MAV-Celeb {version}" if version else "test"
-    units, methods = table["unit"].nunique(), table["method"].nunique()
-    cells = len(table[table["lists"] == "main"][["train", "test"]].drop_duplicates())
-    refined, derived = (bool(rows["refined"].notna().any()) for rows in (table, everything))
-    identities = {name for run in runs for name in run.digest.people["identity"]}
-    over = f"mean ± standard deviation over {units} {unit}s" + (" of held-out identities" if unit == "fold" else "")
-    lead = [f"{methods} method{'s' * (methods > 1)}", f"{len(runs)} run{'s' * (len(runs) > 1)}"]
-    lead += [f"{cells} train → test language pair{'s' * (cells > 1)} ({languages})"]
-    lead += [f"{len(identities)} test identities"] * bool(identities)
-    lead += [over if units > 1 else "one value per method"]
-    theirs = (
-        "Published EERs are from the official test set of six identities, ours from the trial lists of these runs. "
-    )
-    theirs += "The identities and lists differ, so the EERs are not directly comparable. "
-    if not version:
-        theirs = f"No published EERs are known for {languages}. "
+def part_of(test: TestedOn, derived: Sequence[ReportRun]) -> Part:
+    """The part about a test set.
+
+    Args:
+        test: the test set.
+        derived: refinements and fusions of its runs.
+    """
+    order = by_rate(long_table(test.runs))
+    test = TestedOn(test.name, sorted(test.runs, key=lambda run: order.index(run.method)), test.version, test.official)
+    table, everything = long_table(test.runs), long_table([*test.runs, *derived])
+    known = records_of(test.version)
+    languages = languages_of(test.version) if test.version else []
+    records, published = (known, None) if test.official else ([], None)
+    if known and not test.official and test.version:
+        published = published_table(test.version, languages, known)
+    tables = [answer_table(table, test.unit, records), language_table(table, languages if records else [], records)]
+    return Part(test, table, everything, [*tables, condition_table(table), control_table(table)], records, published)
+
+
+def lead_of(part: Part) -> Row:
+    """Headline, lead and explaining sentences of a test set, by their names in the template."""
+    test, table, unit = part.test, part.table, part.test.unit
+    main, scopes = lead_lists(table), scopes_of(table)
+    refined, derived = (bool(rows["refined"].notna().any()) for rows in (table, part.everything))
+    pairs = main[["train", "test"]].drop_duplicates()
+    identities = {name for run in test.runs for name in run.digest.people["identity"]}
+    spoken = ", ".join(sorted({name for name in set(main["test"]) if name != "all"}))
+    lead = [counted(table["method"].nunique(), "method"), counted(len(test.runs), "run")]
+    lead += [counted(len(pairs), "train → test language pair") + f" ({spoken})"] * bool(spoken)
+    lead += [counted(len(identities), "test identity", "test identities")] * bool(identities)
+    lead += [_over(table, unit)]
     transductive = "Refined scores are transductive: refinement uses the whole unlabelled test set. " if derived else ""
     controls = "Gender only is the EER of a scorer that knows only whether the genders agree. Chance is the EER with "
-    controls += f"shuffled identities. Intervals are 95 % t-intervals of the difference, paired by {unit}."
+    controls += "shuffled identities. "
+    several = bool((counts_of(main) > 1).any())
+    controls += f"Intervals are 95 % t-intervals of the difference, paired by {unit}. " if several else ""
+    controls += "Seeds share their test identities: spreads and intervals over seeds say nothing about others. " * (
+        several and unit == "seed"
+    )
+    usual = set(scopes) == {"heard", "unheard", "overall"} and ":" not in test.name
     return {
-        "title": f"Face-voice association, {where}: {len(runs)} runs",
-        "headline": f"Equal error rate on {where}, heard and unheard language",
+        "headline": f"Equal error rate on {test.name}{', heard and unheard language' * usual}",
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
-        "answer": answer_of(table),
-        "caveat": theirs + transductive + controls,
+        "answer": answer_of(part),
+        "caveat": transductive + controls + _uneven(main),
         "final_words": "refined EER, raw EER below"
         if refined
         else f"raw EER, {'see Refinements' if derived else 'not refined'}",
-        "table2_words": "EER in % by train → test language, mean ± standard deviation"
-        + (f" over {unit}s" if units > 1 else "")
-        + ". Click a heading to sort. "
-        + theirs,
-        "ticks": list(range(0, WIDEST + 1, 10)),
-        "scale": 100 / WIDEST,
-        "footer": f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by "
-        f"python -m experiments.run {' '.join(sys.argv[1:])}",
+        "unit": unit,
+        "several": several,
+        "refined": refined,
     }
 
 
+def _over(table: pd.DataFrame, unit: str) -> str:
+    """What the spreads are over, counted."""
+    counts = counts_of(lead_lists(table))
+    if counts.max() < 2:
+        return "one value per method, no spread"
+    among = counted(counts.max(), unit) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} {unit}s"
+    return f"mean ± standard deviation over {among}" + (" of held-out identities" if unit == "fold" else "")
+
+
+def _uneven(main: pd.DataFrame) -> str:
+    """A warning where the values of a method are means over different conditions or languages."""
+    for method, part in main.groupby("method", sort=False):
+        kinds = {frozenset(zip(rows["train"], rows["condition"], strict=True)) for _, rows in part.groupby("unit")}
+        if len(kinds) > 1:
+            return f"Of {method} and perhaps others, folds or seeds differ in training languages or test conditions."
+    return ""
+
+
 class Answers:
-    """Rows of the first screen: our methods, then published records with EERs by language.
+    """Rows of the first screen: our methods, then published records of the same test with EERs by language.
 
     Args:
-        table: the long table.
-        methods: name and anchor of each method.
+        part: the test set.
+        methods: name, full name and anchor of each method.
     """
 
-    def __init__(self, table: pd.DataFrame, methods: Sequence[Row]) -> None:
-        main = table[table["lists"] == "main"]
+    def __init__(self, part: Part, methods: Sequence[Row]) -> None:
+        main = lead_lists(part.table)
+        conditions = [scope for scope in scopes_of(part.table) if scope != "overall"] or ["overall"]
+        self.scopes = [
+            {"name": name, "tone": name if name in ("heard", "unheard") else f"s{i + 2}", "y": y}
+            for i, (name, y) in enumerate(zip(conditions, PLACES[len(conditions)], strict=True))
+        ]
         self.rows = [self._ours(main[main["method"] == method["name"]], method) for method in methods]
-        self.rows += [self._theirs(record) for record in records_of(table) if record.cells]
+        shown = {"heard", "unheard"} <= set(conditions)
+        self.rows += [self._theirs(record) for record in part.records if record.cells and shown]
 
     def _ours(self, table: pd.DataFrame, method: Row) -> Row:
         final = "raw" if spread(table, "refined") is None else "refined"
-        row: Row = {"name": method["name"], "anchor": method["anchor"], "theirs": False}
+        row: Row = {"name": method["name"], "full": method["full"], "anchor": method["anchor"], "theirs": False}
         overall = [spread(table, stage) for stage in dict.fromkeys(("raw", final))]
-        row["below"] = "overall " + " → ".join(_number(rate) for rate in overall if rate)
-        dots = []
-        for scope in HEIGHTS:
-            raw, rate = (spread(scope_of(table, scope), stage) for stage in ("raw", final))
-            row[scope] = _rate(rate, f"raw {_number(raw)}" if final == "refined" else "raw")
+        means = " → ".join(_number(rate) for rate in overall if rate)
+        row["below"] = f"overall {means}" if len(self.scopes) > 1 and means else ""
+        row["rates"], dots = [], []
+        for scope in self.scopes:
+            raw, rate = (spread(scope_of(table, scope["name"]), stage) for stage in ("raw", final))
+            row["rates"].append(_rate(rate, f"raw {_number(raw)}" if final == "refined" else "raw"))
             dots.append(_dot(scope, raw, rate if final == "refined" else None))
         controls = {"gender_only": "4 3", "chance": "1 3"}
         lines = [(spread(table, rate), dash) for rate, dash in controls.items()]
         row["controls"] = [{"x": _place(rate.mean), "dash": dash} for rate, dash in lines if rate]
         row["controls_text"] = _controls_text(table, final)
-        return row | {"dots": dots, "label": f"{method['name']}: {row['below']} %"}
+        return row | {"dots": dots, "label": f"{method['name']}: overall {means} %"}
 
     def _theirs(self, record: Published) -> Row:
         final = next(stage for stage in ("refined", "final", "raw") if stage in record.overall)
-        row: Row = {"name": record.name, "anchor": None, "theirs": True, "controls": []}
+        row: Row = {"name": record.name, "full": record.name, "anchor": None, "theirs": True, "controls": []}
         overall = [record.overall[stage] for stage in dict.fromkeys(("raw", final)) if stage in record.overall]
         row["below"] = f"{record.source}, official test; overall " + " → ".join(f"{100 * x:.1f}" for x in overall)
-        dots = []
-        for scope in HEIGHTS:
-            raw, rate = (_single(record.scope(scope, stage)) for stage in ("raw", final))
+        row["rates"], dots = [], []
+        for scope in self.scopes:
+            raw, rate = (_single(record.scope(scope["name"], stage)) for stage in ("raw", final))
             words = {"refined": f"raw {_number(raw)}", "raw": "raw", "final": "as published"}[final]
-            row[scope] = _rate(rate, words)
+            row["rates"].append(_rate(rate, words))
             dots.append(_dot(scope, raw, None if final == "raw" else rate))
         row["controls_text"] = [("open", "no controls published")]
         return row | {"dots": dots, "label": f"{record.name}: {row['below']} %"}
@@ -142,27 +206,41 @@ def _controls_text(table: pd.DataFrame, final: str) -> list[tuple[str, str]]:
     return lines or [("open", "no controls: genders or identities are unknown")]
 
 
-def answer_of(table: pd.DataFrame) -> str:
-    """First sentence of the page: the methods that are better than the controls, overall on the main lists."""
-    main = table[table["lists"] == "main"]
-    better: dict[str, list[str]] = {"gender_only": [], "chance": []}
-    names = list(main["method"].unique())
-    for name in names:
-        part = main[main["method"] == name]
-        final = "raw" if spread(part, "refined") is None else "refined"
-        for control, winners in better.items():
-            difference = verdict(part, final, control)
-            if difference is not None and difference.words == BETTER:
-                winners.append(f"{name} ({_number(spread(part, final))})")
-    if main["unit"].nunique() < 2:
-        return "One value per method, so no difference from the controls can be tested. Run more folds or seeds."
-    some = f": {'; '.join(better['gender_only'])}" if better["gender_only"] else ""
-    count, chance = len(better["gender_only"]), len(better["chance"])
-    paper = [f"{r.name}, {100 * r.overall['refined']:.1f}" for r in records_of(table) if "refined" in r.overall]
-    published_text = f" Published, on the official test: {'; '.join(paper)}." if paper else ""
-    ours = f"{count} of {len(names)} methods are better than gender only{some}; "
-    ours += f"{chance} of {len(names)} better than chance."
-    return ours + published_text
+def answer_of(part: Part) -> str:
+    """First sentence of a test set: the best method, and which methods are better than the controls, where tested."""
+    main = lead_lists(part.table)
+    rates = {name: main[main["method"] == name] for name in main["method"].unique()}
+    finals = {name: "raw" if spread(rows, "refined") is None else "refined" for name, rows in rates.items()}
+    known = {name: rate for name, rows in rates.items() if (rate := spread(rows, finals[name])) is not None}
+    sentences = []
+    if known:
+        best = min(known, key=lambda name: known[name].mean)
+        which = f"Lowest EER: {best}, " if len(rates) > 1 else "EER: "
+        chance = spread(rates[best], "chance")
+        beside = f" (chance {_number(chance)})" if chance else ""
+        sentences.append(f"{which}{_number(known[best])} %{beside}.")
+    sentences += [_tested(rates, finals, known, control) for control in ("gender_only", "chance")]
+    if main.groupby("method")["unit"].nunique().max() < 2:
+        sentences.append("One value per method, so no difference from the controls is tested: run more folds or seeds.")
+    paper = [f"{r.name}, {100 * r.overall['refined']:.1f}" for r in part.records if "refined" in r.overall]
+    sentences.append(f"Published, on the official test: {'; '.join(paper)}." if paper else "")
+    return " ".join(filter(None, sentences))
+
+
+def _tested(rates: Row, finals: Row, known: dict[str, Spread], control: str) -> str:
+    """How many of the methods with a tested difference are better than a control; empty if none is tested."""
+    verdicts = {name: verdict(rows, finals[name], control) for name, rows in rates.items()}
+    tested = {name: each for name, each in verdicts.items() if each is not None and each.low is not None}
+    if not tested:
+        return ""
+    better = sorted((name for name, each in tested.items() if each.words == BETTER), key=lambda n: known[n].mean)
+    text = f"{len(better)} of {counted(len(tested), 'method')} {'is' if len(tested) == 1 else 'are'} better than "
+    text += control.replace("_", " ")
+    if control == "gender_only" and better:
+        shown = [f"{name} ({_number(known[name])})" for name in better[:MOST_NAMED]]
+        text += f": {'; '.join(shown)}" + f" and {len(better) - MOST_NAMED} more" * (len(better) > MOST_NAMED)
+    rest = len(rates) - len(tested)
+    return text + (f"; {rest} not tested." if rest else ".")
 
 
 def _interval(difference: Verdict) -> str:
@@ -189,12 +267,12 @@ def _place(rate: float) -> float:
     return round(min(100 * rate, WIDEST) * 100 / WIDEST, 2)
 
 
-def _dot(scope: str, raw: Spread | None, refined: Spread | None) -> Row:
+def _dot(scope: Row, raw: Spread | None, refined: Spread | None) -> Row:
     shown = refined or raw
     band = None if shown is None or shown.sd is None else (shown.mean - shown.sd, shown.mean + shown.sd)
     return {
-        "tone": scope,
-        "y": HEIGHTS[scope],
+        "tone": scope["tone"],
+        "y": scope["y"],
         "raw": None if raw is None else _place(raw.mean),
         "x": None if refined is None else _place(refined.mean),
         "low": None if band is None else _place(max(band[0], 0)),

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from experiments.console.tables import percent
-from experiments.report.numbers import SCOPES, Published, Spread, Verdict, scope_of, spread, verdict
+from experiments.report.numbers import (
+    Published,
+    Spread,
+    Verdict,
+    counts_of,
+    lead_lists,
+    scope_of,
+    scopes_of,
+    spread,
+    stages_of,
+    verdict,
+)
 from experiments.runs.folder import OWN
 from experiments.runs.rates import RATES
 
@@ -20,6 +31,9 @@ MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~]")
 
 SIGNS = str.maketrans({"→": r"$\to$", "·": r"$\cdot$", "±": r"$\pm$", "≈": r"$\approx$"})
 """Signs of the tables that LaTeX knows in math mode only."""
+
+LATEX = str.maketrans({c: rf"\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde ", "^": r"\textasciicircum "})
+LATEX |= {ord("\\"): r"\textbackslash "}
 
 FORMULA = ("=", "+", "-", "@")
 
@@ -62,48 +76,54 @@ def sort_key(cell: Value) -> str:
     return "" if cell is None else str(cell)
 
 
-def answer_table(table: pd.DataFrame, records: Iterable[Published], lists: str = "main") -> Table:
-    """A row per method with EERs and controls: heard, unheard, overall, same gender; then rows of the papers."""
-    columns = ["method"]
-    columns += [f"{scope} {stage}" for scope in SCOPES for stage in ("raw", "refined")]
-    columns += [
-        "same-gender raw",
-        "same-gender refined",
-        "gender only",
-        "chance",
-        "minus gender only",
-        "same-gender minus 50",
-    ]
+def answer_table(table: pd.DataFrame, unit: str, records: Iterable[Published]) -> Table:
+    """A row per method with EERs and controls by test condition, overall, same gender; then rows of the papers.
+
+    Args:
+        table: :func:`experiments.report.numbers.long_table` of one test set.
+        unit: ``fold`` or ``seed``.
+        records: published figures of the same test.
+    """
+    main, scopes, stages = lead_lists(table), scopes_of(table), stages_of(table)
+    columns = ["method", *(f"{scope} {stage}" for scope in scopes for stage in stages)]
+    columns += ["same-gender raw", "same-gender refined", "gender only", "chance"]
+    columns += ["minus gender only", "same-gender minus 50", f"{unit}s"]
+    counts = counts_of(main)
     rows: list[list[Value]] = []
-    table = table[table["lists"] == lists]
-    for method in table["method"].unique():
-        part = table[table["method"] == method]
+    for method in main["method"].unique():
+        part = main[main["method"] == method]
         row: list[Value] = [method]
-        row += [spread(scope_of(part, scope), stage) for scope in SCOPES for stage in ("raw", "refined")]
+        row += [spread(scope_of(part, scope), stage) for scope in scopes for stage in stages]
         final = "raw" if spread(part, "refined") is None else "refined"
         row += [spread(part, rate) for rate in ("same_gender", "refined_same_gender", "gender_only", "chance")]
         row += [verdict(part, final, "gender_only")]
         row += [verdict(part, "same_gender" if final == "raw" else "refined_same_gender", 0.5)]
-        rows.append(row)
+        rows.append([*row, int(counts[method])])
     for record in records:
-        stages = ("raw", "final" if "final" in record.overall else "refined")
-        values = [record.scope(scope, stage) for scope in SCOPES for stage in stages]
-        rows.append([f"{record.name}, {record.source}, official test", *values, *[None] * 6])
-    return Table("answer", "Heard and unheard, raw and refined", columns, rows)
+        final = "final" if "final" in record.overall else "refined"
+        shown = ("raw", final)[: len(stages)]
+        values = [record.scope(scope, stage) for scope in scopes for stage in shown]
+        rows.append([f"{record.name}, {record.source}, official test", *values, *[None] * 7])
+    return without_empty(Table("answer", "EER and controls by method", columns, rows))
 
 
-def language_table(table: pd.DataFrame, version: tuple[str, list[str]] | None, records: Iterable[Published]) -> Table:
-    """EER by train and test language and overall, a row per method and stage as in [SCC] Table 2; papers first."""
-    trains, tests = list(table["train"].unique()), list(table["test"].unique())
-    if version:
-        trains = tests = version[1]
-    pairs = [(a, b) for a in trains for b in tests if version or ((table["train"] == a) & (table["test"] == b)).any()]
+def language_table(table: pd.DataFrame, languages: list[str], records: Iterable[Published]) -> Table:
+    """EER by train and test language and overall, a row per method and stage as in [SCC] Table 2; papers first.
+
+    Args:
+        table: :func:`experiments.report.numbers.long_table` of one test set.
+        languages: the two languages of the papers; none without records.
+        records: published figures of the same test. Without them, a single pair of languages leaves no rows.
+    """
+    pairs = [(a, b) for a in languages for b in languages]
+    pairs += list(table[["train", "test"]].drop_duplicates().itertuples(index=False, name=None))
+    pairs = list(dict.fromkeys(pairs))
     rows: list[list[Value]] = []
     for record in records:
         for stage, overall in record.overall.items():
-            values = record.cells.get(stage, (None,) * len(pairs))
-            rows.append([f"{record.name}, {record.source}", "official test", stage, *values, overall])
-    for method in table["method"].unique():
+            values = record.cells.get(stage, (None,) * 4)
+            rows.append([*_by(record), stage, *values, *[None] * (len(pairs) - 4), overall])
+    for method in table["method"].unique() if len(pairs) > 1 else ():
         for lists in table["lists"].unique():
             part = table[(table["method"] == method) & (table["lists"] == lists)]
             for stage in ("raw", "refined"):
@@ -113,6 +133,41 @@ def language_table(table: pd.DataFrame, version: tuple[str, list[str]] | None, r
                 rows.append([method, f"ours, {lists}", stage, *cells, spread(part, stage)])
     columns = ["method", "lists", "scores", *(f"{a} → {b}" for a, b in pairs), "overall"]
     return Table("table2", "Train language → test language", columns, rows, words=3)
+
+
+def published_table(version: str, languages: list[str], records: Iterable[Published]) -> Table:
+    """What is published on the official test of a MAV-Celeb version, for runs that were tested on other lists of it."""
+    rows: list[list[Value]] = [
+        [*_by(record), stage, *record.cells.get(stage, (None,) * 4), overall]
+        for record in records
+        for stage, overall in record.overall.items()
+    ]
+    pairs = [f"{a} → {b}" for a in languages for b in languages]
+    title = f"Published on the official test of MAV-Celeb {version}: other identities and trials than here"
+    return Table("published", title, ["method", "lists", "scores", *pairs, "overall"], rows, words=3)
+
+
+def _by(record: Published) -> list[Value]:
+    return [f"{record.name}, {record.source}", "official test"]
+
+
+def condition_table(table: pd.DataFrame) -> Table:
+    """A row per method, set of trial lists and test condition, if some condition has no column of its own."""
+    columns = ["method", "lists", "test condition", "raw", "refined", "same-gender raw", "same-gender refined"]
+    columns += ["gender only", "chance", "trials"]
+    rows: list[list[Value]] = []
+    if set(table["condition"]) - set(scopes_of(table)):
+        for (method, lists, condition), part in table.groupby(["method", "lists", "condition"], sort=False):
+            rates = [spread(part, rate) for rate in RATES]
+            rows.append([str(method), str(lists), str(condition), *rates, int(part["trials"].sum())])
+    return without_empty(Table("conditions", "EER by test condition", columns, rows, words=3))
+
+
+def without_empty(table: Table) -> Table:
+    """The table without columns that hold nothing."""
+    kept = [i for i in range(len(table.columns)) if i < table.words or any(row[i] is not None for row in table.rows)]
+    columns, rows = [table.columns[i] for i in kept], [[row[i] for i in kept] for row in table.rows]
+    return replace(table, columns=columns, rows=rows)
 
 
 def control_table(table: pd.DataFrame) -> Table:
@@ -125,7 +180,7 @@ def control_table(table: pd.DataFrame) -> Table:
         first = [str(method), str(lists), spread(part, "raw"), spread(part, "refined"), change]
         rows.append([*first, *(spread(part, name) for name in names), int(part["trials"].sum())])
     columns += ["gender only", "chance", "trials"]
-    return Table("controls", "All trial lists and controls", columns, rows, words=2)
+    return without_empty(Table("controls", "All trial lists and controls", columns, rows, words=2))
 
 
 def refinement_table(table: pd.DataFrame, everything: pd.DataFrame) -> Table:
@@ -136,6 +191,7 @@ def refinement_table(table: pd.DataFrame, everything: pd.DataFrame) -> Table:
         everything: the same with refinements and fusions of the runs. Methods without any are left out.
     """
     rows: list[list[Value]] = []
+    scopes = scopes_of(table)
     fitted = set(table["method"])
     for (method, lists), group in everything.groupby(["method", "lists"], sort=False):
         if method in fitted and set(group["strategy"]) == {OWN}:
@@ -145,11 +201,11 @@ def refinement_table(table: pd.DataFrame, everything: pd.DataFrame) -> Table:
             stage, same = ("raw", "same_gender") if strategy == "raw" else ("refined", "refined_same_gender")
             if spread(part, stage) is None:
                 continue
-            rates = [spread(scope_of(part, scope), stage) for scope in SCOPES]
+            rates = [spread(scope_of(part, scope), stage) for scope in scopes]
             change = None if strategy == "raw" else verdict(part, "refined", "raw")
             others = [spread(part, same), change, verdict(part, stage, "gender_only"), int(part["run"].nunique())]
             rows.append([str(method), str(lists), str(strategy), *rates, *others])
-    columns = ["method", "lists", "scores", *SCOPES, "same-gender", "refined - raw", "minus gender only", "fits"]
+    columns = ["method", "lists", "scores", *scopes, "same-gender", "refined - raw", "minus gender only", "fits"]
     return Table("refinements", "Refinements", columns, rows, words=3)
 
 
@@ -187,32 +243,38 @@ def cluster_table(clusters: pd.DataFrame) -> Table:
     return Table("clusters", "Agreement of clusters with genders and identities", columns, rows, words=2)
 
 
-def to_markdown(tables: Iterable[Table]) -> str:
-    """Tables under headings."""
-    parts = []
-    for table in tables:
-        align = ["left"] * table.words + ["right"] * (len(table.columns) - table.words)
-        frame = _frame(table, lambda text: MARKDOWN.sub(r"\\\g<0>", text))
-        body = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
-        parts.append(f"## {table.title}\n\n{body}")
-    return "\n\n".join(parts) + "\n"
+def to_markdown(parts: Mapping[str, Sequence[Table]]) -> str:
+    """Tables under headings, by test set."""
+    text = []
+    for name, tables in parts.items():
+        text.append(f"# {_markdown(name)}")
+        for table in tables:
+            align = ["left"] * table.words + ["right"] * (len(table.columns) - table.words)
+            body = _frame(table, _markdown).to_markdown(index=False, disable_numparse=True, colalign=align)
+            text.append(f"## {_markdown(table.title)}\n\n{body}")
+    return "\n\n".join(text) + "\n"
 
 
-def to_latex(tables: Iterable[Table]) -> str:
-    """Tables for the packages booktabs and amssymb."""
-    parts = []
-    for table in tables:
-        style = _frame(table).style.hide(axis="index")
-        style = style.format(escape="latex").format_index(escape="latex", axis="columns")
-        text = style.to_latex(
-            column_format="l" * table.words + "r" * (len(table.columns) - table.words),
-            caption=rf"{table.title}. EER in \%, mean (standard deviation).",
-            label=f"tab:{table.name}",
-            position_float="centering",
-            hrules=True,
-        )
-        parts.append(text.translate(SIGNS))
-    return "\n".join(parts)
+def _markdown(text: str) -> str:
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def to_latex(parts: Mapping[str, Sequence[Table]]) -> str:
+    """Tables for the packages booktabs and amssymb; captions name the test set."""
+    text = []
+    for number, (name, tables) in enumerate(parts.items()):
+        for table in tables:
+            style = _frame(table).style.hide(axis="index")
+            style = style.format(escape="latex").format_index(escape="latex", axis="columns")
+            made = style.to_latex(
+                column_format="l" * table.words + "r" * (len(table.columns) - table.words),
+                caption=rf"{f'{table.title}, {name}'.translate(LATEX)}. EER in \%, mean (standard deviation).",
+                label=f"tab:{table.name}{f'-{number + 1}' if len(parts) > 1 else ''}",
+                position_float="centering",
+                hrules=True,
+            )
+            text.append(made.translate(SIGNS))
+    return "\n".join(text)
 
 
 def _frame(table: Table, escape: Callable[[str], str] = str) -> pd.DataFrame:
@@ -226,7 +288,7 @@ def to_csv(table: pd.DataFrame) -> str:
     Text that a spreadsheet would read as a formula gets an apostrophe in front.
     """
     columns: list[Any] = ["run", "folder", "method", "strategy", "train", "test", "lists", "condition", "unit", "seed"]
-    chosen = table[[*columns, "trials", *RATES]]
+    chosen = table[[*columns, "test_set", "trials", *RATES]]
     return str(chosen.map(_defused).to_csv(index=False))
 
 

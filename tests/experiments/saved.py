@@ -33,17 +33,17 @@ def world(cells: dict[str, str], labelled: bool = True, seed: int = 0) -> Evalua
         gender = np.where(person % 2 == 0, "F", "M")
         items[modality] = Items(ids, names, language, gender, np.full(len(person), ""), x.astype(np.float32))
     built = {}
-    for name, spoken in cells.items():
+    for name, spoken in sorted(cells.items(), key=lambda cell: cell[1]):  # heard and unheard may change places
         rows = np.flatnonzero(language == spoken)[1:]
         v, f = (rows[index.ravel()] for index in np.indices((len(rows), len(rows))))
         labels = (person[v] == person[f]).astype(np.int8)
         kept = np.sort(rng.choice(len(v), 300, replace=False))
-        keys = np.array([f"{spoken[0]}{i * 2654435761 % 2**28:07x}" for i in kept])
+        keys = np.array([f"{spoken[:1]}{i * 2654435761 % 2**28:07x}" for i in kept])
         v, f, labels = v[kept], f[kept], labels[kept]
         source = f"{spoken}_test.txt"
         voices, faces = items["voice"].ids[v], items["face"].ids[f]
         built[name] = Cell(name, spoken, Trials(keys, voices, faces, labels if labelled else None, source), v, f)
-    return EvaluationSet(items["voice"], items["face"], built)
+    return EvaluationSet(items["voice"], items["face"], {name: built[name] for name in cells})
 
 
 def embeddings_of(evaluation: EvaluationSet) -> dict[str, np.ndarray]:
@@ -72,10 +72,23 @@ def save_run(folder: Path, evaluation: EvaluationSet, refined: bool = True) -> P
     return folder
 
 
-def save_tested(folder: Path, train: str, network: str, fold: int, tau: float = 1.0) -> Path:
-    """A whole run folder of SCC with chaining-cluster: config, results, traces with clusters, history, environment."""
-    cells = {"heard": train, "unheard": "Urdu" if train == "English" else "English"}
-    evaluation = world(cells, seed=fold + 10 * (train == "Urdu"))
+def save_tested(
+    folder: Path,
+    train: str,
+    network: str,
+    fold: int,
+    tau: float = 1.0,
+    seed: int = 0,
+    root: str = "data/mavceleb",
+    lists: str = "v1_fold{fold}_{language}.csv",
+    cells: dict[str, str] | None = None,
+) -> Path:
+    """A whole run folder of SCC with chaining-cluster: config, results, traces with clusters, history, environment.
+
+    Runs of one fold and ``root`` have the same trials, whichever language they train on.
+    """
+    cells = cells or {"heard": train, "unheard": "Urdu" if train == "English" else "English"}
+    evaluation = world(cells, seed=fold + 100 * sum(map(ord, root)))
     save_run(folder, evaluation)
     embeddings = embeddings_of(evaluation)
     scores, refined, traces = {}, {}, {}
@@ -86,13 +99,20 @@ def save_tested(folder: Path, train: str, network: str, fold: int, tau: float = 
         traces[name] = [_trace(evaluation, cell)]
     write_results(SavedRun(folder, evaluation, scores, refined, embeddings), traces)
     config = {
-        "seed_everything": 0,
+        "seed_everything": seed,
         "model": {
             "class_path": "lightning_modules.SCC",
             "init_args": {"network": {"class_path": f"lightning_modules.{network}"}, "tau": tau},
         },
-        "data": {"class_path": "datamodules.FeatureDataModule", "init_args": {"train_languages": [train]}},
-        "vars": {"fold": fold},
+        "data": {
+            "class_path": "datamodules.FeatureDataModule",
+            "init_args": {
+                "root": root,
+                "train_languages": [train],
+                "test": {name: lists.format(fold=fold, language=language) for name, language in cells.items()},
+            },
+        },
+        "vars": {"fold": fold, "version": "v1"},
         "postproc": {"steps": [{"class_path": "postproc.ChainingCluster", "init_args": {"alpha": 0.5}}]},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -1,0 +1,170 @@
+"""Sorts runs by test set, and finds the folds of one split among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from experiments.console.tables import counted
+from experiments.report.naming import with_methods
+from experiments.report.runs import ReportRun, flatten, main_conditions, options
+
+MADE_UP = ("people", "identities", "clips", "shared", "mislabelled", "world")
+"""Options of data modules that make their data: without a root, other values are other data under the same names."""
+MAVCELEB = re.compile(r"mav[-_ ]?celeb", re.IGNORECASE)
+VERSION = re.compile(r"(?<![a-z0-9])v[1-4](?![a-z0-9])", re.IGNORECASE)
+OFFICIAL = re.compile(r"[A-Z][a-z]+_test\.txt")
+"""Names of the test lists that the organisers publish."""
+LONGEST = 40
+
+
+@dataclass(frozen=True, eq=False)
+class TestedOn:
+    """The runs of one test set; those of several folds belong together.
+
+    Two runs have the same test set if their main test conditions have the same names and the same trials, in any order.
+    Runs of other trials are folds of the same test set if their data configs name the same test lists and held-out
+    identities, but for the number of the fold.
+
+    Attributes:
+        name: of the data, short; no two test sets of a report have the same.
+        runs: with short names of their methods, and the fold that was tested: None if all were tested on the same.
+        version: version of MAV-Celeb (``V1``); None for other data.
+        official: whether the lists are the official test of this version, of which figures are published.
+    """
+
+    name: str
+    runs: list[ReportRun]
+    version: str | None
+    official: bool
+
+    @property
+    def unit(self) -> str:
+        """What a spread is over: ``fold`` where several folds were tested, else ``seed``."""
+        return "seed" if self.runs[0].fold is None else "fold"
+
+
+def by_test_set(runs: Sequence[ReportRun]) -> list[TestedOn]:
+    """Groups runs by test set, in the order of their first runs."""
+    same_trials: dict[Any, list[ReportRun]] = {}
+    for run in runs:
+        same_trials.setdefault(_key(run), []).append(run)
+    tests = list(same_trials.values())
+    group_of = list(range(len(tests)))
+    for a, b in combinations(range(len(tests)), 2):
+        if group_of[a] != group_of[b] and _folds(tests[a], tests[b]):
+            joined = group_of[b]
+            group_of = [group_of[a] if group == joined else group for group in group_of]
+    groups = [[tests[i] for i, group in enumerate(group_of) if group == number] for number in dict.fromkeys(group_of)]
+    found = []
+    for number, (folds, name) in enumerate(zip(groups, _names(groups), strict=True)):
+        numbered = [
+            replace(run, fold=label, test_set=number)
+            for label, fold in zip(_labels(folds), folds, strict=True)
+            for run in fold
+        ]
+        version, official = mavceleb_of(numbered[0].config)
+        found.append(TestedOn(name, with_methods(numbered), version, official))
+    return found
+
+
+def mavceleb_of(config: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Version of MAV-Celeb that a config tests on (``V1``), and whether its lists are the official test."""
+    data = options(config["data"])
+    if str(config["data"].get("class_path")).endswith("MAVCelebDataModule"):
+        return str(data.get("version", "v1")).upper(), True
+    files = {key: data.get(key) for key in ("root", "voices", "faces", "test")}
+    names = [str(value) for value in flatten(files).values()]
+    if not any(MAVCELEB.search(name) for name in names):
+        return None, False
+    version = VERSION.search(" ".join([str((config.get("vars") or {}).get("version", "")), *names]))
+    lists = [Path(str(value)).name for key, value in flatten(data.get("test") or {}).items() if _is_list(key)]
+    official = bool(lists) and all(OFFICIAL.fullmatch(name) for name in lists)
+    return (version.group().upper(), official) if version else (None, False)
+
+
+def _is_list(key: str) -> bool:
+    """Whether a setting of ``data.test`` names a trial list: ``heard: FILE`` or ``heard: {trials: FILE}``."""
+    return "." not in key or key.endswith(".trials")
+
+
+def _key(run: ReportRun) -> Any:
+    data = options(run.config["data"])
+    made_up = () if data.get("root") else tuple(str(data.get(key)) for key in MADE_UP)
+    names = main_conditions(run)
+    return frozenset(names), frozenset(run.digest.trials[name] for name in names), made_up
+
+
+def _folds(some: Sequence[ReportRun], others: Sequence[ReportRun]) -> bool:
+    """Whether these are tests of two folds of one split."""
+    if {frozenset(main_conditions(run)) for run in some} != {frozenset(main_conditions(run)) for run in others}:
+        return False
+    plans = [{plan for run in runs if (plan := _plan(run.config)) is not None} for runs in (some, others)]
+    return any(_differ_by_fold(*a, *b) for a in plans[0] for b in plans[1])
+
+
+def _plan(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """Number of the fold, and all that says what is tested; None without folds."""
+    data, variables = options(config["data"]), config.get("vars") or {}
+    held_out = str(data.get("exclude_identities"))
+    fold = variables.get("fold", held_out.partition("#")[2])
+    if fold in (None, ""):
+        return None
+    fixed = [config["data"].get("class_path"), data.get("root"), data.get("genders"), variables.get("version")]
+    fixed += [data.get(key) for key in ("version", "track", *MADE_UP)]
+    tested = sorted(str(value) for value in flatten(data.get("test") or {}).values())  # heard and unheard may change
+    return str(fold), (*(str(value) for value in fixed), held_out, *tested)
+
+
+def _differ_by_fold(fold: str, plan: tuple[str, ...], other_fold: str, other: tuple[str, ...]) -> bool:
+    """Whether two plans differ, and every word or number that differs is the fold's."""
+    if fold == other_fold or plan == other or len(plan) != len(other):
+        return False
+    for a, b in zip(plan, other, strict=True):
+        ours, theirs = re.split(r"(\d+|[A-Za-z]+)", a), re.split(r"(\d+|[A-Za-z]+)", b)
+        if len(ours) != len(theirs):
+            return False
+        if any((x, y) != (fold, other_fold) for x, y in zip(ours, theirs, strict=True) if x != y):
+            return False
+    return True
+
+
+def _labels(folds: Sequence[Sequence[ReportRun]]) -> list[Any]:
+    """The folds as their configs number them, else 1, 2, ...; None for a single one."""
+    if len(folds) == 1:
+        return [None]
+    given = [run.fold for fold in folds for run in fold[:1]]
+    return given if None not in given and len(set(given)) == len(given) else list(range(1, len(folds) + 1))
+
+
+def _names(groups: Sequence[Sequence[Sequence[ReportRun]]]) -> list[str]:
+    """Name of the data; where several have the same, with their test conditions or a number, whichever tells apart."""
+    firsts = [group[0][0] for group in groups]
+    names = [_data_name(run.config) for run in firsts]
+    conditions = [main_conditions(run) for run in firsts]
+    words = [
+        text if len(text := ", ".join(listed)) <= LONGEST else counted(len(listed), "test condition")
+        for listed in conditions
+    ]
+    found = []
+    for i, name in enumerate(names):
+        namesakes = [j for j, other in enumerate(names) if other == name]
+        if len(namesakes) == 1:
+            found.append(name)
+        elif [words[j] for j in namesakes].count(words[i]) == 1:
+            found.append(f"{name}: {words[i]}")
+        else:
+            found.append(f"{name} ({namesakes.index(i) + 1} of {len(namesakes)})")
+    return found
+
+
+def _data_name(config: Mapping[str, Any]) -> str:
+    version, _ = mavceleb_of(config)
+    if version:
+        return f"MAV-Celeb {version}"
+    folder = Path(str(options(config["data"]).get("root") or "")).name
+    return folder or str(config["data"].get("class_path")).rpartition(".")[2].removesuffix("DataModule")
