@@ -103,7 +103,12 @@ class VoiceFaceDataModule(LightningDataModule):
         train, held_out = self.training_set(), self.held_out_set()
         validation = [] if held_out is None else held_out.identities.tolist()
         languages = np.unique(train.language).tolist()
-        return Learnt.of(self.corpus, train.identities.tolist(), validation, languages, self.unit_length)
+        own = Learnt.of(self.corpus, train.identities.tolist(), validation, languages, self.unit_length)
+        return self.inherited() | own
+
+    def inherited(self) -> Learnt:
+        """What the models have learnt from that made these data, where a trained model embedded them."""
+        return Learnt()
 
     def refuse_learnt(self, learnt: Learnt, stage: Stage | Literal["fit"]) -> None:
         """Refuses weights for a stage whose identities or unheard language they have learnt from.

@@ -145,8 +145,9 @@ class AssociationModule(TrialScorer):
                 of the weights have learnt from, and they are not trusted.
         """
         data: VoiceFaceDataModule = cast(Any, self.trainer).datamodule
-        data.refuse_learnt(self.learnt, stage)
-        unrecorded = sorted(self.learnt.unrecorded)
+        learnt = self.learnt | data.inherited()
+        data.refuse_learnt(learnt, stage)
+        unrecorded = sorted(learnt.unrecorded)
         if not unrecorded or self.trust_weights is True:
             return
         trusted = [Path(name).name for name in self.trust_weights or ()]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.io.text import name_key, shown
-from datamodules.schema import Cell, DataError, EvaluationSet, Ranking, Stage
+from datamodules.schema import Cell, DataError, EvaluationSet, Ranking, Stage, one_line
+
+FILE = "learnt.json"
+"""Name of the record beside feature files that a trained model has made."""
 
 Names = Mapping[str, frozenset[str]]
 """Hashes of identities by corpus, "" where the corpus is unknown."""
@@ -159,6 +164,22 @@ def check_learnt(
                     f"{name}: is a test of unheard {', '.join(both)}, but the weights were trained on "
                     f"{', '.join(sorted(learnt.languages))}; take other weights, or name the test otherwise"
                 )
+
+
+def beside(paths: Iterable[str | Path]) -> Learnt:
+    """What the models have learnt from that made some feature files, as the records beside these say.
+
+    Raises:
+        DataError: a damaged record.
+    """
+    learnt = Learnt()
+    for path in sorted({Path(path).parent / FILE for path in paths}):
+        if path.is_file():
+            try:
+                learnt |= Learnt.read(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, RecursionError) as error:
+                raise DataError(f"{path}: {one_line(error)}; make these feature files again") from error
+    return replace(learnt, unit_length=None)  # that of what the model took, not of what it made
 
 
 def check_inputs(unit_length: bool | None, learnt: Learnt) -> None:

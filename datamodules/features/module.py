@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition
-from datamodules.evaluation.learnt import Learnt
+from datamodules.evaluation.learnt import Learnt, beside
 from datamodules.features.table import FeatureTable, OpenFeatureFile
 from datamodules.io.feature_files import FeatureFile
 from datamodules.sampling.pairing import pairs_by_video
@@ -60,6 +60,7 @@ class FeatureDataModule(SplitDataModule):
         super().__init__(train_languages=train_languages, **options)
         self.voices, self.faces, self.normalise = voices, faces, normalise
         self.unit_length: bool = normalise is not False
+        self._paths: set[str] = set()  # of all feature files, those of test conditions too
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -77,6 +78,9 @@ class FeatureDataModule(SplitDataModule):
             for table in self.tables:
                 table.normalise = self.unit_length
         super().setup(stage)
+
+    def inherited(self) -> Learnt:
+        return beside(self._paths)
 
     def clip_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return clip_pairs(*self.tables)
@@ -108,6 +112,7 @@ class FeatureDataModule(SplitDataModule):
             index = self._at(file.index) if file.index else None
             labels = labelled if file.labelled is None else file.labelled
             located.append(replace(file, path=self._at(file.path), index=index, labelled=labels))
+            self._paths.add(located[-1].path)
         return FeatureTable(located, modality, self.unit_length)
 
 

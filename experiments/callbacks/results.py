@@ -63,7 +63,7 @@ class ResultsWriter(Callback):
             self.tasks,
             sorted(module.learnt.unrecorded),
         )
-        write_embeddings(tested)
+        write_embeddings(tested, module.learnt)
         if self.refinement.reference is not None:
             seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]
             write_reference(self.run_dir, self.refinement.reference, seen)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.evaluation.learnt import FILE
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
@@ -23,7 +26,9 @@ from experiments.config.renamed import Renamer
 from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import ENCODERS, Spec, read_trained
+from experiments.runs.files import write_json
 from lightning_modules.encoders.base import FrozenEncoder
+from lightning_modules.networks.weights import learnt_by
 
 TRAINER = {
     "logger": False,
@@ -138,6 +143,9 @@ def embed_manifest(
         tables = {modality: tables[modality] for modality in todo}
         embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if ckpt is not None:  # frozen encoders have not learnt from identities of voices and faces
+            learnt = reduce(or_, (learnt_by(encoder) for encoder, _ in encoders.values()))
+            write_json(out / FILE, learnt.plain())
         for modality in encoders:
             path = out / f"{modality}s.npy"
             rows, width = np.load(path, mmap_mode="r").shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from datamodules.io.text import nearest
+from datamodules.evaluation.learnt import Learnt
+from datamodules.io.text import nearest, shown
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import table_console
@@ -155,6 +157,7 @@ def score(
         raise DataError(f"--out {out}: write .csv or .npz")
     files = {m: list_files(paths[m], m) for m in MODALITIES}
     trained = read_trained(path)
+    warn_of_learnt(trained.model.learnt, path, files)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = trained.model.to(device)
     embeddings = []
@@ -170,6 +173,25 @@ def score(
         print(f"the first {SHOWN} of {len(files['voice'])} voices; --out has all distances")
     if out is not None:
         print(f"written: {out}")
+
+
+def warn_of_learnt(learnt: Learnt, model: Path, files: Mapping[Modality, NDArray[np.str_]]) -> None:
+    """Warns of files whose folders have names of people that the model has learnt from, and of an unknown record.
+
+    Nothing is measured here, so nothing is refused: a name in a path is only likely to be an identity.
+    """
+    folders = sorted({part for paths in files.values() for path in paths.tolist() for part in Path(path).parts[:-1]})
+    if both := learnt.among(folders, ""):
+        print(
+            f"warning: {model} has learnt from {len(both)} of the people in these folders: {shown(both)}; their "
+            "distances say nothing about how well it does on others",
+            file=sys.stderr,
+        )
+    if learnt.unrecorded:
+        print(
+            f"warning: {model}: nothing says whom these weights have learnt from; the people here may be among them",
+            file=sys.stderr,
+        )
 
 
 def _to(x: Any, device: torch.device) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
 from datamodules.schema import MODALITIES, DataError, one_line
 from experiments.console.tables import percent, table_console
@@ -134,13 +135,19 @@ def write_scores(run: SavedRun) -> None:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
 
 
-def write_embeddings(run: SavedRun) -> None:
+def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
     """``embeddings/voices.npy`` + ``voices.csv`` and the same for faces: feature files that any data config can read.
 
     ``voices_input.npy`` holds the encoder embeddings that the model took, where it took embeddings.
+
+    Args:
+        run: the tested run.
+        learnt: what its weights have learnt from, written beside the embeddings.
     """
     folder = run.folder / "embeddings"
     folder.mkdir(exist_ok=True)
+    if learnt is not None:
+        write_json(folder / FILE, learnt.plain())
     for modality in MODALITIES:
         items = run.evaluation.items(modality)
         np.save(folder / f"{modality}s.npy", run.embeddings[modality])

@@ -252,3 +252,21 @@ def test_names_are_compared_within_a_corpus_and_not_by_spelling() -> None:
     assert both.languages == {"urdu", "English"}
     assert both.identities == 4
     assert "id0001" not in json.dumps(both.plain())  # hashes only
+
+
+def test_features_by_a_trained_model_know_whom_it_has_learnt_from(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embeddings that a test leaves are feature files: a fit on them starts from the weights that made them."""
+    world, run = runs.config.parent, runs.of("SCC")
+    test = ["test", *runs.common("SCC"), f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", "--logger=null"]
+    assert main([*test, f"--run_dir={tmp_path / 'tested'}"]) == 0
+    made = tmp_path / "tested" / "embeddings"
+    for name, width in (("voices", 6), ("faces", 8)):  # of all items, beside the record
+        np.save(made / f"{name}.npy", np.load(world / f"{name}.npy")[:, :width])
+    paths = [f"--data.{name}=[{{path: {made / name}.npy, index: manifest.csv}}]" for name in ("voices", "faces")]
+    fit = ["fit", *runs.common("RegularisedCCA"), *paths, f"--run_dir={tmp_path / 'fit'}"]
+    assert "the weights have learnt from 4 of its identities: p0, p1, p2, p3;" in refusal([*fit, *OTHER_FOLD], capsys)
+    assert main(fit) == 0
+    (made / "learnt.json").write_text("[")
+    assert f"{made / 'learnt.json'}: " in refusal([*fit, f"--run_dir={tmp_path / 'again'}"], capsys)
