@@ -38,6 +38,8 @@ from experiments.report.tables import (
     language_table,
     published_table,
 )
+from experiments.runs.results import trust_note
+from experiments.runs.saved import TRUSTED
 
 WIDEST = 60  # percent at the right end of the axis of the first screen
 PLACES = {1: (20,), 2: (12, 30), 3: (7, 21, 35), 4: (5, 16, 27, 38)}  # heights of the dots of each test condition
@@ -112,7 +114,7 @@ def lead_of(part: Part) -> Row:
         "headline": f"Equal error rate on {test.name}{', heard and unheard language' * usual}",
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(part),
-        "caveat": transductive + controls + _uneven(main),
+        "caveat": " ".join(filter(None, [trusted_in(test.runs), (transductive + controls).strip(), _uneven(main)])),
         "final_words": "refined EER, raw EER below"
         if refined
         else f"raw EER, {'see Refinements' if derived else 'not refined'}",
@@ -120,6 +122,12 @@ def lead_of(part: Part) -> Row:
         "several": several,
         "refined": refined,
     }
+
+
+def trusted_in(runs: Sequence[ReportRun]) -> str:
+    """A sentence that names the weights that runs have trusted without a record; empty where none has."""
+    names = (name for run in runs for name in run.results.get(TRUSTED, []))
+    return trust_note(sorted({str(name) for name in names}))
 
 
 def _over(table: pd.DataFrame, unit: str) -> str:
