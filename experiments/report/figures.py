@@ -83,12 +83,13 @@ def draw_bars(table: pd.DataFrame, condition: str, key: str) -> str:
     """EER bars of a test condition by method: refined solid, raw pale, whiskers are standard deviations over folds."""
     rows = scope_of(table, condition)
     methods = list(table["method"].unique())
+    pale = 0.3 if rows["refined"].notna().any() else 1.0
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(4.4, 0.72 * len(methods) + 0.75), layout="constrained")
         axes = figure.add_subplot()
         for i, method in enumerate(methods):
             part = rows[rows["method"] == method]
-            for stage, y, alpha in (("raw", i - 0.02, 0.3), ("refined", i + 0.24, 1.0)):
+            for stage, y, alpha in (("raw", i - 0.02, pale), ("refined", i + 0.24, 1.0)):
                 rate = spread(part, stage)
                 if rate is None:
                     continue
@@ -143,13 +144,15 @@ def draw_mean_det(runs: Sequence[ReportRun], methods: Sequence[str], condition: 
     Returns:
         None if no run has this test condition on its main lists.
     """
-    curves = []
+    curves, refined = [], any((condition, "refined") in run.digest.det for run in runs)
     for i, method in enumerate(methods):
         for stage in ("raw", "refined"):
             rates = [run.digest.det.get((condition, stage)) for run in runs if run.method == method]
             known = [fnr for fnr in rates if fnr is not None]
             if known:
-                curves.append(DetCurve(GRID, np.mean(known, axis=0), PAGE_STYLE.colour(i), dashed=stage == "raw"))
+                curves.append(
+                    DetCurve(GRID, np.mean(known, axis=0), PAGE_STYLE.colour(i), dashed=refined and stage == "raw")
+                )
     if not curves:
         return None
     return to_svg(draw_det(curves, float(GRID[0]), cut(condition), PAGE_STYLE), f"det {condition}{key}")

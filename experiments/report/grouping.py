@@ -167,4 +167,5 @@ def _data_name(config: Mapping[str, Any]) -> str:
     if version:
         return f"MAV-Celeb {version}"
     folder = Path(str(options(config["data"]).get("root") or "")).name
-    return folder or str(config["data"].get("class_path")).rpartition(".")[2].removesuffix("DataModule")
+    name = folder or str(config["data"].get("class_path")).rpartition(".")[2].removesuffix("DataModule")
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -36,6 +36,10 @@ from experiments.report.tables import (
 METRICS = ("train/loss", "val/eer")
 DRAWN = 8
 """Methods, and test conditions, that figures show; tables have all. There are as many colours."""
+EXAMPLES = 3
+"""Methods whose elbow and prototypes are drawn."""
+LISTED = 12
+"""Methods of the first screen that need no click."""
 SECTIONS = {
     "table2": "Languages",
     "conditions": "Conditions",
@@ -89,6 +93,7 @@ def _context(part: Part, key: str, root: str) -> dict[str, Any]:
     methods = [_method(name, i, runs, key) for i, name in enumerate(names)]
     drawn, shown = names[:DRAWN], conditions_of(part.table)[:DRAWN]
     refinements = refinement_table(part.table, part.everything)
+    known = [run for run in runs if run.method in drawn]
     trained = sum(run.history is not None and len(run.history) > 1 for run in runs)
     curves = [draw_curves(runs, drawn, metric, key) for metric in METRICS] if trained else []
     lists = "" if (first := str(main["lists"].iloc[0])) == "main" else f"{first}/"
@@ -97,7 +102,8 @@ def _context(part: Part, key: str, root: str) -> dict[str, Any]:
     context = lead_of(part) | {
         "key": key,
         "name": part.test.name,
-        "answers": answers.rows,
+        "answers": answers.rows[:LISTED],
+        "more_answers": answers.rows[LISTED:],
         "scopes": answers.scopes,
         "table2": part.tables[1],
         "conditions": part.tables[2],
@@ -108,8 +114,8 @@ def _context(part: Part, key: str, root: str) -> dict[str, Any]:
         "bars": [("", draw_bars(main[main["method"].isin(drawn)], name, key)) for name in shown],
         "det": [("", svg) for svg in det if svg],
         "clusters": cluster_table(_stack(runs, lambda run: [*run.digest.clusters.values()])),
-        "elbows": _examples(runs, drawn, key),
-        "people": people_table(_stack(runs, lambda run: run.digest.people.to_dict("records"))),
+        "elbows": _examples(runs, drawn[:EXAMPLES], key),
+        "people": people_table(_stack(known, lambda run: run.digest.people.to_dict("records"))),
         "curves": [("", svg) for svg in curves if svg],
         "curves_words": f"{trained} of {counted(len(runs), 'run')} {'has' if trained == 1 else 'have'} curves. "
         "Thin lines are runs; bold lines are means of a method, up to the epoch that half of its runs reach.",
@@ -118,7 +124,7 @@ def _context(part: Part, key: str, root: str) -> dict[str, Any]:
         "left_out": f"Of {len(names)} methods, the figures show the {DRAWN} with the lowest EER."
         if len(names) > DRAWN
         else "",
-        "differences": _differences(runs, names),
+        "differences": _differences(runs, drawn),
         "runs": _runs_table(runs, root),
         "anchor_of": {method["name"]: method["anchor"] for method in methods},
         "full_of": {method["name"]: method["full"] for method in methods},

@@ -114,7 +114,9 @@ def lead_of(part: Part) -> Row:
         "headline": f"Equal error rate on {test.name}{', heard and unheard language' * usual}",
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(part),
-        "caveat": " ".join(filter(None, [trusted_in(test.runs), (transductive + controls).strip(), _uneven(main)])),
+        "caveat": " ".join(
+            filter(None, [trusted_in(test.runs), (transductive + controls).strip(), _uneven(main, unit)])
+        ),
         "final_words": "refined EER, raw EER below"
         if refined
         else f"raw EER, {'see Refinements' if derived else 'not refined'}",
@@ -139,13 +141,18 @@ def _over(table: pd.DataFrame, unit: str) -> str:
     return f"mean ± standard deviation over {among}" + (" of held-out identities" if unit == "fold" else "")
 
 
-def _uneven(main: pd.DataFrame) -> str:
-    """A warning where the values of a method are means over different conditions or languages."""
-    for method, part in main.groupby("method", sort=False):
-        kinds = {frozenset(zip(rows["train"], rows["condition"], strict=True)) for _, rows in part.groupby("unit")}
-        if len(kinds) > 1:
-            return f"Of {method} and perhaps others, folds or seeds differ in training languages or test conditions."
-    return ""
+def _uneven(main: pd.DataFrame, unit: str) -> str:
+    """A warning where means are over different folds, training languages or test conditions."""
+    methods = [part for _, part in main.groupby("method", sort=False)]
+    folds = {frozenset(part["unit"]) for part in methods} if unit == "fold" else {None}
+    kinds = {
+        frozenset(zip(rows["train"], rows["condition"], strict=True))
+        for part in methods
+        for _, rows in part.groupby("unit")
+    }
+    text = "Not all methods were tested on the same folds: compare their EERs with care. " * (len(folds) > 1)
+    several = "Means are not all over the same training languages and test conditions: compare them with care. "
+    return text + several * (len(kinds) > 1)
 
 
 class Answers:
@@ -159,7 +166,7 @@ class Answers:
     def __init__(self, part: Part, methods: Sequence[Row]) -> None:
         main = lead_lists(part.table)
         conditions = [scope for scope in scopes_of(part.table) if scope != "overall"] or ["overall"]
-        self.scopes = [
+        self.scopes: list[Row] = [
             {"name": name, "tone": name if name in ("heard", "unheard") else f"s{i + 2}", "y": y}
             for i, (name, y) in enumerate(zip(conditions, PLACES[len(conditions)], strict=True))
         ]

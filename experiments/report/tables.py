@@ -154,13 +154,18 @@ def _by(record: Published) -> list[Value]:
 def condition_table(table: pd.DataFrame) -> Table:
     """A row per method, set of trial lists and test condition, if some condition has no column of its own."""
     columns = ["method", "lists", "test condition", "raw", "refined", "same-gender raw", "same-gender refined"]
-    columns += ["gender only", "chance", "trials"]
+    columns += ["gender only", "chance", "trials per run"]
     rows: list[list[Value]] = []
     if set(table["condition"]) - set(scopes_of(table)):
         for (method, lists, condition), part in table.groupby(["method", "lists", "condition"], sort=False):
             rates = [spread(part, rate) for rate in RATES]
-            rows.append([str(method), str(lists), str(condition), *rates, int(part["trials"].sum())])
+            rows.append([str(method), str(lists), str(condition), *rates, _trials(part)])
     return without_empty(Table("conditions", "EER by test condition", columns, rows, words=3))
+
+
+def _trials(table: pd.DataFrame) -> int:
+    """Trials of a run, mean over runs."""
+    return round(table.groupby("run")["trials"].sum().mean())
 
 
 def without_empty(table: Table) -> Table:
@@ -178,8 +183,8 @@ def control_table(table: pd.DataFrame) -> Table:
         change = verdict(part, "refined", "raw")
         names = ("same_gender", "refined_same_gender", "gender_only", "chance")
         first = [str(method), str(lists), spread(part, "raw"), spread(part, "refined"), change]
-        rows.append([*first, *(spread(part, name) for name in names), int(part["trials"].sum())])
-    columns += ["gender only", "chance", "trials"]
+        rows.append([*first, *(spread(part, name) for name in names), _trials(part)])
+    columns += ["gender only", "chance", "trials per run"]
     return without_empty(Table("controls", "All trial lists and controls", columns, rows, words=2))
 
 
@@ -227,7 +232,7 @@ def people_table(people: pd.DataFrame) -> Table:
                 value = means[stage].get(method)
                 row.append(None if value is None or pd.isna(value) else float(value))
         rows.append(row)
-    return Table("people", "EER by identity", columns, rows, words=2)
+    return without_empty(Table("people", "EER by identity", columns, rows, words=2))
 
 
 def cluster_table(clusters: pd.DataFrame) -> Table:
@@ -288,6 +293,7 @@ def to_csv(table: pd.DataFrame) -> str:
     Text that a spreadsheet would read as a formula gets an apostrophe in front.
     """
     columns: list[Any] = ["run", "folder", "method", "strategy", "train", "test", "lists", "condition", "unit", "seed"]
+    table = table.assign(run=table.groupby(["test_set", "run"], sort=False).ngroup())
     chosen = table[[*columns, "test_set", "trials", *RATES]]
     return str(chosen.map(_defused).to_csv(index=False))
 

@@ -175,3 +175,16 @@ def test_a_copy_of_a_run_adds_no_seed(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (test,) = sorted_runs(tmp_path)
     assert "one value per method" in lead_of(part_of(test, []))["lead"]
+
+
+def test_means_over_different_folds_are_named(tmp_path: Path) -> None:
+    for fold in (0, 1):
+        save(tmp_path / f"a{fold}", fold)
+    (test,) = sorted_runs(tmp_path)
+    assert "with care" not in lead_of(part_of(test, []))["caveat"]
+    save(tmp_path / "b", 0, tau=0.1)
+    save(tmp_path / "c", 0, train="Urdu")
+    (test,) = sorted_runs(tmp_path)
+    caveat = lead_of(part_of(test, []))["caveat"]
+    assert "Not all methods were tested on the same folds" in caveat
+    assert "not all over the same training languages" in caveat
