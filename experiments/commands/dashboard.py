@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,18 @@ from experiments.console.arguments import CommandParser
 from experiments.runs.credentials import has_key
 from experiments.runs.files import write_json
 
+HEARD_UNHEARD = ("heard", "unheard")
 TRAIN, MODEL = "data.init_args.train_languages", "model.class_path"
 PURITIES = (("gender_purity", "gender purity"), ("identity_ari", "adjusted Rand index of identities"))
 
 
-def build_workspace(entity: str, project: str) -> Any:
+def build_workspace(entity: str, project: str, conditions: Sequence[str] = HEARD_UNHEARD) -> Any:
     """The workspace, built without key or network.
+
+    Args:
+        entity: W&B user or team.
+        project: W&B project.
+        conditions: test conditions of the runs; the first two are drawn against each other.
 
     Raises:
         DataError: wandb-workspaces is not installed.
@@ -26,24 +34,28 @@ def build_workspace(entity: str, project: str) -> Any:
         ws = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
         raise DataError("dashboard needs wandb-workspaces: pip install 'voiceface[dashboard]'") from error
+    sections = _sections(wr, conditions).items()
     return ws.Workspace(
         entity=entity,
         project=project,
         name="Face-voice association",
-        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in _sections(wr).items()],
+        sections=[
+            ws.Section(name=name, panels=panels, is_open=True) for name, panels in _sections(wr, conditions).items()
+        ],
     )
 
 
-def _sections(wr: Any) -> dict[str, list[Any]]:
+def _sections(wr: Any, conditions: Sequence[str]) -> dict[str, list[Any]]:
     """Panels by title of their section; ``wr`` is the module of W&B's panels."""
-    conditions = ("heard", "unheard")
+    usual = tuple(conditions) == HEARD_UNHEARD
     against = [
         wr.ScatterPlot(
-            title=f"EER of unheard over heard language, {words}",
-            x=wr.SummaryMetric(f"test/heard/{rate}"),
-            y=wr.SummaryMetric(f"test/unheard/{rate}"),
+            title=f"EER of {y} over {x}{' language' * usual}, {words}",
+            x=wr.SummaryMetric(f"test/{x}/{rate}"),
+            y=wr.SummaryMetric(f"test/{y}/{rate}"),
             z=wr.Config(TRAIN),
         )
+        for x, y in pairwise(conditions[:2])
         for rate, words in (("eer", "raw"), ("eer_refined", "refined"))
     ]
     compared = [
@@ -72,10 +84,13 @@ def _sections(wr: Any) -> dict[str, list[Any]]:
         for k, words in PURITIES
     ]
     return {
-        "Heard and unheard language": against + compared,
+        ("Heard and unheard language" if usual else "Test conditions"): against + compared,
         "Controls: same gender, gender only, chance": controls,
-        "DET curves": [_pictures(wr, "DET curves", "det")],
-        "Elbow and prototypes": [_pictures(wr, "elbow", "elbow"), _pictures(wr, "prototypes", "prototypes"), *clusters],
+        "DET curves": [_pictures(wr, "DET curves", "det", conditions)],
+        "Elbow and prototypes": [
+            *(_pictures(wr, name, name, conditions) for name in ("elbow", "prototypes")),
+            *clusters,
+        ],
         "Training": [_lines(wr, "train/loss"), _lines(wr, "val/eer")],
     }
 
@@ -92,10 +107,8 @@ def _bars(wr: Any, title: str, metrics: list[str], group: str, widest: float = 0
     )
 
 
-def _pictures(wr: Any, title: str, name: str) -> Any:
-    return wr.MediaBrowser(
-        title=title, media_keys=[f"pictures/{condition}_{name}" for condition in ("heard", "unheard")]
-    )
+def _pictures(wr: Any, title: str, name: str, conditions: Sequence[str]) -> Any:
+    return wr.MediaBrowser(title=title, media_keys=[f"pictures/{condition}_{name}" for condition in conditions])
 
 
 def _lines(wr: Any, metric: str) -> Any:
@@ -109,15 +122,17 @@ def spec_of(workspace: Any) -> dict[str, Any]:
 
 
 def main(command: str, argv: list[str]) -> int:
-    """``dashboard --entity E --project P [--out spec.json]``."""
+    """``dashboard --entity E --project P [--conditions NAME ...] [--out spec.json]``."""
     parser = CommandParser(command, __doc__)
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", required=True, help="W&B project, e.g. voiceface")
+    text = "test conditions of the runs, as in data.test; default: heard unheard"
+    parser.add_argument("--conditions", nargs="+", default=HEARD_UNHEARD, metavar="NAME", help=text)
     parser.add_argument(
         "--out", type=Path, default=Path("dashboard.json"), help="file to write, default: dashboard.json"
     )
     options = parser.parse_args(argv)
-    workspace = build_workspace(options.entity, options.project)
+    workspace = build_workspace(options.entity, options.project, options.conditions)
     write_json(options.out, spec_of(workspace))
     print(f"written: {options.out}")
     if not has_key():

@@ -10,8 +10,8 @@ WIDTH = 220  # of what is no terminal: in a log, names are searched for and must
 
 
 def table_console() -> Console:
-    """As wide as the terminal; in a file, wide enough that no table is folded."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    """As wide as the terminal; in a file, wide enough that no table is folded. Names in brackets are no markup."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def percent(rate: float | None) -> str:

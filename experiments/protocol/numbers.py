@@ -53,6 +53,11 @@ def lists_of(cell: str) -> str:
     return cell.rpartition("/")[0] or "main"
 
 
+def _condition(cell: str) -> str:
+    """The test condition without its trial lists: ``heard`` of ``balanced/heard``."""
+    return cell.rpartition("/")[2]
+
+
 def _is_cell(name: str) -> bool:
     return name.rpartition("/")[2] not in ("overall", *NOT_CELLS)
 
@@ -66,8 +71,9 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
 
     Returns:
         Records with ``method``, ``strategy``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and
-        ``unheard`` {raw, refined}; ``cells``: raw and refined {mean, sd} by ``train→test`` language; ``change``
-        {mean, low, high}; ``people``: :func:`people_intervals`; ``per_fold`` {raw, refined}.
+        ``unheard`` {raw, refined}; ``conditions`` and ``cells``: raw and refined {mean, sd} by test condition and by
+        ``train→test`` language; ``change`` {mean, low, high}; ``people``: :func:`people_intervals`; ``per_fold``
+        {raw, refined}.
     """
     records = []
     for method, strategy in dict.fromkeys((o.method, o.strategy) for o in outcomes):
@@ -79,8 +85,10 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
             record |= {"folds": sorted({o.fold for o in group})}
             record |= {rate: _mean_sd(values) for rate, values in by_fold.items()}
             for condition in ("heard", "unheard"):
-                pair = _pair(group, lists, lambda o, cell: cell.rpartition("/")[2], condition)
+                pair = _pair(group, lists, lambda o, cell: _condition(cell), condition)
                 record[condition] = {stage: None if v is None else v["mean"] for stage, v in pair.items()}
+            names = dict.fromkeys(_condition(cell) for o in group for cell in o.cells(lists))
+            record["conditions"] = {name: _pair(group, lists, lambda o, cell: _condition(cell), name) for name in names}
             pairs = dict.fromkeys(o.languages[cell] for o in group for cell in o.cells(lists) if cell in o.languages)
             record["cells"] = {
                 label: _pair(group, lists, lambda o, cell: o.languages.get(cell), label) for label in pairs

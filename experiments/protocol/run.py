@@ -14,11 +14,13 @@ import yaml
 
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
+from experiments.console.tables import counted
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
 from experiments.protocol.numbers import Outcome
 from experiments.runs.fits import Main, run_fits, run_jobs
 from experiments.runs.people import read_people
+from experiments.runs.saved import trained_on
 
 
 def run_protocol(
@@ -44,13 +46,13 @@ def run_protocol(
             raise DataError(f"{command[0]} failed, see above; no fit was started")
     fits = [fit_of(protocol, each, out, more) for each in planned]
     todo = [fit for fit in fits if fit.results() is None]
-    print(f"protocol: {len(fits)} fits, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
+    print(f"protocol: {counted(len(fits), 'fit')}, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
     run_fits(todo, main, jobs)
-    for what, derived in zip(("refinements", "fusions"), derived_in_order(protocol, methods, out), strict=True):
+    for what, derived in zip(("refinement", "fusion"), derived_in_order(protocol, methods, out), strict=True):
         due = [job for job in derived if not job.done()]
         if derived:
-            print(f"protocol: {len(derived)} {what}, {len(derived) - len(due)} done before", flush=True)
-        run_jobs([job.run for job in due], jobs, what)
+            print(f"protocol: {counted(len(derived), what)}, {len(derived) - len(due)} done before", flush=True)
+        run_jobs([job.run for job in due], jobs, f"{what}s")
     fused = planned_fits(protocol, fusions_of(protocol, methods))
     return [outcome for each in [*planned, *fused] for outcome in outcomes_of(protocol, each, out)]
 
@@ -90,6 +92,7 @@ def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outc
 def languages_of(run: Path) -> dict[str, str]:
     """``train→test`` language of a run by test condition."""
     config: dict[str, Any] = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    train = (config["data"].get("init_args") or {}).get("train_languages") or ["all"]
     tests = pd.read_parquet(run / "scores.parquet", columns=["cell", "language"]).drop_duplicates()
-    return {cell: f"{'+'.join(train)}→{language or 'all'}" for cell, language in zip(*tests.to_numpy().T, strict=True)}
+    languages = dict(zip(*tests.to_numpy().T, strict=True))
+    train = trained_on(config, languages)
+    return {cell: f"{train}→{language or 'all'}" for cell, language in languages.items()}

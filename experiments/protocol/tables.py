@@ -16,10 +16,15 @@ HARDEST = 8  # identities in the printed table
 
 
 def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Table]:
-    """Tables in percent: overall, by train and test language, and the identities with the highest EER."""
+    """Tables in percent: overall, by train and test language, and the identities with the highest EER.
+
+    Test conditions of other names than heard and unheard have a table, too; a single pair of languages has none.
+    """
     tables = [_overall(records)]
-    if any(record["cells"] for record in records):
-        tables.append(_cells(records))
+    if len(_labels(records, "cells")) > 1:
+        tables.append(_by(records, "cells", "train→test language"))
+    if set(_labels(records, "conditions")) - {"heard", "unheard"}:
+        tables.append(_by(records, "conditions", "test condition"))
     if len(people):
         tables.append(_people(people))
     return tables
@@ -30,7 +35,7 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     for column in words:
         table.add_column(column, no_wrap=True)
     for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=len(column) < 24)
     return table
 
 
@@ -48,16 +53,18 @@ def _overall(records: Sequence[Record]) -> Table:
     return table
 
 
-def _cells(records: Sequence[Record]) -> Table:
-    labels = list(dict.fromkeys(label for record in records for label in record["cells"]))
+def _labels(records: Sequence[Record], key: str) -> list[str]:
+    return list(dict.fromkeys(label for record in records for label in record[key]))
+
+
+def _by(records: Sequence[Record], key: str, words: str) -> Table:
+    """Raw and refined EERs of each language pair or test condition."""
+    labels = _labels(records, key)
     numbers = [f"{label}, {stage}" for label in labels for stage in ("raw", "ref.")]
-    table = _table(
-        "EER in % by train→test language (standard deviation over folds; of one fold, over seeds)",
-        ["method", "strategy", "lists"],
-        numbers,
-    )
+    title = f"EER in % by {words} (standard deviation over folds; of one fold, over seeds)"
+    table = _table(title, ["method", "strategy", "lists"], numbers)
     for i, record in enumerate(records):
-        pairs = [record["cells"].get(label, {"raw": None, "refined": None}) for label in labels]
+        pairs = [record[key].get(label, {"raw": None, "refined": None}) for label in labels]
         table.add_row(
             *_names(record), *(_mean_sd(v) for pair in pairs for v in pair.values()), end_section=_ends(records, i)
         )
@@ -82,14 +89,19 @@ def _people(people: pd.DataFrame) -> Table:
 def protocol_csv(records: Sequence[Record]) -> pd.DataFrame:
     """A row per record, as fractions.
 
-    Columns: names; mean and standard deviation of every rate and language pair; change and its interval over folds;
-    intervals over identities.
+    Columns: names; mean and standard deviation of every rate, language pair and test condition; change and its interval
+    over folds; intervals over identities.
     """
     rows = []
     for record in records:
         row: dict[str, Any] = {name: record[name] for name in ("method", "strategy", "lists", "fits")}
         spreads = {rate: record[rate] for rate in RATES}
-        spreads |= {f"{label} {stage}": v for label, pair in record["cells"].items() for stage, v in pair.items()}
+        spreads |= {
+            f"{label} {stage}": v
+            for key in ("cells", "conditions")
+            for label, pair in record[key].items()
+            for stage, v in pair.items()
+        }
         for name, spread in spreads.items():
             row |= {name: spread and spread["mean"], f"{name}_sd": spread and spread["sd"]}
         change = record["change"] or dict.fromkeys(("mean", "low", "high"))

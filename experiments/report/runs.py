@@ -13,9 +13,10 @@ import pandas as pd
 import yaml
 
 from datamodules.schema import DataError, one_line
+from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
-from experiments.runs.saved import read_run
+from experiments.runs.saved import read_run, trained_on
 
 # settings in which runs of one method may differ: identities, languages and seeds
 AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")
@@ -83,7 +84,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             done = (folder / "results.json").is_file() and (folder / "config.yaml").is_file()
             (tested if done else unfinished)[folder.resolve()] = None
     if not tested:
-        what = f"{len(unfinished)} runs, none of them tested" if unfinished else "no run folders"
+        what = f"{counted(len(unfinished), 'run')}, none tested" if unfinished else "no run folders"
         raise DataError(f"run {paths[0]}: {what}; a run folder has config.yaml and results.json (fit, test)")
     return list(tested), list(unfinished)
 
@@ -98,13 +99,12 @@ def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
         config = read_file(folder / "config.yaml")
         results = read_file(folder / "results.json")
         summary = digest(read_run(folder), read_file(folder / "refinement.json"))
-        languages = options(config["data"]).get("train_languages") or [summary.languages.get("heard") or "all"]
         yield ReportRun(
             folder=folder,
             config=config,
             results=results,
             method="",
-            train="+".join(languages) if isinstance(languages, list) else str(languages),
+            train=trained_on(config, summary.languages),
             fold=(config.get("vars") or {}).get("fold"),
             seed=config.get("seed_everything"),
             digest=summary,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,3 +180,14 @@ def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.flo
             raise DataError(f"{path}: {len(array)} rows, but {modality}s.csv names {len(index)}; run test again")
     columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
     return Items(columns.pop("item"), **columns, features=inputs), embeddings
+
+
+def trained_on(config: Mapping[str, Any], languages: Mapping[str, str]) -> str:
+    """Training languages of a run; where its config names none, that of ``heard``, else ``all``.
+
+    Args:
+        config: its config.yaml.
+        languages: test language by test condition.
+    """
+    named = (config["data"].get("init_args") or {}).get("train_languages") or languages.get("heard") or "all"
+    return "+".join(named) if isinstance(named, list) else str(named)

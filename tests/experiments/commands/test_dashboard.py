@@ -47,6 +47,21 @@ def test_heard_stands_against_unheard_by_train_language_and_method(spec: dict) -
     assert all(f"pictures/heard_{name}" in media for name in ("det", "elbow", "prototypes"))
 
 
+@pytest.mark.parametrize("conditions", [["voxceleb"], ["in-the-wild <&>", "野外", "studio"]])
+def test_panels_show_the_conditions_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditions: list[str]
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    out = tmp_path / "spec.json"
+    given = ["--entity", "e", "--project", "p", "--out", str(out), "--conditions", *conditions]
+    assert main(["dashboard", *given]) == 0
+    words = json.dumps(json.loads(out.read_text()), ensure_ascii=False)
+    assert all(f"test/{name}/eer" in words and f"pictures/{name}_det" in words for name in conditions)
+    assert "heard" not in words
+    assert ("Scatter Plot" in words) == (len(conditions) > 1)
+
+
 def test_every_metric_of_it_is_one_a_run_logs(spec: dict) -> None:
     from experiments.callbacks.results import LOGGED
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from experiments.console.tables import table_console
 from experiments.protocol.numbers import Outcome, summarise_protocol
+from experiments.protocol.tables import protocol_csv, protocol_tables
 from experiments.runs.rates import RATES
 
 
@@ -81,3 +84,37 @@ def test_cells_are_kept_apart_by_train_and_test_language() -> None:
     )
     assert record["cells"]["Urdu→English"]["raw"]["sd"] == pytest.approx(np.std([0, 0.1], ddof=1))
     assert record["cells"]["Urdu→English"]["refined"] == pytest.approx({"mean": 0.4, "sd": 0.0})
+
+
+def printed(records: list[dict]) -> str:
+    console = table_console()
+    with console.capture() as captured:
+        for table in protocol_tables(records, pd.DataFrame()):
+            console.print(table)
+    return captured.get()
+
+
+def test_conditions_of_any_name_are_printed() -> None:
+    records = {
+        name: dict.fromkeys(RATES.values(), 0.3) | {"eer": rate} for name, rate in (("[wild] <&>", 0.2), ("野外", 0.4))
+    }
+    languages = dict.fromkeys(records, "all→all")
+    (record,) = summarise_protocol([Outcome("cca", "eng", 0, 0, records, languages=languages)])
+    assert {name: pair["raw"]["mean"] for name, pair in record["conditions"].items()} == {
+        "[wild] <&>": 0.2,
+        "野外": 0.4,
+    }
+    text = printed([record])
+    assert "[wild] <&>, raw" in text
+    assert "野外, raw" in text
+    assert "→" not in text  # the languages are unknown
+    assert protocol_csv([record])["野外 raw"][0] == pytest.approx(0.4)
+
+
+def test_heard_and_unheard_stand_in_the_language_table_only() -> None:
+    spoken = {"heard": "English→English", "unheard": "English→Urdu"}
+    record = dict.fromkeys(RATES.values(), 0.3)
+    made = summarise_protocol([Outcome("cca", "eng", 0, 0, dict.fromkeys(spoken, record), languages=spoken)])
+    text = printed(made)
+    assert "English→Urdu, raw" in text
+    assert "by test condition" not in text
