@@ -39,9 +39,7 @@ def build_workspace(entity: str, project: str, conditions: Sequence[str] = HEARD
         entity=entity,
         project=project,
         name="Face-voice association",
-        sections=[
-            ws.Section(name=name, panels=panels, is_open=True) for name, panels in _sections(wr, conditions).items()
-        ],
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections],
     )
 
 
@@ -108,7 +106,9 @@ def _bars(wr: Any, title: str, metrics: list[str], group: str, widest: float = 0
 
 
 def _pictures(wr: Any, title: str, name: str, conditions: Sequence[str]) -> Any:
-    return wr.MediaBrowser(title=title, media_keys=[f"pictures/{condition}_{name}" for condition in conditions])
+    return wr.MediaBrowser(
+        title=title, media_keys=[f"pictures/{condition.replace('/', '_')}_{name}" for condition in conditions]
+    )
 
 
 def _lines(wr: Any, metric: str) -> Any:
