@@ -161,8 +161,8 @@ def check_learnt(
             spoken = {test.language, *evaluation.voices.language[test.voice_index].tolist()} - {""}
             if both := sorted(language for language in spoken if name_key(language) in heard):
                 raise DataError(
-                    f"{name}: is a test of unheard {', '.join(both)}, but the weights were trained on "
-                    f"{', '.join(sorted(learnt.languages))}; take other weights, or name the test otherwise"
+                    f"the weights were trained on {', '.join(sorted(learnt.languages))}, but {name} is a test of "
+                    f"unheard {', '.join(both)}; take other weights, or name the test otherwise"
                 )
 
 

@@ -120,7 +120,7 @@ def test_every_door_refuses_what_the_weights_have_learnt(
     line = refusal([*command, *OTHER_FOLD], capsys)
     assert "data.test.heard: the weights have learnt from 4 of its identities: p0, p1, p2, p3;" in line
     line = refusal([*command, *OTHER_LANGUAGE], capsys)
-    assert "data.test.unheard: is a test of unheard English, but the weights were trained on English" in line
+    assert "the weights were trained on English, but data.test.unheard is a test of unheard English;" in line
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "RegularisedCCA"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.run import main
+from lightning_modules.networks.weights import learnt_of
 from tests.datamodules.media_tree import mavceleb, patch, tone
 from tests.lightning_modules.cavmae_restated import cavmae_state
 
@@ -105,5 +107,23 @@ def test_weights_that_have_heard_the_unheard_language_are_refused(
 ) -> None:
     assert second(tmp_path, "Urdu", stage_one) == 2
     said = capsys.readouterr().err
-    assert "model.weights: were trained on English, but data.test.unheard is a test of unheard English" in said
+    assert "the weights were trained on English, but data.test.unheard is a test of unheard English" in said
     assert not (tmp_path / "Urdu" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_what_cavmae_has_learnt_from_is_for_the_user_to_say(
+    cavmae: Path, stage_one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its file has no record, and the second stage is told so of the first."""
+    assert learnt_of(stage_one).unrecorded == {cavmae.name}
+    mavceleb(tmp_path)
+    labels = "{English: v1/English_labels.txt, Urdu: v1/Urdu_labels.txt}"
+    data = f"version: v1, train_language: English, root: {tmp_path}, labels: {labels}, {SMALL}"
+    config = tmp_path / "labelled.yaml"
+    config.write_text(f"{NETWORK}\ndata:\n  class_path: datamodules.MAVCelebDataModule\n  init_args: {{{data}}}\n")
+    for option in (f"--model.weights={stage_one}", f"--model.network.init_args.checkpoint={cavmae}"):
+        command = ["fit", "--config", str(config), f"--run_dir={tmp_path / 'run'}", option]
+        assert main(command) == 2
+        assert f"{cavmae.name}: nothing says whom these weights have learnt from" in capsys.readouterr().err
+    assert main([*command, f"--trust_weights=[{cavmae}]", f"--run_dir={tmp_path / 'trusted'}"]) == 0
+    assert json.loads((tmp_path / "trusted" / "results.json").read_text())["trusted_weights"] == [cavmae.name]
