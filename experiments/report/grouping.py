@@ -55,8 +55,9 @@ def by_test_set(runs: Sequence[ReportRun]) -> list[TestedOn]:
         same_trials.setdefault(_key(run), []).append(run)
     tests = list(same_trials.values())
     group_of = list(range(len(tests)))
+    plans = [_plans(runs) for runs in tests]
     for a, b in combinations(range(len(tests)), 2):
-        if group_of[a] != group_of[b] and _folds(tests[a], tests[b]):
+        if group_of[a] != group_of[b] and _folds(plans[a], plans[b]):
             joined = group_of[b]
             group_of = [group_of[a] if group == joined else group for group in group_of]
     groups = [[tests[i] for i, group in enumerate(group_of) if group == number] for number in dict.fromkeys(group_of)]
@@ -99,12 +100,18 @@ def _key(run: ReportRun) -> Any:
     return frozenset(names), frozenset(run.digest.trials[name] for name in names), made_up
 
 
-def _folds(some: Sequence[ReportRun], others: Sequence[ReportRun]) -> bool:
+Plan = tuple[frozenset[str], str, tuple[str, ...]]
+
+
+def _plans(runs: Sequence[ReportRun]) -> set[Plan]:
+    """Names of the test conditions, number of the fold, and all that says what is tested; of runs that have folds."""
+    planned = ((frozenset(main_conditions(run)), _plan(run.config)) for run in runs)
+    return {(names, *plan) for names, plan in planned if plan is not None}
+
+
+def _folds(some: set[Plan], others: set[Plan]) -> bool:
     """Whether these are tests of two folds of one split."""
-    if {frozenset(main_conditions(run)) for run in some} != {frozenset(main_conditions(run)) for run in others}:
-        return False
-    plans = [{plan for run in runs if (plan := _plan(run.config)) is not None} for runs in (some, others)]
-    return any(_differ_by_fold(*a, *b) for a in plans[0] for b in plans[1])
+    return any(a[0] == b[0] and _differ_by_fold(*a[1:], *b[1:]) for a in some for b in others)
 
 
 def _plan(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:

@@ -39,12 +39,19 @@ def with_methods(runs: Sequence[ReportRun]) -> list[ReportRun]:
     for number, i in enumerate(firsts):
         namesakes = [settings[j] for j, base in zip(firsts, bases, strict=True) if base == bases[number]]
         named = [_setting(key, settings[i].get(key)) for key in _telling(namesakes)]
-        own = [keys[j] for j, base in zip(firsts, bases, strict=True) if base == bases[number]].index(keys[i])
-        short = f" ({', '.join(named)})" if 0 < len(named) <= MOST else f" #{own + 1}" if named else ""
-        names[keys[i]] = bases[number] + short
-        more = f" ({', '.join(named)})" if named else ""
-        full[keys[i]] = " + ".join(part for part in parts_of(runs[i].config) if part) + more
-    return [replace(run, method=names[key], full_name=full[key]) for run, key in zip(runs, keys, strict=True)]
+        told = f" ({', '.join(named)})" if named else ""
+        names[keys[i]] = bases[number] + (told if len(named) <= MOST else "")
+        full[keys[i]] = " + ".join(part for part in parts_of(runs[i].config) if part) + told
+    unique = _numbered(names)
+    return [replace(run, method=unique[key], full_name=full[key]) for run, key in zip(runs, keys, strict=True)]
+
+
+def _numbered(names: Mapping[str, str]) -> dict[str, str]:
+    """Names by key, with a number where several keys have one name."""
+    given, numbered = list(names.values()), {}
+    for i, (key, name) in enumerate(names.items()):
+        numbered[key] = f"{name} #{given[: i + 1].count(name)}" if given.count(name) > 1 else name
+    return numbered
 
 
 def parts_of(config: Mapping[str, Any]) -> tuple[str, str]:
