@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
-from datamodules.evaluation.checks import check_both_classes, check_heard, check_seen, check_unseen
+from datamodules.evaluation.checks import check_both_classes, check_heard, check_labels, check_seen, check_unseen
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
+from datamodules.evaluation.copies import check_copies, check_spelling
 from datamodules.io.identities import check_known, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import expanded
@@ -166,6 +167,8 @@ class SplitDataModule(ConditionDataModule):
         corpus: the data set that the identities belong to, such as ``MAV-Celeb v1``. Checkpoints keep it with the
             identities, and weights that learnt from id0001 of another corpus may be tested on id0001 of this one. None:
             unknown, then equal names are equal people.
+        shared_videos: whether the data set has videos that show several identities. Otherwise a test is refused if one
+            of its videos is in training under another identity.
         **options: options of :class:`ConditionDataModule`.
     """
 
@@ -181,6 +184,7 @@ class SplitDataModule(ConditionDataModule):
         split_seed: int = 0,
         equal_clips: list[str] | None = None,
         corpus: str | None = None,
+        shared_videos: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -190,7 +194,7 @@ class SplitDataModule(ConditionDataModule):
         self.test = test or {}
         self.train_identities, self.exclude_identities = train_identities, exclude_identities
         self.val_identities, self.val_trials, self.split_seed = val_identities, val_trials, split_seed
-        self.equal_clips, self.corpus = equal_clips, corpus or ""
+        self.equal_clips, self.corpus, self.shared_videos = equal_clips, corpus or "", shared_videos
         self._evaluations: dict[str, EvaluationSet] = {}
 
     @abstractmethod
@@ -322,6 +326,15 @@ class SplitDataModule(ConditionDataModule):
             conditions.append(Condition(kind if only else f"{language}/{kind}", voices, faces, trials=trials))
         return evaluation_set(conditions, self._genders)
 
+    def _check_spelling(self, conditions: Collection[Condition | RankingCondition]) -> None:
+        """Refuses identities and languages that differ only in case or Unicode form, of training and of all tests."""
+        tables = [*self.tables, *(table for c in conditions for table in (c.voices, c.faces))]
+        unique = {id(table): table for table in tables}.values()
+        check_spelling(np.unique(np.concatenate([t.items.identity for t in unique])).tolist(), "identity")
+        languages = np.unique(np.concatenate([t.items.language for t in unique])).tolist()
+        tested = [c.language for c in conditions]
+        check_spelling([*languages, *self.train_languages, *self.val_languages, *tested], "language")
+
     def _test_set(self) -> EvaluationSet:
         if not self.test:
             raise DataError("data.test: names no trial list; give one as test: {heard: trials.csv}")
@@ -329,11 +342,14 @@ class SplitDataModule(ConditionDataModule):
         conditions = {name: self.condition(name, spec) for name, spec in specs.items()}
         evaluation = evaluation_set(list(conditions.values()), self._genders)
         roles = {"training": self.training_set().identities, "validation": self._val_names}
+        self._check_spelling(conditions.values())
         for name, condition in conditions.items():
             if specs[name].seen:
                 check_seen(condition, self.tables, self.training_rows)
             else:
                 check_unseen(condition, roles)
+            check_labels(condition)
+            check_copies(condition, self.tables, self._clips, self.shared_videos)
         for cell in evaluation.cells.values():
             check_heard(cell, evaluation.voices, self.train_languages)
         cells = {name: replace(cell, seen=specs[name].seen) for name, cell in evaluation.cells.items()}

@@ -79,6 +79,24 @@ def check_both_classes(cell: Cell) -> None:
         )
 
 
+def check_labels(condition: Condition | RankingCondition) -> None:
+    """Refuses a list whose labels contradict the identities of its items.
+
+    Raises:
+        DataError: some do; names the first five trials.
+    """
+    if not isinstance(condition, Condition) or condition.trials.labels is None:
+        return
+    voice, face = (table.items.identity[rows] for table, rows in _sides(condition))
+    wrong = (voice != "") & (face != "") & ((voice == face) != (condition.trials.labels == 1))
+    if wrong.any():
+        keys = condition.trials.keys[wrong].tolist()
+        raise DataError(
+            f"data.test.{condition.name}: the labels of {len(keys)} of {len(wrong)} trials in "
+            f"{condition.trials.source} contradict the identities of their items: {shown(keys)}; 1 is the same person"
+        )
+
+
 def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> None:
     """Checks the name of a test condition against its languages.
 

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from experiments.run import COMMANDS, main
+from experiments.runs.folder import choose_run_dir
 from lightning_modules import SCC
 from postproc.metrics import eer
 from tests.experiments.conftest import TINY
@@ -196,3 +197,86 @@ def test_top_level_help_lists_every_command() -> None:
 def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fitt"]) == 2
     assert "did you mean 'fit'" in capsys.readouterr().err
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> str:
+    """The error line of a command."""
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_value_that_a_saved_config_no_longer_reads_is_refused(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text((tiny_run / "config.yaml").read_text().replace("vars:", "vars:\n  fold: 0", 1))
+    for command in (["fit"], ["test", "--ckpt_path", "best"]):
+        options = ["--config", str(tmp_path / "config.yaml"), "--vars.fold=3", f"--run_dir={tmp_path / 'new'}"]
+        assert main([*command, *options]) == 2
+        assert "--vars.fold: no key of" in lines(capsys)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.name != ".run.lock"}
+    assert main(["fit", "--config", str(TINY), f"--run_dir={tiny_run}"]) == 2
+    assert re.search("holds a run already .*--resume auto, or choose another --run_dir", lines(capsys))
+    after = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.name != ".run.lock"}
+    assert {p: t for p, t in after.items() if p != tiny_run} == {p: t for p, t in before.items() if p != tiny_run}
+
+
+def test_fits_of_one_slurm_job_have_a_folder_each_which_a_requeued_one_finds_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "4242")
+    folders = []
+    for seed in ("1", "2", "1"):
+        monkeypatch.setattr("sys.argv", ["run.py", "fit", "--seed_everything", seed])
+        folders.append(choose_run_dir(None, "tiny"))
+    assert folders[0] == folders[2] != folders[1]
+    assert all(folder.parent == tmp_path / "runs" / "tiny" for folder in folders)
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "junk.ckpt"
+    weights.write_bytes(b"junk" * 100)
+    folder = tmp_path / "runs" / "new"
+    assert main(["fit", "--config", str(TINY), f"--model.init_args.weights={weights}", f"--run_dir={folder}"]) == 2
+    assert "junk.ckpt" in lines(capsys)
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("option", ["--trainer.limit_val_batches=0", "--trainer.max_steps=1"])
+def test_without_validation_the_last_checkpoint_is_tested(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(TINY), option, f"--run_dir={tmp_path}"]) == 0
+    best = (tmp_path / "checkpoints" / "best.ckpt").is_file()
+    assert capsys.readouterr().out.count("testing the last one") == (not best)
+    assert (tmp_path / "results.json").is_file()
+
+
+def test_training_on_takes_the_schedule_of_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = "--model.init_args.scheduler={class_path: lightning_modules.WarmupCosine, init_args: {total_steps: %d}}"
+    common = ["fit", "--config", str(TINY), "--no-test", "--model.init_args.optimizer=SGD", "--data.steps_per_epoch=2"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    rate = "--model.init_args.optimizer.init_args.lr=%g"
+    assert main([*common, rate % 0.1, schedule % 2, "--trainer.max_epochs=1", f"--run_dir={first}"]) == 0
+    on = ["--ckpt_path", str(first / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=2", f"--run_dir={second}"]
+    assert main([*common, rate % 0.3, schedule % 4, *on]) == 0
+    assert (
+        "training on from step 2 with the learning rate and schedule of the config, now 0.15" in capsys.readouterr().out
+    )
+    last = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert last["optimizer_states"][0]["param_groups"][0]["initial_lr"] == 0.3
+    assert last["lr_schedulers"][0]["total_steps"] == 4
+
+
+def test_a_run_from_the_config_of_another_has_its_own_wandb_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["fit", "--config", str(TINY), "--logger", "logger/wandb.yaml", "--no-test", f"--run_dir={first}"]) == 0
+    options = yaml.safe_load((first / "config.yaml").read_text())["logger"]["init_args"]
+    assert options["id"] is options["name"] is None
+    assert main(["fit", "--config", str(first / "config.yaml"), "--no-test", f"--run_dir={second}"]) == 0
+    assert (first / "wandb_id").read_text() != (second / "wandb_id").read_text()

@@ -9,7 +9,15 @@ import yaml
 from omegaconf import OmegaConf
 
 from datamodules.schema import DataError
-from experiments.config.files import GROUPS, expand_arguments, find_config, packaged, read_config
+from experiments.config.files import (
+    GROUPS,
+    expand_arguments,
+    find_config,
+    packaged,
+    read_config,
+    variables_read,
+    variables_set,
+)
 from experiments.config.renamed import FILES
 
 
@@ -117,3 +125,30 @@ def test_values_of_this_machine_come_after_the_configs_and_before_the_arguments(
     assert yaml.safe_load(arguments[2].removeprefix("--config="))["trainer"] == {"accelerator": "cpu"}
     assert arguments[3] == "--vars.fold=2"
     assert expand_arguments(["--help"]) == (["--help"], [])
+
+
+def test_a_list_on_the_command_line_replaces_that_of_the_config_as_a_whole(tmp_path: Path) -> None:
+    data = {"class_path": "X", "init_args": {"voices": [{"path": "a.npz", "language": "English"}], "test": {"a": 1}}}
+    (tmp_path / "group.yaml").write_text(yaml.safe_dump(data))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"data": str(tmp_path / "group.yaml")}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"voices": [{"path": "c.npz"}]}}}))
+    for first in (["--config", str(tmp_path / "run.yaml")], ["--data", str(tmp_path / "group.yaml")]):
+        for key in ("data.init_args.voices", "data.voices"):
+            for override in ([f"--{key}=[{{path: b.npz}}]"], [f"--{key}", "[{path: b.npz}]"]):
+                arguments, _ = expand_arguments([*first, *override])
+                content = yaml.safe_load(arguments[0].partition("=")[2])
+                assert content.get("data", content)["init_args"] == {"voices": [{"path": "b.npz"}], "test": {"a": 1}}
+    arguments, _ = expand_arguments(["--config", str(tmp_path / "run.yaml"), "--config", str(tmp_path / "more.yaml")])
+    assert yaml.safe_load(arguments[0].partition("=")[2])["data"]["init_args"]["voices"] == [{"path": "c.npz"}]
+
+
+def test_variables_that_are_set_and_those_that_are_read(tmp_path: Path) -> None:
+    assert variables_set(["--vars.a=1", "--vars.b", "2", "--vars={c: 3}", "--vars", "{d: 4}", "--x.vars.e=1"]) == list(
+        "abcd"
+    )
+    (tmp_path / "data.yaml").write_text("init_args: {root: '${vars.folder}/x'}\n")
+    (tmp_path / "run.yaml").write_text(
+        f"data: {tmp_path}/data.yaml\nseed_everything: ${{vars.seed}}\nvars: {{seed: 1, old: 2}}\n"
+    )
+    arguments, _ = expand_arguments(["--config", str(tmp_path / "run.yaml"), "--vars.old=3"])
+    assert variables_read(arguments) == {"folder", "seed"}

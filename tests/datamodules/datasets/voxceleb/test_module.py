@@ -111,10 +111,10 @@ def test_media_from_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "vox1_meta.csv").write_text(f"VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n{meta}")
     rows = []
     for k, (person, name) in enumerate(names.items()):
-        for video in ("aaaaaaaaaaa", "bbbbbbbbbbb"):
+        for clip, video in enumerate(("aaaaaaaaaaa", "bbbbbbbbbbb")):
             voice, face = f"wav/{person}/{video}/00001.wav", f"faces/{name}/1.6/{video}/0000025.jpg"
-            tone(tmp_path / voice, k, 0)
-            patch(tmp_path / face, k, 0)
+            tone(tmp_path / voice, k, clip)
+            patch(tmp_path / face, k, clip)
             rows.append({"voice": voice, "face": face, "identity": person, "language": ""})
     pd.DataFrame(rows).to_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "seen.txt").write_text(
