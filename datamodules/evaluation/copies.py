@@ -84,9 +84,9 @@ def _refuse(
     table: ItemTable,
     known: ItemTable,
 ) -> None:
-    both = [(tested[key], learnt[key]) for key in tested if key in learnt]
+    both = sorted({tested[key]: learnt[key] for key in tested if key in learnt}.items())
     if both:
-        pairs = [f"{table.items.ids[row]} = {known.items.ids[other]} in training" for row, other in sorted(both)]
+        pairs = [f"{table.items.ids[row]} = {known.items.ids[other]} in training" for row, other in both]
         remedy = "take those clips out of one of them" + (
             "; set data.shared_videos: true if they show several identities" if what == "videos" else ""
         )

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.tables import read_table
-from datamodules.io.text import blank_separated_rows, csv_rows, existing, nearest, read_text, shown, split_fragment
+from datamodules.io.text import (
+    blank_separated_rows,
+    csv_rows,
+    existing,
+    nearest,
+    plain_name,
+    read_text,
+    shown,
+    split_fragment,
+)
 from datamodules.schema import DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
@@ -103,6 +112,7 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
         raise DataError(f"{where}: {len(x)} rows, but {file.index or 'its item ids'} have {len(table)}")
     table["language"] = table["language"].where(table["language"] != "", file.language)
     table["gender"] = [gender_letter(value, where) for value in table["gender"]]
+    table["identity"] = [plain_name(value) for value in table["identity"]]
     if (table["item"] == "").any():
         raise DataError(f"{where}: row {int((table['item'] == '').argmax()) + 1} has no item id")
     return rows

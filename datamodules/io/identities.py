@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.tables import read_table
-from datamodules.io.text import nearest, read_text, split_fragment
+from datamodules.io.text import nearest, plain_name, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
@@ -39,7 +39,7 @@ def read_genders(path: str | Path) -> dict[str, str]:
     if column is None or "gender" not in table.columns:
         raise DataError(f"genders {path}: columns {', '.join(table.columns)}; expected identity, gender")
     return {
-        identity: gender_letter(gender, f"genders {path}, {identity}")
+        plain_name(identity): gender_letter(gender, f"genders {path}, {identity}")
         for identity, gender in zip(table[column], table["gender"], strict=True)
     }
 
@@ -73,7 +73,7 @@ def read_identities(source: Sequence[str] | str | Path, what: str = "identities"
             identities = [line.strip() for line in read_text(path, what).split("\n") if line.strip()]
     if not identities:
         raise DataError(f"{what} {source}: names no identity")
-    return sorted(set(identities))
+    return sorted({plain_name(identity) for identity in identities})
 
 
 def _from_json(path: str, key: str, what: str) -> list[str]:

@@ -11,21 +11,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
-_EXTENSION = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
+from datamodules.io.text import plain_name
+
+_SUFFIXES = (
+    "aac aif aifc aiff amr au caf flac m4a mp3 oga ogg opus pcm raw rf64 snd sph w64 wav wave webm wma "
+    "avi m4v mkv mov mp4 mpeg mpg "
+    "avif bmp gif heic heif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp "
+    "h5 npy npz pt pth"
+)
+_EXTENSION = rf"(?i)\.({_SUFFIXES.replace(' ', '|')})$"
 _PERSON = re.compile(r"id\d+")
 
 
 def stem(reference: str) -> str:
     """A path without its extension: ``id0001/English/v/00001.wav`` becomes ``id0001/English/v/00001``.
 
-    An extension starts with a letter and has 2 to 5 characters, so a time in the name of a clip (``clip_021.5``) stays.
+    Only the usual extensions of recordings, pictures and arrays are taken off: other parts of a name after a dot
+    (``x.uttA``, ``clip_021.5``) belong to the id. Names are put into one Unicode form (NFC).
     """
-    return re.sub(_EXTENSION, "", reference.replace("\\", "/"))
+    return re.sub(_EXTENSION, "", plain_name(reference).replace("\\", "/"))
 
 
 def stems(references: Sequence[str] | NDArray[Any]) -> NDArray[np.object_]:
     """:func:`stem` of many references at once."""
-    slashed = pc.replace_substring(pa.array(references, pa.string()), "\\", "/")
+    slashed = pc.replace_substring(pc.utf8_normalize(pa.array(references, pa.string()), "NFC"), "\\", "/")
     names: NDArray[np.object_] = pc.replace_substring_regex(slashed, _EXTENSION, "").to_numpy(zero_copy_only=False)
     return names
 

@@ -26,6 +26,11 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
+def plain_name(name: str) -> str:
+    """A name in one Unicode form (NFC), so that composed and decomposed letters of file systems are the same."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def name_key(name: str) -> str:
     """What two spellings of one name have in common: they may differ in case and in Unicode form (NFC, NFD)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

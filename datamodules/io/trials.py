@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -21,7 +22,12 @@ from datamodules.io.text import blank_separated_rows, csv_rows, draft_of, neares
 from datamodules.schema import DataError, Trials, one_line
 
 _COLUMNS = ("key", "voice", "face", "label")
-_BY_WIDTH = {3: ("key", "voice", "face"), 4: ("key", "label", "voice", "face")}
+_ORDERS = {
+    3: (("key", "voice", "face"), ("label", "voice", "face"), ("voice", "face", "label")),
+    4: (("key", "label", "voice", "face"), ("key", "voice", "face", "label")),
+}
+"""Columns of lists without names by their number, the usual order first."""
+_CHOICES = "; ".join(" ".join(f"<{name}>" for name in order) for orders in _ORDERS.values() for order in orders)
 
 
 def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
@@ -29,7 +35,9 @@ def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
 
     - CSV with the column names ``key, voice, face[, label]`` in any order;
     - the challenges' ``<key> <voice> <face>``, separated by blanks, without labels;
-    - ``<index> <label> <voice> <face>``, separated by blanks.
+    - ``<index> <label> <voice> <face>``, separated by blanks;
+    - ``<label> <voice> <face>`` as VoxCeleb's lists, ``<voice> <face> <label>`` or ``<key> <voice> <face> <label>``,
+      which are told apart by the column of zeros and ones. Without keys, the numbers of the trials are the keys.
 
     CRLF, a byte order mark, blank lines and a missing end of the last line are accepted.
 
@@ -169,10 +177,10 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
             if unknown:
                 problem = f"unknown column {unknown[0]!r}{nearest(unknown[0], _COLUMNS)}"
             raise DataError(f"trial list {source}, line 1: {problem}; expected key,voice,face[,label]")
-    elif width not in _BY_WIDTH:
+    elif width not in _ORDERS:
         raise DataError(
-            f"trial list {source}, line 1: {width} column{'s' * (width > 1)}; expected '<key> <voice> <face>', "
-            "'<index> <label> <voice> <face>' or CSV with the names key,voice,face[,label]"
+            f"trial list {source}, line 1: {width} column{'s' * (width > 1)}; expected {_CHOICES}; or CSV with the "
+            "names key,voice,face[,label]"
         )
     text = re.sub(r"\n[ \t]+(?=\n)", "\n", text) if comma else _single_blanks(text)
     data = (text.strip() + "\n").encode()
@@ -190,13 +198,27 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
     if table.num_columns != width:
         raise _explain(source, width, "the first line is broken")
     if not comma:
-        return {name: table.column(i) for i, name in enumerate(_BY_WIDTH[width])}
+        return _by_order(table, source)
     columns = {name: pc.utf8_trim_whitespace(table.column(i).slice(1)) for i, name in enumerate(names)}
     filled = reduce(pc.or_, (pc.not_equal(column, "") for column in columns.values()))
     if not pc.any(filled).as_py():
         raise DataError(f"trial list {source}: has column names but no trials")
     # lines that consist of commas only, as spreadsheets leave them, count as blank
     return columns if pc.all(filled).as_py() else {name: column.filter(filled) for name, column in columns.items()}
+
+
+def _by_order(table: pa.Table, source: str) -> dict[str, pa.ChunkedArray]:
+    """Columns by name of a list without names: labels are the column that has zeros and ones only."""
+    orders = _ORDERS[table.num_columns]
+    binary = [bool(pc.all(pc.is_in(column, pa.array(["0", "1"]))).as_py()) for column in table.columns]
+    if table.num_columns == 3 and binary[0] and len(table) < 3:
+        binary[0] = False  # two trials may have the keys 0 and 1
+    order = next((o for o in orders if "label" in o and binary[o.index("label")]), orders[0])
+    columns = {name: table.column(i) for i, name in enumerate(order)}
+    if "key" not in columns:
+        warnings.warn(f"trial list {source}: read as {' '.join(f'<{name}>' for name in order)}", stacklevel=2)
+        columns["key"] = pa.chunked_array([pa.array(map(str, range(1, len(table) + 1)), pa.string())])
+    return columns
 
 
 def _single_blanks(text: str) -> str:
@@ -219,7 +241,7 @@ def _names(head: str) -> list[str]:
 
 def _is_csv(head: str) -> bool:
     """Whether the first line has column names; a trial may also contain commas, in its paths."""
-    return "," in head and (len(head.split()) not in _BY_WIDTH or any(name in _COLUMNS for name in _names(head)))
+    return "," in head and (len(head.split()) not in _ORDERS or any(name in _COLUMNS for name in _names(head)))
 
 
 def _explain(source: str, width: int, why: str) -> DataError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import stem, unsafe
 from datamodules.io.tables import read_table
-from datamodules.io.text import expanded, is_file, nearest, shown
+from datamodules.io.text import expanded, is_file, nearest, plain_name, shown
 from datamodules.media.module import MediaDataModule
 from datamodules.media.table import MediaTable, media_table
 from datamodules.schema import DataError
@@ -129,6 +129,7 @@ def read_manifest(path: str | Path, columns: dict[str, str] | None = None) -> pd
         value = table["split"][wrong[0]]
         raise DataError(f"{where}, row {wrong[0] + 1}, column split: {value!r} is unknown; use train, val or test")
     table["gender"] = [gender_letter(value, where) for value in table["gender"]]
+    table["identity"] = [plain_name(value) for value in table["identity"]]
     splits = table[(table["identity"] != "") & (table["split"] != "")].groupby("identity")["split"].nunique()
     if several := splits.index[splits > 1].tolist():
         raise DataError(

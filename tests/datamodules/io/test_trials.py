@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datamodules.io.item_ids import stem
 from datamodules.io.trials import read_trials, resolve, write_trials
 from datamodules.schema import DataError, Trials
 
@@ -240,3 +241,50 @@ def test_the_real_lists_are_read(shared_data: Path) -> None:
         assert trials.labels is not None
         same = np.array([v[:6] == f[:6] for v, f in zip(trials.voices, trials.faces, strict=True)])
         np.testing.assert_array_equal(trials.labels, same.astype(np.int8))
+
+
+LINES = [("a", "x", 1), ("a", "y", 0), ("b", "y", 1)]
+
+
+@pytest.mark.parametrize(
+    ("line", "order"),
+    [
+        ("{label} {voice} {face}", "<label> <voice> <face>"),
+        ("{voice}\t{face}\t{label}", "<voice> <face> <label>"),
+    ],
+)
+def test_the_column_of_zeros_and_ones_tells_the_order(tmp_path: Path, line: str, order: str) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(line.format(voice=v, face=f, label=y) for v, f, y in LINES))
+    with pytest.warns(UserWarning, match=f"read as {order}"):
+        trials = read_trials(tmp_path / "list.txt")
+    assert trials.keys.tolist() == ["1", "2", "3"]
+    assert list(zip(trials.voices, trials.faces, trials.labels.tolist(), strict=True)) == LINES
+
+
+def test_a_label_may_be_the_last_of_four_columns(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("k1 a x 1\nk2 a y 0\n")
+    trials = read_trials(tmp_path / "list.txt")
+    assert trials.keys.tolist() == ["k1", "k2"]
+    assert trials.labels.tolist() == [1, 0]
+
+
+def test_other_numbers_of_columns_name_the_orders_there_are(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a x\nb y\n")
+    with pytest.raises(DataError, match=r"2 columns; expected <key> <voice> <face>; <label> <voice> <face>; .*or CSV"):
+        read_trials(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("name", ["x.uttZ", "x.v2", "x", "x.utt"])
+def test_what_follows_a_dot_is_part_of_an_id(name: str) -> None:
+    trials = Trials(np.array(["k"]), np.array([name]), np.array(["f.JPG"]), None, "list")
+    with pytest.raises(DataError, match=f"unknown item {name}"):
+        resolve(trials, ["x.uttA"], ["f"])
+    known = Trials(np.array(["k"]), np.array(["x.uttA.wav"]), np.array(["f.JPG"]), None, "list")
+    assert [rows.tolist() for rows in resolve(known, ["x.uttA"], ["f"])] == [[0], [0]]
+
+
+def test_composed_and_decomposed_names_are_the_same_item() -> None:
+    composed, decomposed = "Zo\u00eb/1.wav", "Zoe\u0308/1.wav"
+    for reference, item in ((composed, decomposed), (decomposed, composed)):
+        trials = Trials(np.array(["k"]), np.array([reference]), np.array([reference]), None, "list")
+        assert [rows.tolist() for rows in resolve(trials, [stem(item)], [stem(item)])] == [[0], [0]]

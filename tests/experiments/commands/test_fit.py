@@ -207,7 +207,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_value_that_a_saved_config_no_longer_reads_is_refused(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "config.yaml").write_text((tiny_run / "config.yaml").read_text().replace("vars:", "vars:\n  fold: 0", 1))
+    (tmp_path / "config.yaml").write_text(
+        (tiny_run / "config.yaml").read_text().replace("vars:", "vars:\n  fold: 0", 1)
+    )
     for command in (["fit"], ["test", "--ckpt_path", "best"]):
         options = ["--config", str(tmp_path / "config.yaml"), "--vars.fold=3", f"--run_dir={tmp_path / 'new'}"]
         assert main([*command, *options]) == 2
