@@ -152,10 +152,11 @@ def check_learnt(
     tests: list[Cell | Ranking] = [*evaluation.cells.values(), *evaluation.rankings.values()]
     for test in tests:
         name = f"validation {test.name}" if stage == "validate" else f"data.test.{test.name}"
+        way_out = "name others in data.val_identities" if stage == "validate" else remedy
         if not test.seen:
             both = learnt.among(_tested(evaluation, test), corpus, validation=stage != "validate")
             if both:
-                raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {remedy}")
+                raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {way_out}")
         if isinstance(test, Cell) and test.name.rpartition("/")[2] == "unheard":
             heard = {name_key(language) for language in learnt.languages}
             spoken = {test.language, *evaluation.voices.language[test.voice_index].tolist()} - {""}

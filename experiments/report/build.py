@@ -12,7 +12,7 @@ from experiments.console.tables import counted
 from experiments.report.grouping import by_test_set
 from experiments.report.page import render_page
 from experiments.report.runs import find_runs, main_conditions, read_refined, read_runs
-from experiments.report.sections import Part, part_of, trusted_in
+from experiments.report.sections import Part, part_of
 from experiments.report.tables import Table, refinement_table, to_csv, to_latex, to_markdown
 
 
@@ -41,7 +41,7 @@ def build_report(paths: list[Path], style: str) -> tuple[str, str]:
         "md": lambda: to_markdown(_tables(parts)),
         "latex": lambda: to_latex(_tables(parts)),
     }[style]()
-    return text, " ".join(filter(None, [_summary(parts, len(derived), len(unfinished)), trusted_in(runs)]))
+    return text, _summary(parts, len(derived), len(unfinished))
 
 
 def _tables(parts: list[Part]) -> dict[str, list[Table]]:

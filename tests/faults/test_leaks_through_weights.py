@@ -115,7 +115,7 @@ def test_every_door_refuses_what_the_weights_have_learnt(
     command = ordered(door(name, run, tmp_path), runs.common(method))
     if name == "validate":
         line = refusal([*command, "--data.val_identities=[p3,p5]"], capsys)
-        assert "validation heard: the weights have learnt from 1 of its identities: p3;" in line
+        assert "validation heard: the weights have learnt from 1 of its identities: p3; name others in data.val" in line
         return
     line = refusal([*command, *OTHER_FOLD], capsys)
     assert "data.test.heard: the weights have learnt from 4 of its identities: p0, p1, p2, p3;" in line
