@@ -165,7 +165,7 @@ def condition_table(table: pd.DataFrame) -> Table:
 
 def _trials(table: pd.DataFrame) -> int:
     """Trials of a run, mean over runs."""
-    return round(table.groupby("run")["trials"].sum().mean())
+    return int(table.groupby("run")["trials"].sum().mean().round())
 
 
 def without_empty(table: Table) -> Table:
