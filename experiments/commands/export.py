@@ -16,13 +16,14 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the export")
     text = "voice.onnx and face.onnx as well, checked against torch"
     parser.add_argument("--onnx", action="store_true", help=text)
+    parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
     options = parser.parse_args(argv)
     # these import torch, which --help and a wrong option need not wait for
     from experiments.inference.exporting import export
     from experiments.inference.trained import read_trained
 
     with plain_warnings():
-        trained = read_trained(options.run)
+        trained = read_trained(options.run, options.trust)
         export(trained, options.out)
         if options.onnx:
             from experiments.inference.onnx import export_onnx  # an optional extra, and slow to import

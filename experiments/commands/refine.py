@@ -22,6 +22,8 @@ def main(command: str, argv: list[str]) -> int:
         "folder for results.json and scores.parquet, with a folder for each of several strategies; default RUN/refined"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=text)
+    text = "the steps in the config.yaml of the run may be of any class and name files"
+    parser.add_argument("--trust", action="store_true", help=text)
     options = parser.parse_args(argv)
     if not options.run.is_dir():
         raise DataError(f"run {options.run}: no such run folder")
@@ -36,7 +38,7 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.runs.saved import read_run
     from postproc.memory import Memory
 
-    strategies = dict(zip(names, map(read_steps, files), strict=True))
+    strategies = {name: read_steps(path, options.trust) for name, path in zip(names, files, strict=True)}
     run, memory = read_run(options.run), Memory()
     out = options.out or options.run / "refined"
     for name, steps in strategies.items():

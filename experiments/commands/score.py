@@ -22,6 +22,7 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--best", type=int, default=3, help="matches of each voice to print")
     parser.add_argument("--batch_size", type=int, default=64, help="files at once")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
     options = parser.parse_args(argv)
     from experiments.inference.scoring import score  # imports torch, which --help and a wrong option need not wait for
 
@@ -34,5 +35,6 @@ def main(command: str, argv: list[str]) -> int:
             options.best,
             options.batch_size,
             options.num_workers,
+            options.trust,
         )
     return 0

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from experiments.config.errors import ROOT, explained
 from experiments.config.files import read_config
+from experiments.config.foreign import check
 from postproc.callback import ChainingClusterCallback
 from postproc.refinement import Refinement
 
@@ -26,11 +27,12 @@ def build(content: Any, base: type, where: str) -> Any:
     return _instantiated(parser, content, where)
 
 
-def read_steps(path: Path) -> list[Refinement]:
+def read_steps(path: Path, trust: bool = False) -> list[Refinement]:
     """The steps of a strategy, made as ``fit`` and ``test`` make them.
 
     Args:
         path: ``postproc/NAME.yaml``, or the ``config.yaml`` of a run, whose key ``postproc`` is taken.
+        trust: whether the ``config.yaml`` may name classes and files as it likes; other files may.
 
     Raises:
         DataError: a wrong key, class, type or option; names the nearest valid one.
@@ -38,7 +40,11 @@ def read_steps(path: Path) -> list[Refinement]:
     content = read_config(path)
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
     parser.add_class_arguments(ChainingClusterCallback, ROOT)
-    strategy = content.get("postproc", {}) if path.name == "config.yaml" else content
+    strategy = content
+    if path.name == "config.yaml":
+        strategy = content.get("postproc") or {}
+        if not trust:
+            check(strategy, f"{path}: postproc")
     callback: ChainingClusterCallback = _instantiated(parser, strategy, str(path))
     return callback.steps
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.io.documents import read_yaml
 from datamodules.schema import DataError, one_line
 from experiments.config.renamed import Renamer
 
@@ -208,9 +209,9 @@ def _next(arguments: deque[str]) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, no date
-        raise DataError(f"config {path}: {one_line(error)}") from error
+        content = read_yaml(path)
+    except DataError as error:
+        raise DataError(f"config {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"config {path}: expected keys and values, found {type(content).__name__}")
     return content

@@ -104,15 +104,16 @@ class LoadedModel:
         return np.asarray(self.trained.model.embed(modality, x).float().cpu().numpy(), dtype=np.float32)
 
 
-def load(path: str | Path, device: str | None = None) -> LoadedModel:
+def load(path: str | Path, device: str | None = None, trust: bool = False) -> LoadedModel:
     """Reads a trained model.
 
     Args:
         path: a run folder (its best checkpoint), a checkpoint in one, or an export.
         device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU where there is one.
+        trust: whether the folder may name any class, whose code then runs, and files of this machine.
 
     Raises:
         DataError: none of these, or damaged.
     """
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return LoadedModel(read_trained(Path(path)), torch.device(chosen))
+    return LoadedModel(read_trained(Path(path), trust), torch.device(chosen))

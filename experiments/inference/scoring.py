@@ -138,6 +138,7 @@ def score(
     best: int = 3,
     batch_size: int = 64,
     num_workers: int = 0,
+    trust: bool = False,
 ) -> None:
     """Prints the nearest faces of each voice, and writes all distances.
 
@@ -149,6 +150,7 @@ def score(
         best: matches of each voice to print.
         batch_size: files at once.
         num_workers: loader processes.
+        trust: as :func:`experiments.inference.trained.read_trained`.
 
     Raises:
         DataError: bad input.
@@ -156,7 +158,7 @@ def score(
     if out is not None and out.suffix not in (".csv", ".npz"):
         raise DataError(f"--out {out}: write .csv or .npz")
     files = {m: list_files(paths[m], m) for m in MODALITIES}
-    trained = read_trained(path)
+    trained = read_trained(path, trust)
     warn_of_learnt(trained.model.learnt, path, files)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = trained.model.to(device)

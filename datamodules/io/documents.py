@@ -1,0 +1,116 @@
+"""JSON and YAML files of other people: plain values only, of bounded size and depth, with every key once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules.schema import DataError, one_line
+
+MAX_BYTES = 256 << 20
+"""Of a JSON file; the traces of the largest refinement are a tenth of it."""
+MAX_CONFIG = 4 << 20
+"""Bytes of a YAML file."""
+MAX_DEPTH, MAX_NODES = 60, 200_000
+"""Nesting, and values of a YAML file after its aliases are written out."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: missing, unreadable, too large, too deep, or a key that is there twice.
+    """
+    text = _text(path, MAX_BYTES)
+    try:
+        content = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
+        raise DataError(f"{path}: not readable JSON ({why})") from error
+    _check_depth(content, path)
+    return content
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        DataError: missing, unreadable, too large, too deep, or a key that is there twice.
+    """
+    text = _text(path, MAX_CONFIG)
+    try:
+        return yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a SafeLoader
+    except (ValueError, RecursionError, TypeError, yaml.YAMLError) as error:  # ValueError: no date, a huge integer
+        why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
+        raise DataError(f"{path}: not readable YAML ({why})") from error
+
+
+class PlainLoader(yaml.CSafeLoader):
+    """A safe loader that bounds what aliases and nesting make of a text, and refuses a key that is there twice."""
+
+    def get_single_node(self) -> Any:
+        """The tree of the text, before anything is made of it."""
+        node = super().get_single_node()
+        if node is not None:
+            self._weigh(node, {})
+        return node
+
+    def _weigh(self, node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+        """Number and depth of the values from a node on, with its aliases written out."""
+        if id(node) in known:
+            return known[id(node)]
+        known[id(node)] = MAX_NODES, 0  # for an alias of itself
+        below = []
+        if isinstance(node, yaml.SequenceNode):
+            below = [self._weigh(value, known) for value in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {twice[1][:60]!r} is there twice")
+            below = [self._weigh(part, known) for pair in node.value for part in pair]
+        count, depth = 1 + sum(part[0] for part in below), 1 + max((part[1] for part in below), default=0)
+        if count >= MAX_NODES or depth > MAX_DEPTH:
+            what = f"more than {MAX_NODES:,} values" if count >= MAX_NODES else f"nested more than {MAX_DEPTH} deep"
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {what}, its aliases written out")
+        known[id(node)] = count, depth
+        return count, depth
+
+
+def _text(path: Path, most: int) -> str:
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+        if path.stat().st_size > most:
+            raise DataError(f"{path}: larger than {most >> 20} MiB; no command writes such a file")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({one_line(error)})") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)[:60]!r} is there twice")
+    return content
+
+
+def _check_depth(content: Any, path: Path) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [
+            value
+            for node in level
+            if isinstance(node, dict | list)
+            for value in (node.values() if isinstance(node, dict) else node)
+            if isinstance(value, dict | list)
+        ]
+        if not level:
+            return
+    raise DataError(f"{path}: nested more than {MAX_DEPTH} deep")
