@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ def read_json(path: Path) -> Any:
         content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
-        raise DataError(f"{path}: not readable JSON ({why})") from error
+        raise DataError(f"{path}: unreadable ({why})") from error
     _check_depth(content, path)
     return content
 
@@ -42,13 +44,13 @@ def read_yaml(path: Path) -> Any:
     """
     text = _text(path, MAX_CONFIG)
     try:
-        return yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=PlainLoader)
     except (ValueError, RecursionError, TypeError, yaml.YAMLError) as error:  # ValueError: no date, a huge integer
         why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
-        raise DataError(f"{path}: not readable YAML ({why})") from error
+        raise DataError(f"{path}: unreadable ({why})") from error
 
 
-class PlainLoader(yaml.CSafeLoader):
+class PlainLoader(yaml.CSafeLoader):  # type: ignore[misc]
     """A safe loader that bounds what aliases and nesting make of a text, and refuses a key that is there twice."""
 
     def get_single_node(self) -> Any:
@@ -78,6 +80,27 @@ class PlainLoader(yaml.CSafeLoader):
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {what}, its aliases written out")
         known[id(node)] = count, depth
         return count, depth
+
+
+@contextmanager
+def damaged(where: str, remedy: str) -> Iterator[None]:
+    """Turns whatever goes wrong while files of somebody else are read into one line.
+
+    Their content can be wrong in more ways than a reader can check, so any exception counts as damage.
+
+    Args:
+        where: the folder or file.
+        remedy: what to do.
+
+    Raises:
+        DataError: something went wrong.
+    """
+    try:
+        yield
+    except (DataError, OSError):
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: damaged ({type(error).__name__}: {one_line(error, 120)}); {remedy}") from error
 
 
 def _text(path: Path, most: int) -> str:

@@ -30,6 +30,8 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--columns", type=_columns, default={}, metavar="NAMES", help=text)
     text = "encode by a trained model: run folder or export"
     parser.add_argument("--ckpt", type=Path, metavar="MODEL", help=text)
+    text = "the model of --ckpt may be of any class and name files"
+    parser.add_argument("--trust", action="store_true", help=text)
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="files at once on each process")
     parser.add_argument("--num_workers", type=int, default=0, metavar="N", help="loader processes of each process")
     group = parser.add_argument_group("encoders and trainer, without --ckpt")
@@ -50,6 +52,7 @@ def main(command: str, argv: list[str]) -> int:
             options.ckpt,
             options.batch_size,
             options.num_workers,
+            options.trust,
         )
     return 0
 

@@ -26,13 +26,14 @@ _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _FILE = re.compile(r"://|[/\\]|^~|^\.\.?$")
 
 
-def check(content: Any, where: str, weights: bool = False) -> None:
+def check(content: Any, where: str, weights: bool = False, files: bool = False) -> None:
     """Refuses a config that would run code of others, or read files and variables of this machine.
 
     Args:
         content: what will be made, of YAML.
         where: file and key, for the error.
-        weights: whether options named ``weights`` may name a file of weights.
+        weights: whether ``weights`` may name a file of weights, and ``trained`` another run folder or export.
+        files: whether any option may name a file, as none is opened.
 
     Raises:
         DataError: a class outside this project, a name that could be imported from elsewhere, an interpolation, or a
@@ -49,7 +50,7 @@ def check(content: Any, where: str, weights: bool = False) -> None:
             _check_class(value, at, text)
         elif named and _importable(value):
             raise DataError(f"{at}: {text} can be imported, so it could run code; {TRUST}")
-        elif _FILE.search(value) and not (weights and last == "weights" and _is_weights(value)):
+        elif not files and _FILE.search(value) and not (weights and _is_weights(last, value)):
             raise DataError(f"{at}: {text} names a file of this machine; {TRUST}")
 
 
@@ -60,7 +61,7 @@ def _check_class(name: str, at: str, text: str) -> None:
         module, _, last = name.rpartition(".")
         try:
             found = getattr(import_module(module), last, None)
-        except ImportError:
+        except (ImportError, ValueError):
             raise DataError(f"{at}: there is no class {text}") from None
     defined = getattr(found, "__module__", "") if isinstance(found, type) else ""
     if defined.partition(".")[0] not in PUBLIC:
@@ -84,9 +85,11 @@ def _importable(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _is_weights(value: str) -> bool:
+def _is_weights(key: str, value: str) -> bool:
     path = Path(value)
-    return "://" not in value and path.suffix in WEIGHTS and path.is_file()
+    if key == "trained":  # is read under the same rules
+        return path.exists()
+    return key == "weights" and path.suffix in WEIGHTS and path.is_file()
 
 
 def _strings(content: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
 
 
 def encoders_of(
-    ckpt: Path | None, options: Namespace, made: Namespace, dumped: Spec
+    ckpt: Path | None, options: Namespace, made: Namespace, dumped: Spec, trust: bool = False
 ) -> dict[Modality, tuple[FileEncoder, Spec]]:
     """The encoders that were asked for, and how ``embed.yaml`` names them.
 
@@ -70,7 +70,7 @@ def encoders_of(
     """
     if ckpt is not None:
         path = ckpt.resolve()
-        trained = read_trained(path)
+        trained = read_trained(path, trust)
         return {m: (trained.encoder(m), {"trained": str(path), "modality": m}) for m in MODALITIES}
     encoders = {m: (FrozenFiles(made[m]), dumped[m]) for m in MODALITIES if options.get(m)}
     for modality, (encoder, _) in encoders.items():
@@ -113,6 +113,7 @@ def embed_manifest(
     ckpt: Path | None = None,
     batch_size: int = 64,
     num_workers: int = 0,
+    trust: bool = False,
 ) -> None:
     """Embeds the files of a manifest and says where the feature files are.
 
@@ -125,6 +126,7 @@ def embed_manifest(
         ckpt: run folder or export of a trained model that encodes.
         batch_size: files at once on each process.
         num_workers: loader processes of each process.
+        trust: as :func:`experiments.inference.trained.read_trained`.
 
     Raises:
         DataError: bad input.
@@ -133,7 +135,7 @@ def embed_manifest(
     with explained(parser):
         options = parser.parse_args([renamer.argument(text) for text in find_encoders(list(more))])
         made: Any = parser.instantiate_classes(options)
-    encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)))
+    encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)), trust)
     files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
     tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
     out = out.resolve()

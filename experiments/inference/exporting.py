@@ -12,6 +12,7 @@ from datamodules.schema import DataError
 from experiments.config.files import read_config
 from experiments.inference.model_card import model_card
 from experiments.inference.trained import CONFIG, WEIGHTS, Trained
+from experiments.runs.saved import read_records
 from lightning_modules.networks.weights import LEARNT
 
 
@@ -24,7 +25,7 @@ def export(trained: Trained, out: Path) -> None:
     if trained.run is None:
         raise DataError(f"{trained.source}: is an export already; name the run folder it was made of")
     results = trained.run / "results.json"
-    measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    measured = read_records(results) if results.is_file() else {}
     out.mkdir(parents=True, exist_ok=True)
     learnt = trained.model.learnt
     tensors = {key: value.contiguous() for key, value in trained.model.state_dict().items()}

@@ -83,7 +83,7 @@ class LoadedModel:
     def _embed(self, modality: Modality, inputs: Files | Array, encoder: str | Path | None, batch_size: int) -> Array:
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind == "f":
             return self._embed_features(modality, inputs)
-        below = None if encoder is None else encoder_of(read_config(find_config(str(encoder))))
+        below = None if encoder is None else encoder_of(read_config(find_config(str(encoder))), trust=True)
         files = self.trained.encoder(modality, below).to(self.device).eval()
         paths = np.array([str(path) for path in inputs], dtype=np.str_)
         if not len(paths):

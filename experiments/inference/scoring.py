@@ -165,7 +165,7 @@ def score(
     embeddings = []
     for modality in MODALITIES:
         name = encoders.get(modality)
-        below = None if name is None else encoder_of(read_config(find_config(name)))
+        below = None if name is None else encoder_of(read_config(find_config(name)), trust=True)
         encoder = trained.encoder(modality, below).to(device).eval()
         embeddings.append(embed_files(encoder, files[modality], device, batch_size, num_workers))
     rows = distance_rows(model, *(x.to(device) for x in embeddings))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.features.module import FeatureDataModule
+from datamodules.io.documents import damaged
 from datamodules.io.feature_files import FeatureFile
 from datamodules.media.module import MediaDataModule, MediaOptions
-from datamodules.schema import DataError, Modality
+from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.build import build
 from experiments.config.errors import options_of
 from experiments.config.files import read_config
+from experiments.config.foreign import check
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
+from experiments.runs.checkpoints import read_checkpoint
 from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
@@ -23,6 +27,7 @@ from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
 
 WEIGHTS, CONFIG, ENCODERS = "model.safetensors", "config.yaml", "embed.yaml"
+SIZES, INPUTS = ("dims", "num_identities"), ("media", "normalise", "voices", "faces", "root")
 MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
 Spec = dict[str, Any]
 
@@ -37,12 +42,14 @@ class Trained:
             ``normalise``, ``voice`` and ``face``, the encoders whose embeddings it takes, None where unknown.
         source: where it was read, for messages.
         run: the run folder it comes from; None for an export.
+        trust: whether its encoders may be of any class.
     """
 
     model: AssociationModule
     spec: Spec
     source: Path
     run: Path | None
+    trust: bool = False
 
     def encoder(self, modality: Modality, given: FileEncoder | None = None) -> FileEncoder:
         """Encodes files of a modality into the shared space.
@@ -57,7 +64,7 @@ class Trained:
         inputs = self.spec["inputs"]
         if "media" in inputs:
             return TrainedFiles(self.model, modality, MediaOptions(**inputs["media"]))
-        below = [given] if given is not None else [encoder_of(spec) for spec in inputs[modality] or []]
+        below = [given] if given is not None else [encoder_of(spec, self.trust) for spec in inputs[modality] or []]
         if not below:
             raise DataError(
                 f"{self.source}: was trained on {modality} embeddings that were not made by embed; "
@@ -66,59 +73,132 @@ class Trained:
         return HeadFiles(self.model, modality, below, inputs["normalise"])
 
 
-def read_trained(path: Path) -> Trained:
+def read_trained(path: Path, trust: bool = False) -> Trained:
     """Reads an export, a run folder (its best checkpoint), or a checkpoint in a run folder.
 
+    The folder is data: only classes of this project are made of its config, and of files that it names only the
+    weights of frozen encoders and the ``embed.yaml`` beside feature files are read.
+
+    Args:
+        path: of the export, folder or checkpoint.
+        trust: whether the folder may name any class, whose code then runs, and files of this machine.
+
     Raises:
-        DataError: none of these, or damaged; weights that do not fit.
+        DataError: none of these, or damaged; weights that do not fit; a class or file that needs ``trust``.
     """
-    if (path / WEIGHTS).is_file():
-        spec, weights, run = read_config(path / CONFIG), path / WEIGHTS, None
-    else:
-        run = path if path.is_dir() else path.resolve().parent.parent
-        if not (run / CONFIG).is_file():
-            raise DataError(f"{path}: no export, run folder or checkpoint in one ({WEIGHTS} or {CONFIG} is missing)")
-        weights = Path(find_checkpoint("best", run)) if path.is_dir() else path
-        spec = describe(run)
-    model: AssociationModule = build(spec["model"], AssociationModule, str(path))
-    load_weights(model, weights)
+    with damaged(str(path), "get the folder again"):
+        if (path / WEIGHTS).is_file():
+            spec, weights, run = read_config(path / CONFIG), path / WEIGHTS, None
+            _check_spec(spec, path / CONFIG)
+        else:
+            run = path if path.is_dir() else path.resolve().parent.parent
+            if not (run / CONFIG).is_file():
+                raise DataError(
+                    f"{path}: no export, run folder or checkpoint in one ({WEIGHTS} or {CONFIG} is missing)"
+                )
+            weights = Path(find_checkpoint("best", run)) if path.is_dir() else path
+            spec = describe(run, weights, trust)
+        spec["model"]["init_args"] = _untrained(spec["model"].get("init_args") or {})
+        if not trust:
+            check(spec["model"], f"{path}: model")
+        model: AssociationModule = build(spec["model"], AssociationModule, str(path))
+        load_weights(model, weights)
     if spec["inputs"].get("normalise", False) is None:
         spec["inputs"]["normalise"] = model.learnt.unit_length is not False
-    return Trained(model.eval().requires_grad_(False), spec, path, run)
+    return Trained(model.eval().requires_grad_(False), spec, path, run, trust)
 
 
-def describe(run: Path) -> Spec:
-    """What an export says of a run's model, see :class:`Trained`. Opens the run's data for its sizes."""
+def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
+    """What an export says of a run's model, see :class:`Trained`.
+
+    The sizes are in the checkpoint; of one that has none, the data are opened.
+
+    Args:
+        run: the run folder.
+        weights: its checkpoint.
+        trust: as for :func:`read_trained`.
+    """
     config = read_config(run / CONFIG)
-    data: VoiceFaceDataModule = build(config["data"], VoiceFaceDataModule, f"{run / CONFIG}: data")
-    class_path, options = config["model"]["class_path"], dict(config["model"].get("init_args") or {})
-    options = {key: value for key, value in without_start(options).items() if key not in TRAINING_ONLY}
-    options["dims"] = list(data.dims)
-    if "num_identities" in options_of(class_path):
-        options["num_identities"] = data.num_identities
-    return {"model": {"class_path": class_path, "init_args": options}, "inputs": _inputs(data)}
+    for key in ("model", "data"):
+        if not isinstance(config.get(key), dict) or not isinstance(config[key].get("init_args") or {}, dict):
+            raise DataError(f"{run / CONFIG}: {key} is missing or no class_path with init_args; get the folder again")
+        if not trust:
+            check({"class_path": config[key].get("class_path")}, f"{run / CONFIG}: {key}")
+    class_path, options = config["model"]["class_path"], _untrained(config["model"].get("init_args") or {})
+    stored = read_checkpoint(weights).get("hyper_parameters")
+    sizes = {key: stored[key] for key in SIZES if key in stored} if isinstance(stored, Mapping) else {}
+    module, _, name = str(config["data"]["class_path"]).rpartition(".")
+    kind = getattr(import_module(module), name)
+    if "dims" in sizes and not trust and (kind is FeatureDataModule or issubclass(kind, MediaDataModule)):
+        inputs = _inputs(kind, config["data"].get("init_args") or {})
+    else:
+        if not trust:  # with the sizes at hand, the module is made and opens nothing
+            check(config["data"], f"{run / CONFIG}: data", files="dims" in sizes)
+        data: VoiceFaceDataModule = build(config["data"], VoiceFaceDataModule, f"{run / CONFIG}: data")
+        inputs = _inputs(kind, {name: getattr(data, name, None) for name in INPUTS})
+        if "dims" not in sizes:
+            sizes["dims"] = list(data.dims)
+            if "num_identities" in options_of(class_path):
+                sizes["num_identities"] = data.num_identities
+    return {"model": {"class_path": class_path, "init_args": options | sizes}, "inputs": inputs}
 
 
-def encoder_of(spec: Mapping[str, Any]) -> FileEncoder:
-    """The encoder that ``embed.yaml`` or an export names: a frozen one, or a branch of a trained model."""
+def encoder_of(spec: Mapping[str, Any], trust: bool = False) -> FileEncoder:
+    """The encoder that ``embed.yaml`` or an export names: a frozen one, or a branch of a trained model.
+
+    Args:
+        spec: its ``class_path`` and ``init_args``, or ``trained`` and ``modality``.
+        trust: whether it may be of any class; for one that the user names.
+
+    Raises:
+        DataError: it cannot be made, or needs ``trust``.
+    """
+    if not trust:
+        check(spec, "its encoder", weights=True)
     if "trained" in spec:
-        return read_trained(Path(spec["trained"])).encoder(spec["modality"])
+        return read_trained(Path(spec["trained"]), trust).encoder(spec["modality"])
     return FrozenFiles(build(spec, FrozenEncoder, str(spec.get("class_path"))))
 
 
-def _inputs(data: VoiceFaceDataModule) -> Spec:
-    if isinstance(data, MediaDataModule):
-        return {"media": {key: value for key, value in asdict(data.media).items() if key in MEDIA}}
-    if isinstance(data, FeatureDataModule):
-        return {"normalise": data.normalise, "voice": _encoders(data, "voice"), "face": _encoders(data, "face")}
+def _check_spec(spec: Spec, path: Path) -> None:
+    """Refuses an export's config that lacks what is read of it."""
+    model, inputs = spec.get("model"), spec.get("inputs")
+    whole = isinstance(model, dict) and isinstance(model.get("class_path"), str)
+    if (
+        not whole
+        or not isinstance(inputs, dict)
+        or not ("media" in inputs or {"normalise", *MODALITIES} <= set(inputs))
+    ):
+        raise DataError(f"{path}: is no config of an export, which has model and inputs; export again")
+
+
+def _untrained(options: Mapping[str, Any]) -> Spec:
+    """Options of a model without those of its training, and without the files that its weights started from."""
+    return {key: value for key, value in without_start(options).items() if key not in TRAINING_ONLY}
+
+
+def _inputs(kind: type, data: Mapping[str, Any]) -> Spec:
+    """What makes files a model's input.
+
+    Args:
+        kind: class of the data module.
+        data: its options.
+    """
+    if issubclass(kind, MediaDataModule):
+        media = data.get("media") or MediaOptions()
+        options = media if isinstance(media, dict) else asdict(media)
+        return {"media": {key: value for key, value in options.items() if key in MEDIA}}
+    if issubclass(kind, FeatureDataModule):
+        return {"normalise": data.get("normalise"), "voice": _encoders(data, "voice"), "face": _encoders(data, "face")}
     return {"normalise": False, "voice": None, "face": None}
 
 
-def _encoders(data: FeatureDataModule, modality: Modality) -> list[Spec] | None:
+def _encoders(data: Mapping[str, Any], modality: Modality) -> list[Spec] | None:
     """The encoders of the feature files a model was trained on, None where a file was not made by ``embed``."""
     specs = []
-    for file in data.voices if modality == "voice" else data.faces:
-        path = Path(data.root) / (file.path if isinstance(file, FeatureFile) else file)
+    for file in data[f"{modality}s"]:
+        named = file["path"] if isinstance(file, dict) else file.path if isinstance(file, FeatureFile) else file
+        path = Path(data.get("root") or "") / named
         if path.name != f"{modality}s.npy" or not (path.parent / ENCODERS).is_file():
             return None
         specs.append(read_config(path.parent / ENCODERS)[modality])

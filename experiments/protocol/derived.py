@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.io.documents import read_json
 from datamodules.schema import DataError
 from experiments.config.build import read_steps, strategy_options
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
@@ -23,7 +23,7 @@ from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
 from experiments.runs.refine import write_refined
 from experiments.runs.results import evaluate_run, write_scores
-from experiments.runs.saved import TRUSTED, SavedRun, read_run
+from experiments.runs.saved import TRUSTED, SavedRun, read_records, read_run
 from postproc.cells import scored_cell
 from postproc.memory import Memory
 from postproc.refinement import refine_cells
@@ -57,12 +57,11 @@ class Derived:
     def done(self) -> bool:
         """Whether all files exist, and come from the same refinement and the same scores."""
         path = self.folder / "made_of.json"
-        return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == self.made_of()
+        return path.is_file() and read_json(path) == self.made_of()
 
     def results(self) -> dict[str, Any]:
         """Its results.json."""
-        results: dict[str, Any] = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
-        return results
+        return read_records(self.folder / "results.json")
 
     def run(self) -> str | None:
         """Writes all files, with warnings in log.txt; returns an error line if that failed."""

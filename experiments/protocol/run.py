@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from datamodules.io.documents import read_yaml
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
 from experiments.console.tables import counted
@@ -91,7 +91,7 @@ def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outc
 
 def languages_of(run: Path) -> dict[str, str]:
     """``train→test`` language of a run by test condition."""
-    config: dict[str, Any] = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    config: dict[str, Any] = read_yaml(run / "config.yaml")
     tests = pd.read_parquet(run / "scores.parquet", columns=["cell", "language"]).drop_duplicates()
     languages = dict(zip(*tests.to_numpy().T, strict=True))
     train = trained_on(config, languages)

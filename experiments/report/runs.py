@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 
-from datamodules.schema import DataError, one_line
+from datamodules.io.documents import damaged, read_json, read_yaml
+from datamodules.schema import DataError
 from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
-from experiments.runs.saved import read_run, trained_on
+from experiments.runs.saved import read_records, read_run, trained_on
 
 # settings in which runs of one method may differ: identities, languages and seeds
 AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")
@@ -96,21 +96,23 @@ def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
         DataError: a file of a run is missing or unreadable.
     """
     for folder in folders:
-        config = read_file(folder / "config.yaml")
-        results = read_file(folder / "results.json")
-        summary = digest(read_run(folder), read_file(folder / "refinement.json"))
-        yield ReportRun(
-            folder=folder,
-            config=config,
-            results=results,
-            method="",
-            train=trained_on(config, summary.languages),
-            fold=(config.get("vars") or {}).get("fold"),
-            seed=config.get("seed_everything"),
-            digest=summary,
-            history=_read_history(folder / "history.csv"),
-            environment=read_file(folder / "environment.json") if (folder / "environment.json").is_file() else None,
-        )
+        with damaged(f"run {folder}", "run test again"):
+            config, results = read_run_config(folder / "config.yaml"), _read(read_records, folder / "results.json")
+            summary = digest(read_run(folder), _read_traces(folder / "refinement.json"))
+            environment = _read(read_json, folder / "environment.json", {})
+            run = ReportRun(
+                folder=folder,
+                config=config,
+                results=results,
+                method="",
+                train=trained_on(config, summary.languages),
+                fold=(config.get("vars") or {}).get("fold"),
+                seed=config.get("seed_everything"),
+                digest=summary,
+                history=_read_history(folder / "history.csv"),
+                environment=environment if isinstance(environment, dict) and environment else None,
+            )
+        yield run
 
 
 def main_conditions(run: ReportRun) -> list[str]:
@@ -133,28 +135,95 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, part in parts for k, v in flatten(part, f"{name}.{key}" if name else str(key)).items()}
 
 
-def read_file(path: Path) -> Any:
-    """The content of a JSON or YAML file of a run.
+def read_run_config(path: Path) -> dict[str, Any]:
+    """The config.yaml of a run, of which the report reads these keys.
 
     Raises:
-        DataError: missing or unreadable.
+        DataError: missing, unreadable, or a key of another type than a run writes; names the key.
     """
+    config = _read(read_yaml, path)
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: expected keys and values, found {type(config).__name__}; run test again")
+    model, data = config.get("model"), config.get("data")
+    network = options(model).get("network") if _is_spec(model) else None  # type: ignore[arg-type]
+    strategy, variables = config.get("postproc"), config.get("vars")
+    steps = strategy.get("steps") if isinstance(strategy, dict) else None
+    tested = options(data) if _is_spec(data) else {}  # type: ignore[arg-type]
+    languages = tested.get("train_languages")
+    checks = {
+        "model": _is_spec(model),
+        "model.network": not isinstance(network, dict) or _is_spec(network),
+        "data": _is_spec(data),
+        "data.train_languages": all(isinstance(x, str) for x in (languages if isinstance(languages, list) else [""])),
+        "data.test": _is_mapping(tested.get("test")),
+        "trainer": _is_mapping(config.get("trainer")),
+        "vars": _is_mapping(variables),
+        "vars.fold": not isinstance(variables, dict) or _is_plain(variables.get("fold")),
+        "seed_everything": _is_plain(config.get("seed_everything")),
+        "postproc": _is_mapping(strategy),
+        "postproc.steps": steps is None or (isinstance(steps, list) and all(map(_is_spec, steps))),
+    }
+    if wrong := [key for key, right in checks.items() if not right]:
+        raise DataError(f"{path}: {wrong[0]} is missing or not what a run writes; run test again")
+    return config
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class_path"), str) and _is_mapping(value.get("init_args"))
+
+
+def _is_mapping(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(key, str) for key in value))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+def _read(reader: Callable[[Path], Any], path: Path, default: Any = None) -> Any:
+    """What a reader gives for a file, and for a missing one the default if there is one."""
+    if default is not None and not path.exists():
+        return default
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; run test again") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: unreadable ({one_line(error)}); run test again") from error
+        return reader(path)
+    except DataError as error:
+        raise DataError(str(error) if str(error).endswith("run test again") else f"{error}; run test again") from error
+
+
+def _read_traces(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The traces of refinement.json by test condition.
+
+    Raises:
+        DataError: missing, unreadable, or what is drawn of them is not what a step writes.
+    """
+    traces = _read(read_json, path)
+    named = isinstance(traces, dict) and all(isinstance(steps, list) for steps in traces.values())
+    steps = [step for steps in traces.values() for step in steps] if named else [None]
+    try:
+        for step in steps:
+            for curve in (step.get("elbow") or {}).values():
+                numbers = [int(number) for number in curve["total_distance"]]
+                totals = np.array(list(curve["total_distance"].values()), dtype=np.float64)
+                if not isinstance(curve["chosen"], int) or totals.shape != (len(numbers),):
+                    raise ValueError("elbow")
+            for matrix in step.get("similarity") or ():
+                if np.asarray(matrix, dtype=np.float64).ndim != 2:
+                    raise ValueError("similarity")
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: holds no traces of refinement steps by test condition; run test again") from error
+    return dict(traces)
 
 
 def _read_history(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
-    try:
-        return pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: unreadable ({error}); delete it for a report without curves") from error
+    remedy = "delete it for a report without curves"
+    with damaged(str(path), remedy):
+        table = pd.read_csv(path)
+    numeric = table.empty or all(kind.kind in "iufb" for kind in table.dtypes)
+    if "epoch" not in table or not numeric or not np.isfinite(table["epoch"].astype(float)).all():
+        raise DataError(f"{path}: unreadable (expected numbers by epoch); {remedy}")
+    return table
 
 
 def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[ReportRun]:
@@ -180,10 +249,12 @@ def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[Repor
         strategy = OWN if folder == home else folder.name
         run, similar = by_folder.get(home), by_plan.get(_plan(home))
         if run is not None and strategy != OWN:
-            derived.append(replace(run, folder=folder, strategy=strategy, results=read_file(file)))
+            derived.append(replace(run, folder=folder, strategy=strategy, results=_read(read_records, file)))
         elif run is None and similar is not None:
             fusion = home.parents[1].name
-            derived.append(replace(similar, folder=folder, method=fusion, strategy=strategy, results=read_file(file)))
+            derived.append(
+                replace(similar, folder=folder, method=fusion, strategy=strategy, results=_read(read_records, file))
+            )
     return derived
 
 

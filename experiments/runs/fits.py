@@ -20,11 +20,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from datamodules.io.documents import read_json
 from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.progress import track
 from experiments.runs.files import write_json
+from experiments.runs.saved import read_records
 
 Main = Callable[[str, list[str]], int]
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
@@ -45,15 +47,14 @@ class Fit:
     def results(self) -> dict[str, Any] | None:
         """results.json, if this very command has run to its end."""
         results, command = self.folder / "results.json", self.folder / "command.json"
-        if not results.exists() or not command.exists() or json.loads(command.read_text()) != list(self.command):
+        if not results.exists() or not command.exists() or read_json(command) != list(self.command):
             return None
-        content: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
-        return content
+        return read_records(results)
 
     def state(self) -> dict[str, Any]:
         """What was noted when it started and when it ended; empty if it never started."""
         path = self.folder / "state.json"
-        state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        state: dict[str, Any] = read_json(path) if path.exists() else {}
         return state
 
     def start(self) -> None:

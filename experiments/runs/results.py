@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,10 +12,10 @@ from rich.table import Table
 
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
-from datamodules.schema import MODALITIES, DataError, one_line
+from datamodules.schema import MODALITIES, DataError
 from experiments.console.tables import percent, table_console
 from experiments.runs.files import atomic, write_json
-from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun
+from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun, read_records
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
 
@@ -72,12 +71,9 @@ def read_results(path: Path) -> Results:
     Raises:
         DataError: missing or damaged.
     """
-    try:
-        content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; run test on data with labels") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: {one_line(error)}; run test again") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run test on data with labels")
+    content = read_records(path)
     cells = {name: record for name, record in content.items() if name not in NOT_CELLS}
     alignment, tasks, trusted = content.get("alignment", {}), content.get("tasks", {}), content.get(TRUSTED, [])
     return {"cells": cells, "alignment": alignment, "tasks": tasks, "trusted_weights": trusted}

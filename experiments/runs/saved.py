@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyarrow import ArrowException
 
+from datamodules.io.documents import read_json
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
 
@@ -50,6 +50,64 @@ class SavedRun:
     trusted: list[str] = field(default_factory=list)
 
 
+def read_records(path: Path) -> dict[str, Any]:
+    """The content of a results.json: records by test condition, and the keys :data:`NOT_CELLS`.
+
+    Raises:
+        DataError: missing, unreadable, or a value that no test writes; names the key.
+    """
+    try:
+        content = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; run test again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected records by test condition, found {type(content).__name__}; run test again")
+    for name, record in content.items():
+        if name == TRUSTED:
+            wrong = None if isinstance(record, list) and all(isinstance(x, str) for x in record) else TRUSTED
+        elif not isinstance(record, dict):
+            wrong = name
+        elif name == "tasks":
+            wrong = next((f"tasks.{task}" for task, entry in record.items() if not _is_task(entry)), None)
+        else:
+            keys = () if name in NOT_CELLS else ("trials", *record)
+            wrong = next((f"{name}.{key}" for key in keys if not _is_value(key, record.get(key))), None)
+        if wrong is not None:
+            raise DataError(
+                f"{path}: {ascii(wrong[:80])[1:-1]} is missing or no value that a test writes; run test again"
+            )
+    return content
+
+
+def _is_value(key: str, value: Any) -> bool:
+    """Whether a record of a test condition may hold this; unknown keys may hold anything."""
+    if key in ("trials", "positives"):
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    if key.endswith("_ci95"):
+        return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_rate, value)))
+    return _is_rate(value) if key.startswith(("eer", "auc")) else True
+
+
+def _is_rate(value: Any) -> bool:
+    """A number from 0 to 1; None and NaN where it cannot be computed."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and (value != value or 0 <= value <= 1))
+
+
+def _is_task(record: Any) -> bool:
+    """Whether this is a record of matching or retrieval."""
+    if not isinstance(record, dict) or record.get("task") not in ("matching", "retrieval"):
+        return False
+    rates = [record.get(key) for key in ("score", "score_gender_only", "score_chance")]
+    counts = [record.get(key, 0) for key in ("candidates", "probes")]
+    return (
+        record.get("probe", "voice") in MODALITIES
+        and all(map(_is_rate, rates))
+        and all(_is_value("trials", count) for count in counts)
+        and _is_value("score_ci95", record.get("score_ci95"))
+    )
+
+
 def read_scores(folder: Path) -> pd.DataFrame:
     """The table of scores.parquet, trials in list order.
 
@@ -67,7 +125,29 @@ def read_scores(folder: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]}; run test again")
+    if wrong := _wrong_column(table):
+        raise DataError(f"{path}: column {wrong} holds what no test writes; run test again")
     return table
+
+
+def _wrong_column(table: pd.DataFrame) -> str | None:
+    """The first column of scores.parquet with values of another kind."""
+    for column in ("cell", "language", "key", "voice", "face") if len(table) else ():
+        if not pd.api.types.is_string_dtype(table[column].dropna()) or table[column].isna().any():
+            return column
+    for column in ("label", "distance", "refined", "voice_row", "face_row") if len(table) else ():
+        values = table[column]
+        known = values.dropna()
+        if column in ("label", "refined") and known.empty:
+            continue
+        whole = column in ("label", "voice_row", "face_row")
+        if not (pd.api.types.is_integer_dtype if whole else pd.api.types.is_float_dtype)(values):
+            return column
+        if (column == "label" and not known.isin([0, 1]).all()) or (column.endswith("_row") and (known < 0).any()):
+            return column
+        if column in ("distance", "refined") and np.isinf(known.to_numpy(np.float64)).any():
+            return column
+    return None
 
 
 def read_run(folder: Path, home: Path | None = None) -> SavedRun:
@@ -159,27 +239,37 @@ def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Records of matching and retrieval, and names of trusted weights; none where nothing had labels."""
     if not path.is_file():
         return {}, []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content.get("tasks", {})), [str(name) for name in content.get(TRUSTED, [])]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: {one_line(error)}; run test again") from error
+    content = read_records(path)
+    return content.get("tasks", {}), content.get(TRUSTED, [])
 
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:
-    path = folder / f"{modality}s.npy"
+    path = folder / f"{modality}s.csv"
     try:
-        index = pd.read_csv(folder / f"{modality}s.csv", dtype=str, keep_default_na=False)
-        embeddings = np.load(path, allow_pickle=False)
-        features = folder / f"{modality}s_input.npy"
-        inputs = np.load(features, allow_pickle=False) if features.is_file() else None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: {one_line(error)}; run test again") from error
-    for array in (embeddings, inputs):
-        if array is not None and len(array) != len(index):
-            raise DataError(f"{path}: {len(array)} rows, but {modality}s.csv names {len(index)}; run test again")
-    columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
-    return Items(columns.pop("item"), **columns, features=inputs), embeddings
+        index = pd.read_csv(path, dtype=str, keep_default_na=False)
+        columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: {one_line(error, 120)}; run test again") from error
+    inputs = folder / f"{modality}s_input.npy"
+    embeddings = _read_array(folder / f"{modality}s.npy", len(index))
+    features = _read_array(inputs, len(index)) if inputs.is_file() else None
+    return Items(columns.pop("item"), **columns, features=features), embeddings
+
+
+def _read_array(path: Path, rows: int) -> NDArray[np.float32]:
+    """Embeddings (n, d), one of each row of the CSV beside them."""
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise DataError(f"{path}: {one_line(error, 120)}; run test again") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+        raise DataError(f"{path}: expected numbers (n, d), found {found}; run test again")
+    if len(array) != rows:
+        raise DataError(f"{path}: {len(array)} rows, but its CSV names {rows}; run test again")
+    if not np.isfinite(array).all():
+        raise DataError(f"{path}: holds NaN or inf; run test again")
+    return array
 
 
 def trained_on(config: Mapping[str, Any], languages: Mapping[str, str]) -> str:

@@ -76,7 +76,7 @@ def test_a_model_that_passes_its_options_on_is_read_back(head_run: Path, tmp_pat
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["model"]["class_path"] = f"{__name__}.PassesOn"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    trained, expected = read_trained(run), read_trained(head_run)
+    trained, expected = read_trained(run, trust=True), read_trained(head_run)
     assert type(trained.model) is PassesOn
     assert trained.spec["model"]["init_args"] == expected.spec["model"]["init_args"]
 
@@ -88,7 +88,7 @@ def test_files_get_the_distances_of_the_test(
     run: Path = request.getfixturevalue(kind)
     measured = pd.read_parquet(run / "scores.parquet")
     files = ["--voices", str(clips / "voices/p8"), str(clips / "voices/p9/0.wav"), "--faces", str(clips / "faces")]
-    assert main(["score", str(run), *files, "--out", str(tmp_path / "from_run.csv"), "--best", "2"]) == 0
+    assert main(["score", str(run), "--trust", *files, "--out", str(tmp_path / "from_run.csv"), "--best", "2"]) == 0
     assert "match 2" in capsys.readouterr().out
     found = pd.read_csv(tmp_path / "from_run.csv", index_col="voice")
     assert found.shape == (4, 24)
@@ -103,7 +103,7 @@ def test_files_get_the_distances_of_the_test(
     shutil.move(tmp_path / "export", elsewhere)
     run = run.rename(run.with_name("hidden"))  # an export needs nothing of its run
     try:
-        assert main(["score", str(elsewhere), *files, "--out", str(tmp_path / "from_export.npz")]) == 0
+        assert main(["score", str(elsewhere), "--trust", *files, "--out", str(tmp_path / "from_export.npz")]) == 0
     finally:
         run.rename(run.with_name("run"))
     with np.load(tmp_path / "from_export.npz") as saved:
@@ -177,7 +177,9 @@ def test_errors_name_the_file_and_the_way_out(
     assert "no export, run folder or checkpoint" in said("score", str(clips), *good)
     broken = tmp_path / "b.png"
     broken.write_bytes(b"junk")
-    assert "b.png: not readable as an image" in said("score", str(head_run), *good[:2], "--faces", str(broken))
+    assert "b.png: not readable as an image" in said(
+        "score", str(head_run), "--trust", *good[:2], "--faces", str(broken)
+    )
     assert "write .csv or .npz" in said("score", str(head_run), *good, "--out", str(tmp_path / "m.txt"))
 
     assert main(["export", str(head_run), "--out", str(tmp_path / "e")]) == 0
