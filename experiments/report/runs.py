@@ -198,7 +198,7 @@ def _read_traces(path: Path) -> dict[str, list[dict[str, Any]]]:
     """
     traces = _read(read_json, path)
     named = isinstance(traces, dict) and all(isinstance(steps, list) for steps in traces.values())
-    steps = [step for steps in traces.values() for step in steps] if named else [None]
+    steps: list[Any] = [step for steps in traces.values() for step in steps] if named else [None]
     try:
         for step in steps:
             for curve in (step.get("elbow") or {}).values():
