@@ -17,8 +17,8 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
 from datamodules.evaluation.checks import check_both_classes, check_heard, check_labels, check_seen, check_unseen
 from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
-from datamodules.evaluation.copies import check_copies, check_spelling
-from datamodules.io.identities import check_known, items_of, read_genders, read_identities
+from datamodules.evaluation.copies import check_copies
+from datamodules.io.identities import check_known, check_spelling, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import expanded
 from datamodules.io.trials import read_trials

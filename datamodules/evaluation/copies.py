@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.io.text import name_key, shown
+from datamodules.io.text import shown
 from datamodules.schema import DataError, ItemTable, Rows
 
 _CHUNK = 1 << 14  # rows read at once
@@ -19,24 +19,6 @@ _BLOCK = 1 << 16  # bytes of a file that are compared first
 # The id of a video at YouTube: 11 characters, of which some are capitals and some are not. Numbers and words are ids
 # that data sets give, and are the same for many identities.
 _GLOBAL_VIDEO = re.compile(r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9_-]{11}")
-
-
-def check_spelling(names: Iterable[str], what: str) -> None:
-    """Refuses names that differ only in case or Unicode form: they are one name, and would count as two.
-
-    Args:
-        names: all of them.
-        what: they name, for the error.
-
-    Raises:
-        DataError: there are such names; shows the first two spellings.
-    """
-    spelling: dict[str, str] = {}
-    for name in sorted(set(names)):
-        if (other := spelling.setdefault(name_key(name), name)) != name:
-            raise DataError(
-                f"data: {what} {other!r} and {name!r} differ only in case or Unicode form; write them in one way"
-            )
 
 
 def check_copies(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.tables import read_table
-from datamodules.io.text import nearest, plain_name, read_text, split_fragment
+from datamodules.io.text import name_key, nearest, plain_name, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
@@ -112,6 +112,24 @@ def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | 
     columns = (items.ids, items.identity, items.language, items.gender, items.video)
     ids, identity, language, gender, video = (np.asarray(column)[mask] for column in columns)
     return Items(ids, identity, language, gender, video)
+
+
+def check_spelling(names: Iterable[str], what: str) -> None:
+    """Refuses names that differ only in case or Unicode form: they are one name, and would count as two.
+
+    Args:
+        names: all of them.
+        what: they name, for the error.
+
+    Raises:
+        DataError: there are such names; shows the first two spellings.
+    """
+    spelling: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if (other := spelling.setdefault(name_key(name), name)) != name:
+            raise DataError(
+                f"data: {what} {other!r} and {name!r} differ only in case or Unicode form; write them in one way"
+            )
 
 
 def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:

@@ -104,8 +104,8 @@ def manifest_of(files: Sequence[MediaFile], probes: pd.DataFrame, genders: dict[
     return pd.DataFrame(table).drop_duplicates(["voice", "face"]).sort_values(["voice", "face"], ignore_index=True)
 
 
-def write_parquet(table: pd.DataFrame, path: str | Path) -> None:
-    """Writes a table to a parquet file, so that a killed process leaves no partial file.
+def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
+    """Writes a table as CSV or parquet, as the name of the file says; a killed process leaves no partial file.
 
     Raises:
         DataError: the file cannot be written.
@@ -113,7 +113,10 @@ def write_parquet(table: pd.DataFrame, path: str | Path) -> None:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with draft_of(path) as draft:
-            table.to_parquet(draft, index=False)
+            if Path(path).suffix == ".parquet":
+                table.to_parquet(draft, index=False)
+            else:
+                table.to_csv(draft, index=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); name another place with --out") from error
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
+from datamodules.io.identities import check_spelling
+from datamodules.io.text import plain_name, shown
 from datamodules.schema import DataError, Modality
 
 VOICES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
@@ -16,15 +18,61 @@ COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read the
 FACES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _FIELDS = {"identity": r"(?P<identity>[^/]+)", "language": r"(?P<language>[^/]+)", "video": r"(?P<video>[^/]+)",
            "file": r"[^/]+", "any": r".*"}  # fmt: skip
-# Matched with the whole path; the first match is used. MAV-Celeb v1-v3, VoxCeleb1 cropped faces, MAV-Celeb v4,
-# VoxCeleb1 voices and frontal faces.
-_KNOWN = (
-    r"(?:.*/)?(?P<identity>id\d+)/(?P<language>[^/]+)/(?P<video>[^/]+)/[^/]+",
-    r"(?:.*/)?(?P<identity>[^/]+)/1\.6/(?P<video>[^/]+)/[^/]+",
-    r"(?:.*/)?(?P<language>English|Urdu|Hindi|German|Bangla|Bengali)/(?P<identity>id\d+)/[^/]+",
-    r"(?:.*/)?(?P<identity>id\d+)/(?P<video>[^/]+)/[^/]+",
-    r"(?:.*/)?(?P<identity>[^/]+)/[^/]+",
+_ABOVE = r"(?P<above>(?:[^/]+/)*?)"
+_SIDES = {"voice": "voices?|audios?|wavs?|speech", "face": "faces?|images?|imgs?|jpgs?|pictures|photos|frames"}
+_NOT_CORPORA = {"train", "dev", "test", "val", "valid", "validation"}  # parts of one data set
+_LANGUAGES = "English|Urdu|Hindi|German|Bangla|Bengali"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the paths of a data set are made.
+
+    Attributes:
+        name: what is printed.
+        voices: regular expressions, one of which matches the whole path of each voice.
+        faces: the same for faces.
+        by_name: whether faces go by the names of people, which need a table of their ids.
+    """
+
+    name: str
+    voices: tuple[re.Pattern[str], ...]
+    faces: tuple[re.Pattern[str], ...]
+    by_name: bool = False
+
+    def patterns(self, modality: Modality) -> tuple[re.Pattern[str], ...]:
+        """Those of one modality."""
+        return self.voices if modality == "voice" else self.faces
+
+
+def _below_sides(name: str, below: str) -> Layout:
+    """``voices/BELOW`` and ``faces/BELOW``; without these folders if the identities are ``id`` and a number."""
+    sides = []
+    for folder in _SIDES.values():
+        text = f"{_ABOVE}(?:(?i:{folder})/(?P<identity>[^/]+)|(?P<id>id\\d+))/{below}[^/]+"
+        sides.append((re.compile(text),))
+    return Layout(name, *sides)
+
+
+_VIDEO = r"(?P<video>[A-Za-z0-9_-]{11})"
+LAYOUTS = (
+    _below_sides("{voices,faces}/IDENTITY/LANGUAGE/VIDEO/FILE", "(?P<language>[^/]+)/(?P<video>[^/]+)/"),
+    Layout(
+        "VoxCeleb1: wav/idNNNNN/VIDEO/FILE and NAME/1.6/VIDEO/FILE or NAME/FILE",
+        (re.compile(f"{_ABOVE}(?P<identity>id\\d+)/{_VIDEO}/[^/]+"),),
+        (
+            re.compile(f"{_ABOVE}(?P<identity>[^/]+)/1\\.6/{_VIDEO}/[^/]+"),
+            re.compile(f"{_ABOVE}(?P<identity>[^/]+)/[^/]+"),
+        ),
+        by_name=True,
+    ),
+    Layout(
+        "MAV-Celeb v4: LANGUAGE/idNNN/FILE",
+        *2 * ((re.compile(f"{_ABOVE}(?P<language>{_LANGUAGES})/(?P<identity>id\\d+)/[^/]+"),),),
+    ),
+    _below_sides("{voices,faces}/IDENTITY/VIDEO/FILE", "(?P<video>[^/]+)/"),
 )
+"""The layouts that are recognised, each by all paths of the data set."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +122,67 @@ def list_files(root: str | Path) -> Iterator[tuple[str, Modality]]:
                 yield (name if below == "." else f"{below}/{name}"), modality
 
 
+def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool) -> Layout:
+    """The layout that all files have: of ``patterns`` if there are any, else one of :data:`LAYOUTS`.
+
+    Args:
+        root: folder of the media, for messages.
+        listing: paths below it and their modalities.
+        patterns: the user's.
+        people: whether names have a table of ids.
+
+    Raises:
+        DataError: a wrong pattern; files in no known layout; MAV-Celeb with its lists; several data sets side by side.
+    """
+    if patterns:
+        compiled = compile_patterns(patterns)
+        return Layout(", ".join(patterns), compiled, compiled)
+    lists = [path for folder in (root, *(root / f"v{i}" for i in range(1, 5))) for path in folder.glob("*_train.txt")]
+    if lists:
+        raise DataError(
+            f"{root}: is MAV-Celeb with its lists ({lists[0].name}), which say what belongs together: train with "
+            "--config v1_eng.yaml and MAVCELEB_ROOT, or describe another tree with --pattern"
+        )
+    fits = {layout: _misfits(layout, listing) for layout in LAYOUTS if people or not layout.by_name}
+    layout = next((layout for layout, misfits in fits.items() if not misfits), None)
+    if layout is None:
+        nearest, misfits = min(fits.items(), key=lambda item: len(item[1]))
+        part = f"; {nearest.name} fits all but {len(misfits)} of {len(listing)}" if len(misfits) < len(listing) else ""
+        raise DataError(
+            f"{root}: in no known layout{part}, such as {shown(misfits)}; describe yours with --pattern, e.g. "
+            "--pattern '{identity}/{video}/{file}' or --pattern '{any}/{language}/{identity}/{file}'"
+            + ("" if people else "; VoxCeleb1's faces by name need --people vox1_meta.csv")
+        )
+    corpora = sorted({_corpus(layout, path, modality) for path, modality in listing})
+    if len(corpora) > 1:
+        raise DataError(
+            f"{root}: holds {len(corpora)} data sets side by side ({shown(corpora)}), in which one name may be two "
+            "people; prepare each folder by itself, or give --pattern if they are one"
+        )
+    return layout
+
+
+def _misfits(layout: Layout, listing: Sequence[tuple[str, Modality]]) -> list[str]:
+    return [path for path, side in listing if not any(p.fullmatch(path) for p in layout.patterns(side))]
+
+
+def _corpus(layout: Layout, path: str, modality: Modality) -> str:
+    """Folders above the identity that may name a data set: not those of a split, or of voices and faces."""
+    match = next(m for p in layout.patterns(modality) if (m := p.fullmatch(path)))
+    sides = "|".join(_SIDES.values())
+    folders = (match.groupdict().get("above") or "").split("/")
+    named = [f for f in folders if f.lower() not in _NOT_CORPORA and not re.fullmatch(sides, f, re.IGNORECASE)]
+    return "" if layout.by_name else "/".join(filter(None, named))
+
+
 def compile_patterns(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
     """Regular expressions of patterns such as ``{identity}/{language}/{video}/{file}``.
 
-    A pattern is matched with the end of a path. Without patterns, those of the known layouts are returned.
+    A pattern is matched with the end of a path.
 
     Raises:
         DataError: an unknown or repeated field, or no ``{identity}``.
     """
-    if not patterns:
-        return tuple(re.compile(pattern) for pattern in _KNOWN)
     compiled = []
     for pattern in patterns:
         parts = re.split(r"\{(\w*)\}", pattern)
@@ -113,8 +212,70 @@ def describe(path: str, modality: Modality, patterns: Sequence[re.Pattern[str]],
     for pattern in patterns:
         if match := pattern.fullmatch(path):
             fields = match.groupdict()
-            identity = fields["identity"]
+            identity = plain_name(fields.get("identity") or fields["id"])
             if people is not None and not (identity := people.id_of(identity)):
-                raise DataError(f"{path}: speaker {fields['identity']} is not listed in {people.source}")
+                raise DataError(f"{path}: identity {fields.get('identity')} is not listed in {people.source}")
             return MediaFile(path, modality, identity, fields.get("language") or "", fields.get("video") or "")
-    raise DataError(f"{path}: matches no known layout; describe yours with --pattern '{{identity}}/{{video}}/{{file}}'")
+    raise DataError(f"{path}: does not match --pattern")
+
+
+def describe_all(
+    listing: Sequence[tuple[str, Modality]],
+    layout: Layout,
+    people: People | None,
+    language: str,
+    problems: dict[str, str],
+) -> list[MediaFile]:
+    """Describes all files.
+
+    Args:
+        listing: paths below the root and their modalities.
+        layout: from :func:`layout_of`.
+        people: as for :func:`describe`.
+        language: of all files, where the layout names none.
+        problems: gets the files that cannot be described, and why.
+
+    Raises:
+        DataError: ``language`` beside languages of folders, or names that differ only in case or Unicode form.
+    """
+    files = []
+    for path, modality in listing:
+        try:
+            file = describe(path, modality, layout.patterns(modality), people)
+        except DataError as error:
+            problems[path] = str(error).removeprefix(f"{path}: ")
+            continue
+        if language and file.language:
+            raise DataError(f"--language {language}: the folders name languages, {path} {file.language}; leave it out")
+        files.append(replace(file, language=language or file.language))
+    check_spelling([file.identity for file in files], "identity")
+    check_spelling([file.language for file in files], "language")
+    return files
+
+
+def layout_lines(layout: Layout, files: Sequence[MediaFile]) -> list[str]:
+    """The layout with an example of each modality, as lines."""
+    lines = [f"layout: {layout.name}"]
+    for modality in ("voice", "face"):
+        if file := next((file for file in files if file.modality == modality), None):
+            fields = {"identity": file.identity, "language": file.language, "video": file.video}
+            lines.append(f"  {file.path}: " + ", ".join(f"{key} {value or '(none)'}" for key, value in fields.items()))
+    return lines
+
+
+def summary(files: Sequence[MediaFile], problems: dict[str, str]) -> list[str]:
+    """What a manifest of the files would hold, by language, and what it would leave out, as lines."""
+    lines = []
+    for language in sorted({file.language for file in files}):
+        voices, faces = ([f.identity for f in files if (f.modality, f.language) == (m, language)]
+                         for m in ("voice", "face"))  # fmt: skip
+        both = len(set(voices) & set(faces))
+        name = language or "no language"
+        lines.append(f"{name}: {len(voices)} voices, {len(faces)} faces; {both} identities have both")
+    return [*lines, *(f"left out: {path}: {why}" for path, why in sorted(problems.items()))]
+
+
+def why_unpaired(file: MediaFile) -> str:
+    """Why a file is in no clip."""
+    other = "face" if file.modality == "voice" else "voice"
+    return f"no {other} of {file.identity}{f' in {file.language}' if file.language else ''}"

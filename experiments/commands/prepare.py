@@ -21,14 +21,21 @@ def main(command: str, argv: list[str]) -> int:
     """``prepare ROOT [--out FILE] ...``; status 1 when files are broken, 2 after a one-line error."""
     parser = CommandParser(command, __doc__)
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of voices and faces")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the manifest; default ROOT/manifest.parquet")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the manifest, .csv or .parquet; default ROOT/manifest.csv"
+    )
     text = (
-        "how paths end, e.g. '{identity}/{language}/{video}/{file}'; may be given again, the first that fits counts; "
-        "default: the layouts of MAV-Celeb and VoxCeleb1"
+        "how paths end, e.g. '{identity}/{language}/{video}/{file}' or '{any}/{identity}_{any}'; may be given again, "
+        "the first that fits counts; default: voices/IDENTITY/[LANGUAGE/]VIDEO/FILE with faces/..., VoxCeleb1, or "
+        "MAV-Celeb v4"
     )
     parser.add_argument("--pattern", action="append", default=[], metavar="PATTERN", help=text)
     text = "vox1_meta.csv: VoxCeleb1 calls voices by id and faces by name"
     parser.add_argument("--people", type=Path, metavar="FILE", help=text)
+    parser.add_argument(
+        "--language", default="", metavar="NAME", help="language of all voices, where no folder names it"
+    )
+    parser.add_argument("--show", action="store_true", help="say how the paths are read, and write nothing")
     parser.add_argument("--decode", action="store_true", help="read files whole: finds silence, NaN, damage inside")
     parser.add_argument("--allow-broken", action="store_true", help="status 0 although files are broken")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
@@ -40,27 +47,39 @@ def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.io.parts import Parts
-    from datamodules.prepare.manifest import check_files, manifest_of, write_parquet
-    from datamodules.prepare.paths import COMPRESSED, compile_patterns, describe, list_files
+    from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
+    from datamodules.prepare.paths import (
+        COMPRESSED,
+        describe_all,
+        layout_lines,
+        layout_of,
+        list_files,
+        summary,
+        why_unpaired,
+    )
 
     root: Path = options.root
-    out: Path = options.out or root / "manifest.parquet"
+    out: Path = options.out or root / "manifest.csv"
+    if out.suffix not in (".csv", ".parquet"):
+        raise DataError(f"--out {out}: is written as .csv or .parquet; choose one of these endings")
     if options.workers < 1:
         raise DataError(f"--workers {options.workers}: give 1 or more")
     people = read_people(options.people) if options.people else None
-    patterns = compile_patterns(options.pattern)
     listing = list(list_files(root))
-    problems = dict(_convert(root, [path for path, _ in listing if Path(path).suffix.lower() in COMPRESSED], options))
-    if any(Path(path).suffix.lower() in COMPRESSED for path, _ in listing):
-        listing = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
     if not listing:
         raise DataError(f"{root}: holds no voice and no face; wav, flac, ogg, m4a and jpg, png are looked for")
-    files = []
-    for path, modality in listing:
-        try:
-            files.append(describe(path, modality, patterns, people))
-        except DataError as error:
-            problems[path] = str(error).removeprefix(f"{path}: ")
+    layout = layout_of(root, listing, options.pattern, people is not None)
+    problems: dict[str, str] = {}
+    files = describe_all(listing, layout, people, options.language, problems)
+    print("\n".join(layout_lines(layout, files)))
+    if options.show:
+        print("\n".join([*summary(files, problems), "nothing was written; leave out --show to make the manifest"]))
+        return 0
+    compressed = [path for path, _ in listing if Path(path).suffix.lower() in COMPRESSED]
+    problems |= dict(_convert(root, compressed, options))
+    if compressed:
+        listing = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
+        files = describe_all(listing, layout, people, options.language, problems)
     parts = out.with_name(f".{out.name}.parts")
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
     with progress("looking at files", len(files)) as report:
@@ -76,14 +95,14 @@ def _prepare(options: argparse.Namespace) -> int:
         hint = (
             "" if people else "; VoxCeleb1 needs --people vox1_meta.csv, for its voices go by id and its faces by name"
         )
-        raise DataError(f"{root}: no voice and face are of the same person and language{hint}")
-    write_parquet(table, out)
-    _report_broken(out, problems)
-    lone = {m: len({f.path for f in kept if f.modality == m} - set(table[m])) for m in ("voice", "face")}
+        raise DataError(f"{root}: no voice and face are of the same identity and language{hint}")
+    write_manifest(table, out)
+    _list_beside(out, "broken", problems)
+    used = {*table["voice"], *table["face"]}
+    _list_beside(out, "unpaired", {f.path: why_unpaired(f) for f in kept if f.path not in used})
     hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
-    print(f"{out}: {len(table)} clips of {table['identity'].nunique()} people, {table['voice'].nunique()} voices "
-          f"({hours:.1f} h), {table['face'].nunique()} faces; skipped, no matching clip: {lone['voice']} "
-          f"voices, {lone['face']} faces")  # fmt: skip
+    print(f"{out}: {len(table)} clips of {table['identity'].nunique()} identities, {table['voice'].nunique()} voices "
+          f"({hours:.1f} h), {table['face'].nunique()} faces")  # fmt: skip
     Parts(parts).remove()
     return 1 if problems and not options.allow_broken else 0
 
@@ -106,15 +125,18 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
                 yield path, problem
 
 
-def _report_broken(out: Path, problems: dict[str, str]) -> None:
-    """Names broken files: the first in the terminal, all in a list beside the manifest."""
-    listed = out.with_suffix(".broken.txt")
+def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
+    """Names files that are not in the manifest: the first in the terminal, all in a list beside the manifest."""
+    from datamodules.io.text import draft_of
+
+    listed = out.with_suffix(f".{kind}.txt")
     listed.unlink(missing_ok=True)  # of an earlier run
-    if problems:
-        listed.write_text("".join(f"{path}: {why}\n" for path, why in sorted(problems.items())), encoding="utf-8")
-        for path, why in sorted(problems.items())[:SHOWN]:
-            print(f"broken: {path}: {why}", file=sys.stderr)
-        print(f"{len(problems)} broken files are left out, all listed in {listed}", file=sys.stderr)
+    if files:
+        with draft_of(listed) as draft:
+            draft.write_text("".join(f"{path}: {why}\n" for path, why in sorted(files.items())), encoding="utf-8")
+        for path, why in sorted(files.items())[:SHOWN]:
+            print(f"{kind}: {path}: {why}", file=sys.stderr)
+        print(f"{len(files)} {kind} files are left out, all listed in {listed}", file=sys.stderr)
 
 
 def _first(problems: dict[str, str]) -> str:

@@ -22,20 +22,21 @@ from tests.datamodules.media_tree import make_training, patch, tone
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     make_training(tmp_path, "v1", ("English",), people=6, clips=4)  # type: ignore[arg-type]
+    (tmp_path / "v1" / "English_train.txt").unlink()
     return tmp_path / "v1"
 
 
 def test_mavceleb_tree_becomes_a_manifest_that_trains(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", str(tree), "--workers", "1"]) == 0
-    assert "24 clips of 6 people, 24 voices" in capsys.readouterr().out
-    table = pd.read_parquet(tree / "manifest.parquet")
+    assert "24 clips of 6 identities, 24 voices" in capsys.readouterr().out
+    table = pd.read_csv(tree / "manifest.csv")
     assert (table["voice_seconds"] == 0.5).all()
     assert (table["voice_rate"] == 16_000).all()
     assert (table["face_width"] == 48).all()
     assert set(table["language"]) == {"English"}
-    assert not (tree / ".manifest.parquet.parts").exists()
+    assert not (tree / ".manifest.csv.parts").exists()
     data = ManifestDataModule(
-        str(tree / "manifest.parquet"), ["English"], val_identities=2, val_trials=20,
+        str(tree / "manifest.csv"), ["English"], val_identities=2, val_trials=20,
         media=MediaOptions(frames=32, image_size=32), batch_size=4,
     )  # fmt: skip
     data.setup("fit")
@@ -62,7 +63,7 @@ def test_broken_files_are_named_and_fail(tree: Path, capsys: pytest.CaptureFixtu
     ):
         assert any(line.startswith(f"{path.relative_to(tree)}: ") and why in line for line in said)
     assert "4 broken files" in capsys.readouterr().err
-    table = pd.read_parquet(tree / "manifest.parquet")
+    table = pd.read_csv(tree / "manifest.csv")
     assert len(table) >= 21
     assert str(voices[0].relative_to(tree)) not in set(table["voice"])
     assert main(["prepare", str(tree), "--workers", "1", "--allow-broken"]) == 0
@@ -97,7 +98,7 @@ def test_a_killed_run_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = prepare.check_files(tree, files, parts, 1, report=told.append)  # type: ignore[arg-type]
     assert told[0] == 9  # two saved parts, less the file that has changed
     assert found["path"].tolist() == [path for path, _ in files]
-    assert found["problem"].tolist() == ["not readable as audio", *[""] * 23]
+    assert found["problem"].tolist() == ["not readable as audio (Error opening it: Format not recognised.)", *[""] * 23]
 
 
 def test_voxceleb_voices_by_id_and_faces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +112,7 @@ def test_voxceleb_voices_by_id_and_faces_by_name(tmp_path: Path, capsys: pytest.
     assert main(["prepare", str(tmp_path), "--workers", "1"]) == 2
     assert "--people vox1_meta.csv" in capsys.readouterr().err
     assert main(["prepare", str(tmp_path), "--workers", "1", "--people", str(tmp_path / "meta.tsv")]) == 0
-    table = pd.read_parquet(tmp_path / "manifest.parquet")
+    table = pd.read_csv(tmp_path / "manifest.csv", keep_default_na=False)
     assert table[["identity", "video", "gender"]].to_numpy().tolist() == [
         *[["id10001", "aaaaaaaaaaa", "F"]] * 2,
         *[["id10002", "", "M"]] * 2,
@@ -125,7 +126,7 @@ def test_m4a_is_converted_once(tree: Path) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-i", str(wav), str(m4a)], check=True)
     wav.unlink()
     assert main(["prepare", str(tree), "--workers", "1"]) == 0
-    assert str(wav.relative_to(tree)) in set(pd.read_parquet(tree / "manifest.parquet")["voice"])
+    assert str(wav.relative_to(tree)) in set(pd.read_csv(tree / "manifest.csv")["voice"])
     made = wav.stat().st_mtime_ns
     assert main(["prepare", str(tree), "--workers", "1"]) == 0
     assert wav.stat().st_mtime_ns == made
@@ -146,7 +147,7 @@ def test_a_layout_of_ones_own() -> None:
     found = describe("deep/fr/anna-7/x/1.wav", "voice", patterns, None)
     assert (found.identity, found.language, found.video) == ("anna", "fr", "7")
     assert describe("faces/anna.jpg", "face", patterns, None).identity == "anna"
-    with pytest.raises(DataError, match="matches no known layout"):
+    with pytest.raises(DataError, match="does not match --pattern"):
         describe("anna.png", "face", patterns, None)
     with pytest.raises(DataError, match=r"--pattern \{person\}"):
         compile_patterns(["{person}/{file}"])
@@ -158,3 +159,105 @@ def test_a_layout_of_ones_own() -> None:
 def test_nothing_to_prepare(tmp_path: Path, make: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", str(make(tmp_path))]) == 2  # type: ignore[operator]
     assert said in capsys.readouterr().err
+
+
+def clip(root: Path, voice: str, face: str, number: int = 0) -> None:
+    tone(root / voice, number, 0)
+    patch(root / face, number, 0)
+
+
+FOLDERS = {
+    "by person and language": ("voices/Ann Lee/fr/v1/1.wav", "faces/Ann Lee/fr/v1/1.jpg", "Ann Lee", "fr", "v1"),
+    "ids without folders of sides": ("id07/fr/v1/1.wav", "id07/fr/v1/1.jpg", "id07", "fr", "v1"),
+    "no language": ("audio/ann/v1/1.WAV", "images/ann/v1/1.JPG", "ann", "", "v1"),
+    "splits of one data set": ("train/wav/ann/fr/v1/1.wav", "test/jpg/ann/fr/v1/1.jpg", "ann", "fr", "v1"),
+    "MAV-Celeb v4": ("voices/Bangla/id007/1.wav", "faces/Bangla/id007/1.jpg", "id007", "Bangla", ""),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_layout_is_recognised_by_all_of_its_paths(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice, face, identity, language, video = FOLDERS[name]
+    clip(tmp_path, voice, face)
+    assert main(["prepare", str(tmp_path), "--show"]) == 0
+    shown = capsys.readouterr().out
+    example = f"identity {identity}, language {language or '(none)'}, video {video or '(none)'}"
+    assert f"  {voice}: {example}" in shown
+    assert f"  {face}: {example}" in shown
+    assert not list(tmp_path.glob("*manifest*"))  # --show writes nothing
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 0
+    table = pd.read_csv(tmp_path / "manifest.csv", keep_default_na=False)
+    assert table[["voice", "face", "identity", "language", "video"]].to_numpy().tolist() == [[*FOLDERS[name]]]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["Ann/v1/audio.wav", "Ann/v1/frame1.jpg", "Bob/v1/audio.wav", "Bob/v1/frame1.jpg"], "in no known layout"),
+        (["Ann/en/v1/00000.wav", "Ann/en/v1/00000.jpg"], "in no known layout"),
+        (["v1/audio.wav", "v1/face.jpg"], "in no known layout"),
+        (["ann.wav", "ann.jpg"], "in no known layout"),
+        (
+            ["voices/id1/en/v/1.wav", "faces/id1/en/v/1.jpg", "voices/English/1.wav"],
+            "fits all but 1 of 3",
+        ),
+        (
+            ["v1/voices/id1/en/v/1.wav", "v1/faces/id1/en/v/1.jpg", "v2/voices/id1/en/v/1.wav"],
+            "2 data sets side by side",
+        ),
+        (["voices/Ann/en/v/1.wav", "faces/ann/en/v/1.jpg"], "identity 'Ann' and 'ann' differ only in case"),
+    ],
+)
+def test_other_trees_are_refused(
+    files: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, file in enumerate(files):
+        (tone if file.endswith("wav") else patch)(tmp_path / file, number, 0)
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*manifest*"))
+
+
+def test_mavceleb_with_its_lists_has_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_training(tmp_path, "v1", ("English",), people=2, clips=1)  # type: ignore[arg-type]
+    for root in (tmp_path, tmp_path / "v1"):
+        assert main(["prepare", str(root)]) == 2
+        assert "train with --config v1_eng.yaml and MAVCELEB_ROOT" in capsys.readouterr().err
+
+
+def test_composed_and_decomposed_folders_are_one_identity(tmp_path: Path) -> None:
+    clip(tmp_path, "voices/Zo\u00eb/fr/v/1.wav", "faces/Zoe\u0308/fr/v/1.jpg")
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 0
+    assert pd.read_csv(tmp_path / "manifest.csv")["identity"].tolist() == ["Zo\u00eb"]
+
+
+def test_one_language_for_all_and_its_contradiction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path / "a", "voices/ann/v/1.wav", "faces/ann/v/1.jpg")
+    clip(tmp_path / "b", "voices/ann/fr/v/1.wav", "faces/ann/fr/v/1.jpg")
+    assert main(["prepare", str(tmp_path / "a"), "--workers", "1", "--language", "English"]) == 0
+    assert pd.read_csv(tmp_path / "a" / "manifest.csv")["language"].tolist() == ["English"]
+    assert main(["prepare", str(tmp_path / "b"), "--language", "English"]) == 2
+    assert "the folders name languages" in capsys.readouterr().err
+
+
+def test_files_without_a_counterpart_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path, "voices/ann/fr/v/1.wav", "faces/ann/fr/v/1.jpg")
+    tone(tmp_path / "voices/bob/fr/v/1.wav", 1, 0)
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 0
+    assert "unpaired: voices/bob/fr/v/1.wav: no face of bob in fr" in capsys.readouterr().err
+    assert (tmp_path / "manifest.unpaired.txt").read_text() == "voices/bob/fr/v/1.wav: no face of bob in fr\n"
+
+
+@pytest.mark.parametrize(("name", "ok"), [("m.csv", True), ("m.parquet", True), ("m.xlsx", False), ("m", False)])
+def test_the_ending_says_the_format(name: str, ok: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path, "voices/ann/fr/v/1.wav", "faces/ann/fr/v/1.jpg")
+    out = tmp_path / "out" / name
+    assert main(["prepare", str(tmp_path), "--workers", "1", "--out", str(out)]) == (0 if ok else 2)
+    if ok:
+        assert len(pd.read_csv(out) if name.endswith("csv") else pd.read_parquet(out)) == 1
+    else:
+        assert "is written as .csv or .parquet" in capsys.readouterr().err
