@@ -24,6 +24,11 @@ class DataError(ValueError):
     """Bad input. The message is one line that names the file, row or key, what is wrong and the way out."""
 
 
+def visible(text: str) -> str:
+    """The text with control characters written out: names in files may hold escape sequences of a terminal."""
+    return "".join(c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text)
+
+
 def one_line(error: BaseException | str, limit: int | None = None) -> str:
     """What an error says as one line, for a message that quotes it; its class where it says nothing.
 
@@ -31,7 +36,7 @@ def one_line(error: BaseException | str, limit: int | None = None) -> str:
         error: the error, or its text.
         limit: the most characters; what is cut off is marked by ``...``.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = visible(" ".join(str(error).split())) or type(error).__name__
     return text if limit is None or len(text) <= limit else f"{text[:limit]}..."
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from datamodules.schema import DataError, one_line
+from datamodules.schema import DataError, one_line, visible
 
 REFUSED, INTERRUPTED, CLOSED = 2, 130, 141
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,7 +50,7 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
             return CLOSED
         if (line := error_line(error)) is None:
             raise
-        _print(f"error: {line}")
+        _print(f"error: {visible(line)}")
         return REFUSED
     return status
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
 WIDTH = 220  # of what is no terminal: in a log, names are searched for and must not be broken
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_console() -> Console:
@@ -22,3 +25,8 @@ def percent(rate: float | None) -> str:
 def counted(number: int, word: str, several: str | None = None) -> str:
     """``1 run``, ``2 runs``; ``several`` is the plural where it is not the word and an s."""
     return f"{number} {word if number == 1 else several or f'{word}s'}"
+
+
+def defused(value: Any) -> Any:
+    """A value of a CSV; text that a spreadsheet would read as a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

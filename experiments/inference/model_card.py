@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment
 
 from datamodules.evaluation.learnt import Learnt
+from datamodules.schema import visible
 from experiments.console.tables import percent
 from experiments.runs.saved import NOT_CELLS
+
+MARKUP = re.compile(r"[\\`*\[\]<>|&~]")
+"""Characters that Markdown reads as markup."""
 
 RATES = {
     "raw": "eer",
@@ -47,10 +52,10 @@ ONNX files, where present, take {{ "normalised filter banks (B, T, bins) and ima
 
 ## Training data
 
-`{{ data.class_path }}`; training languages: {{ learnt.languages | sort | join(", ") or "not recorded" }}. The weights
-have learnt from {{ learnt.identities }} identities, those of validation and of weights they started from among them;
+{{ data_class }}; training languages: {{ languages | join(", ") or "not recorded" }}. The weights
+have learnt from {{ identities }} identities, those of validation and of weights they started from among them;
 `model.safetensors` holds hashes of their names, so that a test of them is refused.
-{%- if learnt.unrecorded %} Whom these files had learnt from, nothing says: {{ learnt.unrecorded | sort | join(", ") }}.
+{%- if unrecorded %} Whom these files had learnt from, nothing says: {{ unrecorded | join(", ") }}.
 {%- else %} None of the tested ones was among them; that was checked when the run started.{% endif %}
 {{- " The checkpoint was chosen on validation identities." if chosen }}
 
@@ -95,7 +100,7 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
     """
     inputs, data = spec["inputs"], config["data"]
     rows = [
-        [cell, *(percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
+        [_plain(cell), *(percent(record.get(key)) for key in RATES.values()), f"{record['trials']:,}"]
         for cell, record in results.items()
         if cell not in NOT_CELLS
     ]
@@ -103,14 +108,16 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
         Environment(autoescape=False, keep_trailing_newline=True)
         .from_string(CARD)
         .render(
-            name=spec["model"]["class_path"].rpartition(".")[2],
+            name=_plain(spec["model"]["class_path"].rpartition(".")[2]),
             dims=spec["model"]["init_args"]["dims"],
             media=inputs.get("media"),
             normalise=inputs.get("normalise"),
             voice=_names(inputs.get("voice")),
             face=_names(inputs.get("face")),
-            data=data,
-            learnt=learnt,
+            data_class=_plain(data["class_path"]),
+            languages=[_plain(name) for name in sorted(learnt.languages)],
+            unrecorded=[_plain(name) for name in sorted(learnt.unrecorded)],
+            identities=learnt.identities,
             rows=rows,
             rates=list(RATES),
             chosen=(data.get("init_args") or {}).get("val_identities", True) != 0,
@@ -119,4 +126,10 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
 
 
 def _names(encoders: list[Mapping[str, Any]] | None) -> str:
-    return " + ".join(e["trained"] if "trained" in e else e["class_path"].rpartition(".")[2] for e in encoders or [])
+    names = (e["trained"] if "trained" in e else e["class_path"].rpartition(".")[2] for e in encoders or [])
+    return " + ".join(_plain(str(name)) for name in names)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))

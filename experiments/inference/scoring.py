@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.io.text import nearest, shown
-from datamodules.schema import MODALITIES, DataError, Modality
+from datamodules.schema import MODALITIES, DataError, Modality, visible
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import table_console
 from experiments.inference.file_encoders import FileEncoder, Files, checked
@@ -126,7 +126,7 @@ def matches_table(
     for k in range(near.shape[1]):
         table.add_column(f"match {k + 1}", overflow="fold")
     for voice, row, value in zip(voices[:SHOWN], near, values, strict=False):
-        table.add_row(voice, *(f"{faces[j]}  {x:.3f}" for j, x in zip(row, value, strict=True)))
+        table.add_row(visible(voice), *(f"{visible(faces[j])}  {x:.3f}" for j, x in zip(row, value, strict=True)))
     return table
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.console.tables import percent
+from experiments.console.tables import defused, percent
 from experiments.report.numbers import (
     Published,
     Spread,
@@ -34,8 +34,6 @@ SIGNS = str.maketrans({"→": r"$\to$", "·": r"$\cdot$", "±": r"$\pm$", "≈":
 
 LATEX = str.maketrans({c: rf"\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde ", "^": r"\textasciicircum "})
 LATEX |= {ord("\\"): r"\textbackslash "}
-
-FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True)
@@ -295,8 +293,4 @@ def to_csv(table: pd.DataFrame) -> str:
     columns: list[Any] = ["run", "folder", "method", "strategy", "train", "test", "lists", "condition", "unit", "seed"]
     table = table.assign(run=table.groupby(["test_set", "run"], sort=False).ngroup())
     chosen = table[[*columns, "test_set", "trials", *RATES]]
-    return str(chosen.map(_defused).to_csv(index=False))
-
-
-def _defused(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return str(chosen.map(defused).to_csv(index=False))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
-from datamodules.schema import MODALITIES, DataError
+from datamodules.schema import MODALITIES, DataError, visible
 from experiments.console.tables import percent, table_console
 from experiments.runs.files import atomic, write_json
 from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun, read_records
@@ -183,5 +183,5 @@ def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Ta
         controls = [record.get(k) for k in ("auc", "eer_gender_only", "eer_chance")]
         cells = [percent(value) for value in row + controls]
         last = name.endswith("overall")
-        table.add_row(name, *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
+        table.add_row(visible(name), *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
     return table

@@ -13,14 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
+from datamodules.evaluation.learnt import Learnt
 from datamodules.io.documents import MAX_DEPTH, read_json, read_yaml
 from datamodules.schema import DataError
 from experiments import load
 from experiments.config.build import read_steps
 from experiments.config.foreign import check
+from experiments.console.errors import exit_status
+from experiments.console.tables import defused
 from experiments.inference.exporting import export
+from experiments.inference.model_card import model_card
 from experiments.inference.trained import read_trained
 from experiments.run import main
+from experiments.runs.results import print_results
 from tests.experiments.saved import save_tested
 
 FOREIGN = (
@@ -203,3 +208,21 @@ def test_a_damaged_run_folder_is_one_line(seed: int, tmp_path: Path, capsys: pyt
     ):
         assert main(command) in (0, 2)
         assert sum(line.startswith("error:") for line in capsys.readouterr().err.splitlines()) <= 1
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a|b`<script>[x](y)\n\x1b[31m"
+    spec = {
+        "model": {"class_path": f"m.{name}", "init_args": {"dims": [1, 2]}},
+        "inputs": {"normalise": True, "voice": None, "face": None},
+    }
+    record = {"eer": 0.1, "trials": 3}
+    card = model_card(spec, {"data": {"class_path": name}}, {name: record}, Learnt(languages=frozenset({name})))
+    assert "<script>" not in card.replace("\\<script\\>", "")
+    assert "\x1b" not in card
+    assert r"a\|b\`\<script\>\[x\](y) \\x1b\[31m | 10.0" in card
+    print_results({name: record})
+    assert exit_status(lambda: read_yaml(Path(name))) == 2
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert [defused(text) for text in ("=cmd()", "\tx", "a", 3)] == ["'=cmd()", "'\tx", "a", 3]
