@@ -224,6 +224,8 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
 
 def _check_names(x: NDArray[np.float32], where: str) -> None:
     """Refuses row numbers in the first column and column numbers in the first row, which pandas writes by default."""
+    if 0 in x.shape:
+        return
     for values, what in ((x[:, 0], "first column numbers the rows"), (x[0], "first line numbers the columns")):
         steps = np.arange(len(values))
         counts = len(values) > 1 and any(np.array_equal(values, steps + start) for start in (0, 1))

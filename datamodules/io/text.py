@@ -1,14 +1,12 @@
-"""Text files: opening, splitting and writing them, with errors that name the file, the line and the remedy."""
+"""Text files: opening and splitting them, with errors that name the file, the line and the remedy."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import io
-import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.schema import DataError
@@ -103,25 +101,6 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-@contextmanager
-def draft_of(path: str | Path, suffix: str = "") -> Iterator[Path]:
-    """A temporary file in the folder of ``path`` that takes its place when the block ends without an error.
-
-    So a reader sees the old file or the new one, never a part. After an error the temporary file is removed.
-
-    Args:
-        path: the file to write.
-        suffix: of the temporary file, where the writer goes by it.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_text(path: str | Path, what: str) -> str:

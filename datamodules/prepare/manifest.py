@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.io.parts import Parts
-from datamodules.io.text import draft_of
 from datamodules.io.workers import end_with_parent
+from datamodules.io.writing import draft_of
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video

@@ -47,11 +47,11 @@ class Layout:
 
 def _below_sides(name: str, below: str) -> Layout:
     """``voices/BELOW`` and ``faces/BELOW``; without these folders if the identities are ``id`` and a number."""
-    sides = []
-    for folder in _SIDES.values():
-        text = f"{_ABOVE}(?:(?i:{folder})/(?P<identity>[^/]+)|(?P<id>id\\d+))/{below}[^/]+"
-        sides.append((re.compile(text),))
-    return Layout(name, *sides)
+    voices, faces = (
+        (re.compile(f"{_ABOVE}(?:(?i:{folder})/(?P<identity>[^/]+)|(?P<id>id\\d+))/{below}[^/]+"),)
+        for folder in _SIDES.values()
+    )
+    return Layout(name, voices, faces)
 
 
 _VIDEO = r"(?P<video>[A-Za-z0-9_-]{11})"

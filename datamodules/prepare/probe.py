@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from datamodules.io.media import SAMPLE_RATE, open_audio, read_audio, read_image
-from datamodules.io.text import draft_of
+from datamodules.io.writing import draft_of
 from datamodules.schema import DataError, Modality
 
 _TAIL = 256  # a complete jpg has its end marker within so many last bytes

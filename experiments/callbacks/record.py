@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from experiments.runs.files import atomic, write_json
+from datamodules.io.writing import draft_of, write_json
 
 
 class RunRecord(Callback):
@@ -84,7 +84,7 @@ class RunRecord(Callback):
         if self.loss is not None:
             row["train/loss"] = self.loss.item() / self.batches
         self.rows = [*(before for before in self.rows if before["epoch"] < trainer.current_epoch), row]
-        with atomic(self.run_dir / "history.csv") as temporary:
+        with draft_of(self.run_dir / "history.csv") as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.runs.files import write_json
+from datamodules.io.writing import write_json
 from lightning_modules.training.optim import renew_schedule
 
 TRAINED = "trained.json"

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
+from datamodules.io.writing import write_text
 from datamodules.schema import DataError
 from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
@@ -81,7 +82,7 @@ def log_artifacts(run: Any, run_dir: Path, make_report: Callable[[], str]) -> No
     except DataError as error:
         rank_zero_warn(f"no report for W&B: {error}")
         return
-    (run_dir / "report.html").write_text(text, encoding="utf-8")
+    write_text(run_dir / "report.html", text)
     page = wandb.Artifact(f"report-{run.id}", type="report")
     page.add_file(str(run_dir / "report.html"))
     run.log_artifact(page)

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
+from datamodules.io.writing import write_json
 from experiments.bench.sizes import MEASURED, MEDIA_SIZES, SIZES
 from experiments.console.arguments import CommandParser
 from experiments.console.tables import table_console
-from experiments.runs.files import write_json
 
 Record = dict[str, Any]
 

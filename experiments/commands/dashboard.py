@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from datamodules.io.writing import write_json
 from datamodules.schema import DataError, one_line
 from experiments.console.arguments import CommandParser
 from experiments.runs.credentials import has_key
-from experiments.runs.files import write_json
 
 HEARD_UNHEARD = ("heard", "unheard")
 TRAIN, MODEL = "data.init_args.train_languages", "model.class_path"

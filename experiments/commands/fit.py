@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.base import VoiceFaceDataModule
+from datamodules.io.writing import write_text
 from datamodules.schema import DataError
 from experiments.callbacks.checkpoint import RunCheckpoint
 from experiments.callbacks.progress import LineProgress
@@ -74,7 +75,7 @@ class SaveRunConfig(SaveConfigCallback):
             for name, value in self.logger_options.items():
                 config.logger.init_args[name] = value
         text = self.parser.dump(config, skip_none=False)
-        (Path(trainer.default_root_dir) / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
         for logger in trainer.loggers:
             logger.log_hyperparams(config.as_dict())
 

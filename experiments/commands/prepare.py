@@ -127,7 +127,7 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
 
 def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
     """Names files that are not in the manifest: the first in the terminal, all in a list beside the manifest."""
-    from datamodules.io.text import draft_of
+    from datamodules.io.writing import draft_of
 
     listed = out.with_suffix(f".{kind}.txt")
     listed.unlink(missing_ok=True)  # of an earlier run

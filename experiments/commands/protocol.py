@@ -28,13 +28,13 @@ def main(command: str, argv: list[str]) -> int:
 
 def _run(options: argparse.Namespace, more: list[str]) -> int:
     # pandas and scipy take seconds to import; --help does not need them
+    from datamodules.io.writing import write_csv, write_json
     from experiments.config.files import find_config
     from experiments.console.tables import defused, table_console
     from experiments.protocol.file import Protocol
     from experiments.protocol.numbers import per_identity, summarise_protocol
     from experiments.protocol.run import run_protocol
     from experiments.protocol.tables import protocol_csv, protocol_tables
-    from experiments.runs.files import write_json
 
     for argument in more:
         if not (argument.startswith("--") and "." in argument.partition("=")[0] and "=" in argument):
@@ -47,8 +47,8 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more)
     records, people = summarise_protocol(outcomes), per_identity(outcomes)
     write_json(out / "protocol.json", records)
-    protocol_csv(records).map(defused).to_csv(out / "protocol.csv", index=False)
-    people.map(defused).to_csv(out / "per_identity.csv", index=False)
+    write_csv(out / "protocol.csv", protocol_csv(records).map(defused))
+    write_csv(out / "per_identity.csv", people.map(defused))
     console = table_console()
     for table in protocol_tables(records, people):
         console.print(table)

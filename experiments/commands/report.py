@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from datamodules.io.writing import write_text
 from experiments.console.arguments import CommandParser
-from experiments.runs.files import write_text
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.io.writing import draft_of
 from experiments.console.arguments import CommandParser
-from experiments.runs.files import atomic
 
 
 def _parser(command: str) -> CommandParser:
@@ -48,7 +48,7 @@ def main(command: str, argv: list[str]) -> int:
             parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
         parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
         files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
-        with atomic(options.out) as temporary:
+        with draft_of(options.out) as temporary:
             temporary.write_bytes(pack(files))
         report.append(f"written: {options.out}")
     print("\n".join(report))

@@ -46,9 +46,9 @@ def main(command: str, argv: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace) -> int:
     # --help does not need these imports, which take a second
+    from datamodules.io.writing import write_json
     from experiments.config.files import find_config
     from experiments.console.tables import table_console
-    from experiments.runs.files import write_json
     from experiments.sweep.launch import run_agents, show_agents
     from experiments.sweep.points import Sweep
     from experiments.sweep.run import counts_of, exclusive, fit_of, run_sweep, states_of, sweep_table

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.evaluation.learnt import FILE
+from datamodules.io.writing import write_json, write_text
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
@@ -26,7 +27,6 @@ from experiments.config.renamed import Renamer
 from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import ENCODERS, Spec, read_trained
-from experiments.runs.files import write_json
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import learnt_by
 
@@ -56,7 +56,7 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         out.mkdir(parents=True, exist_ok=True)
-        (out / ENCODERS).write_text(yaml.safe_dump({**before, **specs}, sort_keys=False), encoding="utf-8")
+        write_text(out / ENCODERS, yaml.safe_dump({**before, **specs}, sort_keys=False))
     return [modality for modality in specs if not (out / f"{modality}s.npy").is_file()]
 
 

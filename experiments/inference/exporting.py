@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
 from safetensors.torch import save_file
 
+from datamodules.io.writing import draft_of
 from datamodules.schema import DataError
 from experiments.config.files import read_config
 from experiments.inference.model_card import model_card
@@ -26,10 +28,12 @@ def export(trained: Trained, out: Path) -> None:
         raise DataError(f"{trained.source}: is an export already; name the run folder it was made of")
     results = trained.run / "results.json"
     measured = read_records(results) if results.is_file() else {}
-    out.mkdir(parents=True, exist_ok=True)
     learnt = trained.model.learnt
     tensors = {key: value.contiguous() for key, value in trained.model.state_dict().items()}
-    save_file(tensors, out / WEIGHTS, {LEARNT: json.dumps(learnt.plain())})
-    (out / CONFIG).write_text(yaml.safe_dump(trained.spec, sort_keys=False), encoding="utf-8")
     card = model_card(trained.spec, read_config(trained.run / CONFIG), measured, learnt)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:  # all three take their places when the last is written
+        weights, config, page = (files.enter_context(draft_of(out / name)) for name in (WEIGHTS, CONFIG, "README.md"))
+        save_file(tensors, weights, {LEARNT: json.dumps(learnt.plain())})
+        config.write_text(yaml.safe_dump(trained.spec, sort_keys=False), encoding="utf-8")
+        page.write_text(card, encoding="utf-8")

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader
 
 from datamodules.io.feature_files import FIELDS
 from datamodules.io.parts import Parts
+from datamodules.io.writing import draft_of
 from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.inference.file_encoders import FileEncoder, Files, checked
-from experiments.runs.files import atomic
 
 SAY_EVERY, SAVE_EVERY = 10.0, 2.0  # seconds
 PART_ROWS = 1 << 12
@@ -89,7 +89,7 @@ class FeatureWriter(LightningModule):
     def write_feature_files(self) -> None:
         """``voices.npy`` + ``voices.csv`` and the same for faces, out of the parts, which go."""
         for modality, table in self.tables.items():
-            with atomic(self.out / f"{modality}s.csv") as temporary:
+            with draft_of(self.out / f"{modality}s.csv") as temporary:
                 feature_index(table).to_csv(temporary, index=False)
             merge(self._parts(modality), table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
         shutil.rmtree(self.out / "parts")
@@ -210,7 +210,7 @@ def merge(parts: EmbeddingParts, items: Sequence[str], path: Path) -> None:
     position = {key: row for row, key in reversed(list(enumerate(keys_of)))}
     again = [(row, position[key]) for row, key in enumerate(keys_of) if position[key] != row]
     out: NDArray[np.float32] | None = None
-    with atomic(path) as temporary:
+    with draft_of(path) as temporary:
         for keys, x in parts.read():
             if out is None:
                 out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(items), x.shape[1]))

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.io.text import nearest, shown
+from datamodules.io.writing import draft_of
 from datamodules.schema import MODALITIES, DataError, Modality, visible
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import table_console
@@ -103,7 +104,7 @@ def write_matrix(
         for _ in kept():
             pass
     elif path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with draft_of(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["voice", *faces])
             writer.writerows([voice, *(f"{x:.6f}" for x in row)] for voice, row in zip(voices, kept(), strict=True))
@@ -113,7 +114,8 @@ def write_matrix(
             matrix = np.lib.format.open_memmap(f"{folder}/d.npy", mode="w+", dtype=np.float32, shape=shape)
             for i, row in enumerate(kept()):
                 matrix[i] = row
-            np.savez(path, distance=matrix, voices=voices, faces=faces)
+            with draft_of(path, ".npz") as draft:
+                np.savez(draft, distance=matrix, voices=voices, faces=faces)
     return near, values
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.documents import read_json
+from datamodules.io.writing import write_json
 from datamodules.schema import DataError
 from experiments.config.build import read_steps, strategy_options
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
-from experiments.runs.files import write_json
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
 from experiments.runs.refine import write_refined

@@ -22,10 +22,10 @@ from typing import Any
 
 from datamodules.io.documents import read_json
 from datamodules.io.workers import end_with_parent
+from datamodules.io.writing import write_json, write_text
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.progress import track
-from experiments.runs.files import write_json
 from experiments.runs.saved import read_records
 
 Main = Callable[[str, list[str]], int]
@@ -61,7 +61,7 @@ class Fit:
         """Notes that this process runs it; results of an earlier command go."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "results.json").unlink(missing_ok=True)
-        (self.folder / "command.json").write_text(json.dumps(self.command))
+        write_text(self.folder / "command.json", json.dumps(self.command))
         self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
 
     def end(self, status: int) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.io.writing import write_json
 from datamodules.schema import DataError
-from experiments.runs.files import write_json
 
 NOTE, LOCK = "run.lock", ".run.lock"
 """Who owns the folder, for people and other hosts; and the file that the operating system locks."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.writing import write_arrays, write_csv
 from experiments.runs.saved import SavedRun
 from postproc.metrics import eer
 from postproc.metrics.bootstrap import draw_identities, resampled_eers
@@ -23,9 +24,9 @@ Replicates = dict[tuple[str, str], NDArray[np.float64]]
 def write_people(folder: Path, run: SavedRun) -> None:
     """``people.csv``: EER over the trials of each identity's voices; ``people.npz``: :func:`replicates_of`."""
     rows = [row for name in run.evaluation.cells for row in people_rows(run, name)]
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "people.csv", index=False)
+    write_csv(folder / "people.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
     rates_by_key = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
-    np.savez_compressed(folder / "people.npz", **rates_by_key)  # type: ignore[arg-type]
+    write_arrays(folder / "people.npz", **rates_by_key)
 
 
 def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
+from datamodules.io.writing import draft_of, write_array, write_csv, write_json
 from datamodules.schema import MODALITIES, DataError, visible
 from experiments.console.tables import percent, table_console
-from experiments.runs.files import atomic, write_json
 from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun, read_records
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
@@ -127,7 +127,7 @@ def write_scores(run: SavedRun) -> None:
         columns["refined"] = run.refined.get(name, np.full(len(trials), np.nan))
         columns |= {"voice_row": cell.voice_index, "face_row": cell.face_index}
         frames.append(pd.DataFrame(columns))
-    with atomic(run.folder / "scores.parquet") as temporary:
+    with draft_of(run.folder / "scores.parquet") as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
 
 
@@ -146,13 +146,13 @@ def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
         write_json(folder / FILE, learnt.plain())
     for modality in MODALITIES:
         items = run.evaluation.items(modality)
-        np.save(folder / f"{modality}s.npy", run.embeddings[modality])
+        write_array(folder / f"{modality}s.npy", run.embeddings[modality])
         inputs = folder / f"{modality}s_input.npy"
         inputs.unlink(missing_ok=True)  # of an earlier test in this folder
         if items.features is not None:
-            np.save(inputs, items.features)
+            write_array(inputs, items.features)
         index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
-        pd.DataFrame({**index, "gender": items.gender}).to_csv(folder / f"{modality}s.csv", index=False)
+        write_csv(folder / f"{modality}s.csv", pd.DataFrame({**index, "gender": items.gender}))
 
 
 def trust_note(trusted: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import ArrowException
 
 from datamodules.io.documents import read_json
+from datamodules.io.writing import write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
 
@@ -193,7 +194,7 @@ def write_reference(folder: Path, reference: Reference, seen_tests: Sequence[str
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
     known = {name: getattr(reference, name) for name in REFERENCE}
     known[SEEN_TESTS] = np.array(seen_tests, dtype=np.str_)
-    np.savez(folder / "embeddings" / "reference.npz", **arrays, **known)  # type: ignore[arg-type]
+    write_arrays(folder / "embeddings" / "reference.npz", **arrays, **known)
 
 
 def read_reference(folder: Path) -> Reference:

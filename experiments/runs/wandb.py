@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
+from datamodules.io.writing import write_text
 from datamodules.schema import one_line
 from experiments.runs.credentials import has_key
 
@@ -64,7 +65,7 @@ def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
     """
     id_file = run_dir / "wandb_id"
     if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+        write_text(id_file, uuid.uuid4().hex[:8])
     settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)
     settings.name = settings.name or f"{name}-{run_dir.name}"
     if not settings.offline and "WANDB_MODE" not in os.environ and not has_key():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ import yaml
 from submitit.helpers import DelayedSubmission
 
 from datamodules.io.text import nearest
+from datamodules.io.writing import write_json
 from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
 from experiments.runs.fits import Fit
@@ -97,7 +97,7 @@ def submit(fits: Sequence[Fit], folder: Path, settings: Path) -> list[str]:
     ids = _submit([Job((*program, *fit.command), fit) for fit in fits], folder, settings)
     for fit, job in zip(fits, ids, strict=True):
         fit.folder.mkdir(parents=True, exist_ok=True)
-        (fit.folder / JOB).write_text(json.dumps({"job": job}))
+        write_json(fit.folder / JOB, {"job": job})
     return ids
 
 
