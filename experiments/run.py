@@ -74,6 +74,10 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0; 2 after a one-line error; 130 after Ctrl-C; what the command says of itself.
     """
     argv = sys.argv[1:] if argv is None else argv
+    return exit_status(lambda: _run(argv), bool(argv) and argv[0] in RESUMABLE)
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(help_text())
         return 0 if argv else 2
@@ -83,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
         print(f"error: unknown command {command!r}: {hint}", file=sys.stderr)
         return 2
-    return exit_status(lambda: import_module(COMMANDS[command][0]).main(command, rest), command in RESUMABLE)
+    return int(import_module(COMMANDS[command][0]).main(command, rest))
 
 
 if __name__ == "__main__":

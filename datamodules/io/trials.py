@@ -63,6 +63,8 @@ def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
         if known is not None:
             raise DataError(f"trial list {source}: already has labels; leave out {labels}")
         known = _read_labels(labels, keys)
+    if known is not None:
+        _check_pairs(refs, known, source)
     voices, faces = (_strings(c.dictionary)[c.indices.to_numpy()] for c in (refs["voice"], refs["face"]))
     return Trials(keys=keys, voices=voices, faces=faces, labels=known, source=source)
 
@@ -172,12 +174,15 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
     width = len(names) if comma else len(head.split())
     if comma:
         unknown = [name for name in names if name not in _COLUMNS]
-        missing = [name for name in _COLUMNS[:3] if name not in names]
+        missing = [name for name in _COLUMNS[1:3] if name not in names]
         if unknown or missing or len(set(names)) < width:
             problem = f"columns {', '.join(names)}"
             if unknown:
                 problem = f"unknown column {unknown[0]!r}{nearest(unknown[0], _COLUMNS)}"
-            raise DataError(f"trial list {source}, line 1: {problem}; expected key,voice,face[,label]")
+            raise DataError(
+                f"trial list {source}, line 1: {problem}; expected key,voice,face[,label] as names "
+                f"in a list with commas; with blanks there are no names: {_CHOICES}"
+            )
     elif width not in _ORDERS:
         raise DataError(
             f"trial list {source}, line 1: {width} column{'s' * (width > 1)}; expected {_CHOICES}; or CSV with the "
@@ -201,6 +206,8 @@ def _parse(text: str, source: str) -> dict[str, pa.ChunkedArray]:
     if not comma:
         return _by_order(table, source)
     columns = {name: pc.utf8_trim_whitespace(table.column(i).slice(1)) for i, name in enumerate(names)}
+    if "key" not in columns:
+        columns["key"] = _numbers(table.num_rows - 1)
     filled = reduce(pc.or_, (pc.not_equal(column, "") for column in columns.values()))
     if not pc.any(filled).as_py():
         raise DataError(f"trial list {source}: has column names but no trials")
@@ -218,8 +225,13 @@ def _by_order(table: pa.Table, source: str) -> dict[str, pa.ChunkedArray]:
     columns = {name: table.column(i) for i, name in enumerate(order)}
     if "key" not in columns:
         warnings.warn(f"trial list {source}: read as {' '.join(f'<{name}>' for name in order)}", stacklevel=2)
-        columns["key"] = pa.chunked_array([pa.array(map(str, range(1, len(table) + 1)), pa.string())])
+        columns["key"] = _numbers(len(table))
     return columns
+
+
+def _numbers(trials: int) -> pa.ChunkedArray:
+    """The keys of a list that has none: the numbers of its trials."""
+    return pa.chunked_array([pa.array(map(str, range(1, trials + 1)), pa.string())])
 
 
 def _single_blanks(text: str) -> str:
@@ -237,7 +249,7 @@ def _head(text: str) -> str:
 
 
 def _names(head: str) -> list[str]:
-    return [name.strip().strip('"') for name in head.split(",")]
+    return [name.strip().strip('"').strip().lower() for name in head.split(",")]
 
 
 def _is_csv(head: str) -> bool:
@@ -288,6 +300,19 @@ def _check(columns: dict[str, pa.ChunkedArray], refs: dict[str, pa.DictionaryArr
         row = int(np.flatnonzero(keys.duplicated())[0])
         first = int(np.flatnonzero(keys == keys[row])[0])
         raise DataError(f"{_where(source, row)}, column key: {keys[row]!r} is already used in {_where(source, first)}")
+
+
+def _check_pairs(refs: dict[str, pa.DictionaryArray], labels: NDArray[np.int8], source: str) -> None:
+    """Refuses a list that calls one pair the same person and two."""
+    voice, face = (refs[name].indices.to_numpy().astype(np.int64) for name in ("voice", "face"))
+    pair = voice * len(refs["face"].dictionary) + face
+    contradicted = np.intersect1d(pair[labels == 1], pair[labels == 0])
+    if contradicted.size:
+        first, second = np.flatnonzero(np.isin(pair, contradicted[:1]))[:2]
+        raise DataError(
+            f"{_where(source, int(second))}: the pair of {_where(source, int(first))} has the other label there; "
+            f"{contradicted.size} pairs have both labels"
+        )
 
 
 def _read_labels(path: str | Path, keys: NDArray[np.str_]) -> NDArray[np.int8]:

@@ -54,6 +54,7 @@ def _below_sides(name: str, below: str) -> Layout:
     return Layout(name, voices, faces)
 
 
+_BY_LANGUAGE = re.compile(f"{_ABOVE}(?P<language>{_LANGUAGES})/(?P<identity>id\\d+)/[^/]+")
 _VIDEO = r"(?P<video>[A-Za-z0-9_-]{11})"
 LAYOUTS = (
     _below_sides("{voices,faces}/IDENTITY/LANGUAGE/VIDEO/FILE", "(?P<language>[^/]+)/(?P<video>[^/]+)/"),
@@ -68,7 +69,8 @@ LAYOUTS = (
     ),
     Layout(
         "MAV-Celeb v4: LANGUAGE/idNNN/FILE",
-        *2 * ((re.compile(f"{_ABOVE}(?P<language>{_LANGUAGES})/(?P<identity>id\\d+)/[^/]+"),),),
+        (_BY_LANGUAGE,),
+        (_BY_LANGUAGE,),
     ),
     _below_sides("{voices,faces}/IDENTITY/VIDEO/FILE", "(?P<video>[^/]+)/"),
 )

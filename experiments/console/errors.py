@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
-import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from datamodules.schema import DataError, one_line, visible
 
-REFUSED, INTERRUPTED, CLOSED = 2, 130, 141
+REFUSED, INTERRUPTED = 2, 130
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors that a user can act on, of modules that are slow to import: where one was raised, its module is loaded.
 LOADED = (
@@ -31,11 +31,13 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
         resumable: whether the same command continues what an interrupted one began; said on Ctrl-C.
 
     Returns:
-        The status of the command; 2 after an error, 130 after Ctrl-C, 141 if whoever read stdout has closed it.
+        The status of the command; 2 after an error, 130 after Ctrl-C. A command goes on where nobody reads its output
+        any more: `| head` must not cost a run.
 
     Raises:
         Exception: any other, which is a bug and keeps its traceback.
     """
+    _open_streams()
     try:
         status = command()
         sys.stdout.flush()
@@ -46,8 +48,6 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
             return _interrupted(resumable)
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            return CLOSED
         if (line := error_line(error)) is None:
             raise
         _print(f"error: {visible(line)}")
@@ -87,16 +87,45 @@ def _interrupted(resumable: bool) -> int:
     return INTERRUPTED
 
 
-def _stdout_is_closed() -> bool:
-    """Whether nobody reads stdout any more; what is still to be written to it then goes nowhere."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: stdout is an object without a file
-        poll, descriptor = select.poll(), sys.stdout.fileno()
-        poll.register(descriptor, 0)
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), descriptor)
-            return True
-    return False
+class _Lenient(io.TextIOWrapper):
+    """A stream whose reader may go away, as ``| head`` does: what is written afterwards goes nowhere."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if error.errno not in (errno.EPIPE, errno.EIO, errno.ESHUTDOWN):
+            raise error
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), self.fileno())
+
+
+def _open_streams() -> None:
+    """Makes stdout and stderr safe to write to: closed ones, ones without a reader, and ones of few letters."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start: a file opened later must not become the output
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            stream = os.fdopen(number, "w", closefd=False)
+            setattr(sys, name, stream)
+        if type(stream) is io.TextIOWrapper:
+            stream.flush()
+            lines, encoding = stream.line_buffering, stream.encoding
+            safe = _Lenient(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=lines)
+            setattr(sys, name, safe)
 
 
 def _print(line: str) -> None:

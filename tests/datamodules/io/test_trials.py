@@ -69,6 +69,8 @@ def test_unlabelled_formats(tmp_path: Path, text: str) -> None:
         ("key,voice,fase\nk,a,b\n", "line 1: unknown column 'fase'; did you mean face?"),
         ("key,voice\nk,a\n", "columns key, voice; expected key,voice,face"),
         ("key,voice,voice,face\nk,a,a,b\n", "expected key,voice,face"),
+        ("k1,a.wav,b.jpg\nk2,a.wav,c.jpg\n", "unknown column 'k1'.*; expected key,voice,face"),
+        ("key,voice,face,label\nk1,a,b,1\nk2,c,b,1\nk3,a,b,0\n", "line 4: the pair of .* line 2 has the other label"),
         ("key,voice,face\nk1,a,b\n\nk2,a\n", "line 4: 2 columns, expected 3"),
         ("k1 a b\nk2 a b c\n", "line 2: 4 columns, expected 3"),
         ("key,voice,face\nk1,a,b\nk1,c,d\n", "line 3, column key: 'k1' is already used in .* line 2"),
@@ -150,6 +152,9 @@ def test_what_is_written_is_read_back(tmp_path: Path, data: st.DataObject) -> No
     n = len(keys)
     voices, faces = (data.draw(st.lists(REFERENCES, min_size=n, max_size=n)) for _ in range(2))
     labels = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=n, max_size=n))
+    if labels is not None:  # a pair has one label
+        first = dict(zip(reversed(list(zip(voices, faces, strict=True))), reversed(labels), strict=True))
+        labels = [first[pair] for pair in zip(voices, faces, strict=True)]
     written = Trials(
         np.array(keys), np.array(voices), np.array(faces), None if labels is None else np.array(labels, np.int8), "x"
     )
@@ -257,6 +262,14 @@ def test_the_column_of_zeros_and_ones_tells_the_order(tmp_path: Path, line: str,
     (tmp_path / "list.txt").write_text("\n".join(line.format(voice=v, face=f, label=y) for v, f, y in LINES))
     with pytest.warns(UserWarning, match=f"read as {order}"):
         trials = read_trials(tmp_path / "list.txt")
+    assert trials.keys.tolist() == ["1", "2", "3"]
+    assert list(zip(trials.voices, trials.faces, trials.labels.tolist(), strict=True)) == LINES
+
+
+@pytest.mark.parametrize("names", ["label,voice,face", "Label, VOICE ,Face", '"label","voice","face"'])
+def test_names_of_columns_in_any_case_and_without_keys(tmp_path: Path, names: str) -> None:
+    (tmp_path / "list.csv").write_text("\n".join([names, *(f"{y},{v},{f}" for v, f, y in LINES)]) + "\n")
+    trials = read_trials(tmp_path / "list.csv")
     assert trials.keys.tolist() == ["1", "2", "3"]
     assert list(zip(trials.voices, trials.faces, trials.labels.tolist(), strict=True)) == LINES
 

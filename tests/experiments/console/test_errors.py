@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,13 +68,18 @@ def test_a_wrong_option_names_the_nearest() -> None:
         parser.error("--voices needs a file")
 
 
-def test_a_reader_that_leaves_ends_a_command_without_a_traceback() -> None:
-    code = "from experiments.console.errors import exit_status; import sys\n"
-    code += "sys.exit(exit_status(lambda: print('line\\n' * 100_000)))"
-    command = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+@pytest.mark.parametrize("closed", ["reader", "stdout", "both"])
+def test_a_command_goes_on_where_nobody_reads_its_output(closed: str, tmp_path: Path) -> None:
+    code = (
+        "from experiments.console.errors import exit_status; import sys, pathlib\n"
+        "def command():\n"
+        "    print('line\\n' * 100_000, flush=True); print('\u0915', file=sys.stderr); print('more')\n"
+        f"    return pathlib.Path({str(tmp_path / 'done')!r}).write_text('done') - 1\n"
+        "sys.exit(exit_status(command))"
     )
-    command.stdout.readline()
-    command.stdout.close()
-    assert command.stderr.read() == b""
-    assert command.wait() == 141
+    shell = {"reader": "| head -1", "stdout": ">&-", "both": ">&- 2>&-"}[closed]
+    script = f"set -o pipefail; LC_ALL=C PYTHONIOENCODING=latin-1 '{sys.executable}' -c \"$1\" {shell}"
+    done = subprocess.run(["bash", "-c", script, "bash", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 3
+    assert (tmp_path / "done").read_text() == "done"
+    assert "Traceback" not in done.stderr
