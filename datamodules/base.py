@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt, check_inputs, check_learnt
+from datamodules.io.workers import has_shared_memory
 from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
@@ -195,10 +196,11 @@ class VoiceFaceDataModule(LightningDataModule):
                 f"{tempfile.gettempdir()}, whose name is {-room} characters too long for that; set TMPDIR to a shorter "
                 "folder, or data.num_workers to 0"
             )
+        workers = self.num_workers if has_shared_memory(self.num_workers) else 0
         return {
-            "num_workers": self.num_workers,
+            "num_workers": workers,
             "collate_fn": _as_is,  # datasets return whole batches
-            "persistent_workers": self.num_workers > 0,
+            "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }
 

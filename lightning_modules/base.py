@@ -184,6 +184,12 @@ class AssociationModule(TrialScorer):
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         terms = self.loss(batch)
+        if not isinstance(terms, dict) or "loss" not in terms:
+            method = type(self).loss
+            raise DataError(
+                f"{inspect.getsourcefile(method)}:{method.__code__.co_firstlineno}: {type(self).__name__}.loss must "
+                f"return a dictionary of terms, one of them 'loss', not {type(terms).__name__}"
+            )
         size = len(cast(Tensor, batch["identity"]))
         values = {f"train/{k}": v.detach() for k, v in terms.items()}
         self.log_dict(values, batch_size=size, prog_bar=True, sync_dist=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sysconfig
+import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +24,9 @@ from experiments.config.renamed import PUBLIC
 ROOT = "it"
 """The key under which a parser builds one object that is not part of a config."""
 
+EXPECTED = (ArgumentError, OmegaConfBaseException, ValueError, TypeError, ModuleNotFoundError)
+"""What the parser raises for a wrong config, and classes for wrong options."""
+
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
@@ -27,6 +34,7 @@ _ATTRIBUTE = re.compile(
     r"(?:has no attribute '(\w+)'|No \w+ attribute (\w+)|No module named '([\w.]+)'|dot import path string: (\S+))"
 )
 _TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])")
+_BASE = re.compile(r"does not correspond to a subclass of (\w+)")
 _KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
 _GIVEN = re.compile(r"(?:Got value: (.+)|Given value: (?:NestedArg\(key='[^']*', val=(.+)\)|(.+)))")
 
@@ -65,6 +73,9 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
             hint = nearest_class(option[1], options_of(class_path))
             return f"{at}{class_path} has no option {option[1]!r}{hint}"
         return f"{option[1]}: no such key{nearest_class(option[1], [k.partition('.')[0] for k in known])}"
+    if base := _BASE.search(text):
+        quoted = _GIVEN.search(text)
+        return f"{at}expected a subclass of {base[1]}, got {next(filter(None, quoted.groups())) if quoted else '?'}"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
         return f"{at}no class {name!r}{_class_hint(name)}"
@@ -113,6 +124,8 @@ def nearest_class(name: str, valid: list[str], prefix: str = "") -> str:
 def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
     """Turns what goes wrong while configs are parsed and objects are made of them into a :class:`DataError`.
 
+    An error in a class of the user's own is named with its file and line.
+
     Args:
         parser: its keys are suggested for wrong ones.
         where: file or key in front of the message.
@@ -123,10 +136,45 @@ def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
     prefix = f"{where}: " if where else ""
     try:
         yield
-    except (ArgumentError, OmegaConfBaseException) as error:
+    except DataError as error:
+        raise DataError(f"{prefix}{error}") from error
+    except Exception as error:
+        if place := place_in_own_code(error):  # of the user: the parser says only that there is no such class
+            raise DataError(prefix + place) from error
+        if not isinstance(error, EXPECTED):
+            raise
+        if not isinstance(error, ArgumentError | OmegaConfBaseException):  # the parser wraps what the class said
+            raise DataError(prefix + one_line(_root_cause(error))) from error
         raise DataError(prefix + explain(error, [action.dest for action in parser._actions])) from error
-    except (ValueError, TypeError, ModuleNotFoundError) as error:  # the parser wraps what the class said
-        raise DataError(prefix + one_line(_root_cause(error))) from error
+
+
+def place_in_own_code(error: BaseException) -> str | None:
+    """``FILE:LINE: TYPE: TEXT`` of an error in a file that is neither this project's nor an installed package's.
+
+    Returns:
+        None where the error has not gone through such a file.
+    """
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    for cause in reversed(chain):
+        if isinstance(cause, DataError):
+            continue
+        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
+        if isinstance(cause, SyntaxError) and cause.filename:
+            places.append((cause.filename, cause.lineno))
+        if own := [place for place in places if _is_own(place[0])]:
+            text = cause.msg if isinstance(cause, SyntaxError) else one_line(cause)
+            return f"{own[-1][0]}:{own[-1][1]}: {type(cause).__name__}: {text}"
+    return None
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file of code is the user's."""
+    installed = {*sysconfig.get_paths().values(), *(str(Path(p).resolve()) for p in sysconfig.get_paths().values())}
+    root = Path(__file__).resolve().parents[2]
+    project = [f"{root / name}{os.sep}" for name in (*PUBLIC, "experiments", "configs")]
+    return Path(file).is_file() and not file.startswith((*installed, *project))
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -175,7 +175,9 @@ def variables_read(arguments: list[str]) -> set[str]:
     text = "\n".join(arguments)
     files = re.findall(r"^(?:\S*[:=]\s*)?(/.*\.ya?ml)\s*$", text, re.MULTILINE)
     texts = [text, *(Path(file).read_text(encoding="utf-8") for file in files if Path(file).is_file())]
-    return {name for part in texts for name in re.findall(r"\bvars\.(\w+)", re.sub(r"--vars\.", "", part))}
+    return {
+        name for part in texts for name in re.findall(r"\bvars\.(\w+)", re.sub(r"--vars\.|(?m:(?:^|\s)#.*$)", "", part))
+    }
 
 
 def _replacing(content: dict[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

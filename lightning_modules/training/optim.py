@@ -95,7 +95,8 @@ class WarmupCosine(LambdaLR):
 def renew_schedule(optimizer: Optimizer, scheduler: Any, fresh: tuple[Optimizer, Any], steps: int) -> str:
     """Gives a loaded optimiser the options of the config, and the learning rates of the config's schedule.
 
-    Lightning restores both from a checkpoint, with the values of the run that wrote it. Moments stay.
+    Lightning restores both from a checkpoint, with the values of the run that wrote it. Moments stay, unless they are
+    those of an optimiser with other options, which starts without any.
 
     Args:
         optimizer: as loaded; changed in place.
@@ -116,13 +117,23 @@ def renew_schedule(optimizer: Optimizer, scheduler: Any, fresh: tuple[Optimizer,
         scheduler.__dict__.update({k: v for k, v in vars(schedule).items() if k not in kept and not callable(v)})
         if hasattr(schedule, "lr_lambdas"):
             scheduler.lr_lambdas = schedule.lr_lambdas
+    another = _options(optimizer) != _options(made)
+    if another:
+        optimizer.state.clear()
     for group, new in zip(optimizer.param_groups, made.param_groups, strict=True):
         rate = group["lr"] if scheduler is not None and not isinstance(schedule, LRScheduler) else new["lr"]
         group.update({k: v for k, v in new.items() if k != "params"} | {"lr": rate})
     rates = [group["lr"] for group in optimizer.param_groups]
     if not any(rates):
         return f"the learning rate is 0 from step {steps} on, where the schedule ends; give it more steps to train on"
-    return f"training on from step {steps} with the learning rate and schedule of the config, now {max(rates):.3g}"
+    moments = "; the optimiser is another one and starts without moments" if another else ""
+    rate = f"the learning rate and schedule of the config, now {max(rates):.3g}"
+    return f"training on from step {steps} with {rate}{moments}"
+
+
+def _options(optimizer: Optimizer) -> set[str]:
+    """Names of an optimiser's options, which tell its class."""
+    return {name for group in optimizer.param_groups for name in group} - {"params", "initial_lr"}
 
 
 class AveragedWeights(EMAWeightAveraging):

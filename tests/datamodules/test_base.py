@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,3 +115,11 @@ def test_a_temporary_folder_too_long_for_sockets_is_named(root: Path, monkeypatc
     data = module(root, num_workers=1)
     with pytest.raises(DataError, match="10 characters too long for that; set TMPDIR"):
         data.train_dataloader()
+
+
+def test_too_little_shared_memory_reads_without_processes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    with pytest.warns(UserWarning, match=r"1 loader processes need 96 MB .* has 64 MB free; .* --shm-size"):
+        loader = module(root, num_workers=1).train_dataloader()
+    assert loader.num_workers == 0
+    assert len(next(iter(loader))["voice"])

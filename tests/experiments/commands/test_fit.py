@@ -213,7 +213,7 @@ def test_a_value_that_a_saved_config_no_longer_reads_is_refused(
     for command in (["fit"], ["test", "--ckpt_path", "best"]):
         options = ["--config", str(tmp_path / "config.yaml"), "--vars.fold=3", f"--run_dir={tmp_path / 'new'}"]
         assert main([*command, *options]) == 2
-        assert "--vars.fold: no key of" in lines(capsys)
+        assert "vars.fold: no key of" in lines(capsys)
     assert not (tmp_path / "new").exists()
 
 
@@ -282,3 +282,43 @@ def test_a_run_from_the_config_of_another_has_its_own_wandb_id(tmp_path: Path, m
     assert options["id"] is options["name"] is None
     assert main(["fit", "--config", str(first / "config.yaml"), "--no-test", f"--run_dir={second}"]) == 0
     assert (first / "wandb_id").read_text() != (second / "wandb_id").read_text()
+
+
+LOSS = "class M(SCC):\n    def loss(self, batch):\n        return super().loss(batch)['loss']\n"
+INIT = "class M(SCC):\n    def __init__(self, *args, **options):\n"
+OWN = {
+    "syntax": ("class M(SCC):\n    def loss(self)\n        pass\n", r"4: SyntaxError: expected ':'"),
+    "import": ("import not_there\n", r"3: ModuleNotFoundError: No module named 'not_there'"),
+    "name": ("from lightning_modules import Nope\n", r"3: ImportError: cannot import name 'Nope'"),
+    "no super": (
+        f"{INIT}        self.head = torch.nn.Linear(2, 2)\n",
+        r"5: AttributeError: cannot assign module before",
+    ),
+    "own error": (
+        f"{INIT}        super().__init__(*args, **options)\n        len(3)\n",
+        r"6: TypeError: object of type 'int'",
+    ),
+    "loss": (LOSS, r"4: M\.loss must return a dictionary of terms, one of them 'loss', not Tensor"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_error_of_a_class_of_ones_own_is_named_with_its_file_and_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = OWN[name]
+    module = f"own_{list(OWN).index(name)}"  # Python keeps what it has imported
+    (tmp_path / f"{module}.py").write_text(f"import torch\nfrom lightning_modules import SCC\n{code}")
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["fit", "--config", str(TINY), "--model", f"{module}.M", "--no-test", f"--run_dir={tmp_path / 'run'}"]
+    assert main(command) == 2
+    assert re.search(rf"{module}\.py:{said}", lines(capsys))
+
+
+def test_another_class_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_other.py").write_text("class M: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["fit", "--config", str(TINY), "--model", "own_other.M"]) == 2
+    assert "model: expected a subclass of AssociationModule, got own_other.M" in lines(capsys)
