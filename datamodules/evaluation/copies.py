@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -84,23 +84,34 @@ def _videos(table: ItemTable, rows: Rows) -> dict[Hashable, int]:
 
 
 def _prints(table: ItemTable, rows: Rows) -> dict[Hashable, int]:
-    """The first row of each fingerprint: of a vector, or of a file."""
-    prints: dict[Hashable, int] = {}
+    """The first row of each fingerprint: of a vector, or of a file.
+
+    One of several identities is left out. It says nothing of any: a picture that stands for missing ones, or what an
+    encoder gives where it finds nothing.
+    """
+    first: dict[Hashable, int] = {}
+    several: set[Hashable] = set()
+    identity = table.items.identity
+    for row, key in _fingerprints(table, rows):
+        if identity[first.setdefault(key, row)] != identity[row]:
+            several.add(key)
+    return {key: row for key, row in first.items() if key not in several}
+
+
+def _fingerprints(table: ItemTable, rows: Rows) -> Iterator[tuple[int, Hashable]]:
+    """Rows with their fingerprints; a file has two, a vector of zeros none."""
     paths: NDArray[np.str_] | None = getattr(table, "paths", None)
     if paths is not None:
-        for row in rows.tolist():
-            for key in _of_file(Path(str(paths[row]))):
-                prints.setdefault(key, row)
-        return prints
+        yield from ((row, key) for row in rows.tolist() for key in _of_file(Path(str(paths[row]))))
+        return
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
         features = table.array(part)
         if features is None:
-            return {}
+            return
         for row, vector in zip(part.tolist(), np.ascontiguousarray(features), strict=True):
-            if vector.any():  # the encoders leave zeros where they find nothing
-                prints.setdefault(hashlib.blake2b(vector.tobytes(), digest_size=16).digest(), row)
-    return prints
+            if vector.any():
+                yield row, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
 
 
 def _of_file(path: Path) -> list[Hashable]:

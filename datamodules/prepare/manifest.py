@@ -113,7 +113,7 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with draft_of(path) as draft:
-            if Path(path).suffix == ".parquet":
+            if Path(path).suffix.lower() == ".parquet":
                 table.to_parquet(draft, index=False)
             else:
                 table.to_csv(draft, index=False)

@@ -13,15 +13,35 @@ from datamodules.io.identities import check_spelling
 from datamodules.io.text import plain_name, shown
 from datamodules.schema import DataError, Modality
 
+_SHOWN = 5
+_UNREAD = re.compile(r"(?i:.*\.(aiff?|amr|au|avi|avif|gif|hei[cf]|jp2|mkv|mov|tiff?|webm|wma))")
+"""Recordings and pictures of kinds that are not looked for; they are named as left out."""
 VOICES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read them
 FACES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _FIELDS = {"identity": r"(?P<identity>[^/]+)", "language": r"(?P<language>[^/]+)", "video": r"(?P<video>[^/]+)",
            "file": r"[^/]+", "any": r".*"}  # fmt: skip
+# names of languages and their ISO 639 codes
+_LANGUAGES = (
+    "afrikaans|albanian|amharic|arabic|armenian|azerbaijani|bangla|basque|bengali|bosnian|bulgarian|burmese|"
+    "cantonese|catalan|chinese|croatian|czech|danish|dutch|english|estonian|farsi|finnish|french|galician|"
+    "georgian|german|greek|gujarati|hausa|hebrew|hindi|hungarian|icelandic|igbo|indonesian|irish|italian|"
+    "japanese|javanese|kannada|kashmiri|kazakh|khmer|korean|kurdish|lao|latvian|lithuanian|macedonian|malay|"
+    "malayalam|maltese|mandarin|marathi|mongolian|nepali|norwegian|odia|oriya|pashto|persian|polish|"
+    "portuguese|punjabi|romanian|russian|serbian|sindhi|sinhala|slovak|slovenian|somali|spanish|swahili|"
+    "swedish|tagalog|tamil|telugu|thai|tibetan|turkish|ukrainian|urdu|uyghur|uzbek|vietnamese|welsh|xhosa|"
+    "yoruba|zulu|af|am|ar|az|be|bg|bn|bs|ca|cs|cy|da|de|el|en|es|et|eu|fa|fi|fr|ga|gl|gu|ha|he|hi|hr|hu|hy|id|"
+    "is|it|ja|ka|kk|km|kn|ko|ku|lo|lt|lv|mk|ml|mn|mr|ms|my|ne|nl|no|or|pa|pl|ps|pt|ro|ru|sd|si|sk|sl|so|sq|sr|"
+    "sv|sw|ta|te|th|tl|tr|uk|ur|uz|vi|zh|zu"
+)
+_LANGUAGE = f"(?:(?i:{_LANGUAGES})(?:[-_][A-Za-z]{{2,4}})?)"
+_SPLIT = "(?:(?i:train|dev|test|val|valid|validation)/)"
 _ABOVE = r"(?P<above>(?:[^/]+/)*?)"
-_SIDES = {"voice": "voices?|audios?|wavs?|speech", "face": "faces?|images?|imgs?|jpgs?|pictures|photos|frames"}
+_SIDES = {
+    "voice": "voices?|audios?|wavs?|speech|aac|m4a|mp4",
+    "face": "faces?|images?|imgs?|jpgs?|pictures|photos|frames",
+}
 _NOT_CORPORA = {"train", "dev", "test", "val", "valid", "validation"}  # parts of one data set
-_LANGUAGES = "English|Urdu|Hindi|German|Bangla|Bengali"
 
 
 @dataclass(frozen=True)
@@ -47,17 +67,28 @@ class Layout:
 
 def _below_sides(name: str, below: str) -> Layout:
     """``voices/BELOW`` and ``faces/BELOW``; without these folders if the identities are ``id`` and a number."""
+    no_name = f"(?!{_SPLIT}|{_LANGUAGE}/)"
     voices, faces = (
-        (re.compile(f"{_ABOVE}(?:(?i:{folder})/(?P<identity>[^/]+)|(?P<id>id\\d+))/{below}[^/]+"),)
+        (re.compile(f"{_ABOVE}(?:(?i:{folder})/{_SPLIT}?(?P<identity>{no_name}[^/]+)|(?P<id>id\\d+))/{below}[^/]+"),)
         for folder in _SIDES.values()
     )
     return Layout(name, voices, faces)
 
 
-_BY_LANGUAGE = re.compile(f"{_ABOVE}(?P<language>{_LANGUAGES})/(?P<identity>id\\d+)/[^/]+")
+def _by_language(name: str, below: str) -> Layout:
+    """``voices/LANGUAGE/IDENTITY/BELOW`` and ``faces/...``."""
+    voices, faces = (
+        (re.compile(f"{_ABOVE}(?i:{folder})/{_SPLIT}?(?P<language>{_LANGUAGE})/(?P<identity>[^/]+)/{below}[^/]+"),)
+        for folder in _SIDES.values()
+    )
+    return Layout(name, voices, faces)
+
+
+_BY_LANGUAGE = re.compile(f"{_ABOVE}(?P<language>{_LANGUAGE})/(?P<identity>id\\d+)/[^/]+")
 _VIDEO = r"(?P<video>[A-Za-z0-9_-]{11})"
 LAYOUTS = (
-    _below_sides("{voices,faces}/IDENTITY/LANGUAGE/VIDEO/FILE", "(?P<language>[^/]+)/(?P<video>[^/]+)/"),
+    _below_sides("{voices,faces}/IDENTITY/LANGUAGE/VIDEO/FILE", f"(?P<language>{_LANGUAGE})/(?P<video>[^/]+)/"),
+    _by_language("{voices,faces}/LANGUAGE/IDENTITY/VIDEO/FILE", "(?P<video>[^/]+)/"),
     Layout(
         "VoxCeleb1: wav/idNNNNN/VIDEO/FILE and NAME/1.6/VIDEO/FILE or NAME/FILE",
         (re.compile(f"{_ABOVE}(?P<identity>id\\d+)/{_VIDEO}/[^/]+"),),
@@ -124,6 +155,17 @@ def list_files(root: str | Path) -> Iterator[tuple[str, Modality]]:
                 yield (name if below == "." else f"{below}/{name}"), modality
 
 
+_LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
+"""Names of MAV-Celeb's lists."""
+
+
+def unread_files(root: Path) -> dict[str, str]:
+    """Recordings and pictures of kinds that are not read, and what to do about them."""
+    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    kind = "its kind is not read; convert it to wav or jpg"
+    return {path.relative_to(root).as_posix(): kind for path in paths if _UNREAD.fullmatch(path.name)}
+
+
 def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool) -> Layout:
     """The layout that all files have: of ``patterns`` if there are any, else one of :data:`LAYOUTS`.
 
@@ -138,8 +180,13 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
     """
     if patterns:
         compiled = compile_patterns(patterns)
-        return Layout(", ".join(patterns), compiled, compiled)
-    lists = [path for folder in (root, *(root / f"v{i}" for i in range(1, 5))) for path in folder.glob("*_train.txt")]
+        layout = Layout(", ".join(patterns), compiled, compiled)
+        if len(misfits := _misfits(layout, listing)) == len(listing):
+            raise DataError(f"--pattern {layout.name}: matches none of {len(listing)} files, such as {shown(misfits)}")
+        return layout
+    lists = [
+        path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*_t*.txt") if _LIST.fullmatch(path.name)
+    ]
     if lists:
         raise DataError(
             f"{root}: is MAV-Celeb with its lists ({lists[0].name}), which say what belongs together: train with "
@@ -155,11 +202,17 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
             "--pattern '{identity}/{video}/{file}' or --pattern '{any}/{language}/{identity}/{file}'"
             + ("" if people else "; VoxCeleb1's faces by name need --people vox1_meta.csv")
         )
+    known = re.compile(_LANGUAGE)
+    if spoken := next((p for p, m in listing if any(map(known.fullmatch, _corpus(layout, p, m).split("/")))), None):
+        raise DataError(
+            f"{root}: a language stands above the voices and faces, in {spoken}; describe this layout with --pattern "
+            "'{language}/{any}/{identity}/{video}/{file}'"
+        )
     corpora = sorted({_corpus(layout, path, modality) for path, modality in listing})
     if len(corpora) > 1:
         raise DataError(
             f"{root}: holds {len(corpora)} data sets side by side ({shown(corpora)}), in which one name may be two "
-            "people; prepare each folder by itself, or give --pattern if they are one"
+            "people; prepare each folder by itself"
         )
     return layout
 
@@ -274,7 +327,9 @@ def summary(files: Sequence[MediaFile], problems: dict[str, str]) -> list[str]:
         both = len(set(voices) & set(faces))
         name = language or "no language"
         lines.append(f"{name}: {len(voices)} voices, {len(faces)} faces; {both} identities have both")
-    return [*lines, *(f"left out: {path}: {why}" for path, why in sorted(problems.items()))]
+    left_out = [f"left out: {path}: {why}" for path, why in sorted(problems.items())]
+    more = [f"left out: {len(left_out) - _SHOWN} more"] if len(left_out) > _SHOWN else []
+    return [*lines, *left_out[:_SHOWN], *more]
 
 
 def why_unpaired(file: MediaFile) -> str:

@@ -55,12 +55,13 @@ def _prepare(options: argparse.Namespace) -> int:
         layout_of,
         list_files,
         summary,
+        unread_files,
         why_unpaired,
     )
 
     root: Path = options.root
     out: Path = options.out or root / "manifest.csv"
-    if out.suffix not in (".csv", ".parquet"):
+    if out.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"--out {out}: is written as .csv or .parquet; choose one of these endings")
     if options.workers < 1:
         raise DataError(f"--workers {options.workers}: give 1 or more")
@@ -72,7 +73,9 @@ def _prepare(options: argparse.Namespace) -> int:
     problems: dict[str, str] = {}
     files = describe_all(listing, layout, people, options.language, problems)
     print("\n".join(layout_lines(layout, files)))
+    unread = unread_files(root)
     if options.show:
+        problems |= unread
         print("\n".join([*summary(files, problems), "nothing was written; leave out --show to make the manifest"]))
         return 0
     compressed = [path for path, _ in listing if Path(path).suffix.lower() in COMPRESSED]
@@ -98,6 +101,7 @@ def _prepare(options: argparse.Namespace) -> int:
         raise DataError(f"{root}: no voice and face are of the same identity and language{hint}")
     write_manifest(table, out)
     _list_beside(out, "broken", problems)
+    _list_beside(out, "unread", unread)
     used = {*table["voice"], *table["face"]}
     _list_beside(out, "unpaired", {f.path: why_unpaired(f) for f in kept if f.path not in used})
     hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600

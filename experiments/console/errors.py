@@ -123,9 +123,9 @@ def _open_streams() -> None:
             setattr(sys, name, stream)
         if type(stream) is io.TextIOWrapper:
             stream.flush()
+            bare = os.fdopen(stream.fileno(), "wb", closefd=False)  # others may hold the stream that was there
             lines, encoding = stream.line_buffering, stream.encoding
-            safe = _Lenient(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=lines)
-            setattr(sys, name, safe)
+            setattr(sys, name, _Lenient(bare, encoding=encoding, errors="backslashreplace", line_buffering=lines))
 
 
 def _print(line: str) -> None:

@@ -67,7 +67,7 @@ def test_a_typo_in_the_file_is_one_line(fault: str, tmp_path: Path, capsys: pyte
         (b"a: \xff\n", "can't decode|not UTF-8"),
         (b"a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
         (b"a: 2001-99-99\n", "month must be in"),
-        (b"a: " + b"[" * 5000, "nested|recursion|expected"),
+        (b"a: " + b"[" * 5000, "nest|recursion|expected"),
         (b"trainer: 3\n", "the following arguments are required: data, model; name a config"),
         (b"data: {class_path: 3}\n", "data|class"),
     ],

@@ -56,7 +56,7 @@ def stage_one(cavmae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_voxceleb(root)
     assert main(["prepare", str(root), "--people", str(root / "vox1_meta.csv"), "--workers", "1"]) == 0
     config = root / "pretrain.yaml"
-    data = f"manifest: {root}/manifest.parquet, lists: {root}, split: null, exclude_nationalities: [Pakistan], {SMALL}"
+    data = f"manifest: {root}/manifest.csv, lists: {root}, split: null, exclude_nationalities: [Pakistan], {SMALL}"
     config.write_text(f"{NETWORK}\ndata:\n  class_path: datamodules.VoxCelebDataModule\n  init_args: {{{data}}}\n")
     run = [f"--run_dir={root}/run", f"--model.weights={cavmae}", "--no-test"]
     assert main(["fit", "--config", str(config), *run]) == 0

@@ -171,6 +171,9 @@ FOLDERS = {
     "ids without folders of sides": ("id07/fr/v1/1.wav", "id07/fr/v1/1.jpg", "id07", "fr", "v1"),
     "no language": ("audio/ann/v1/1.WAV", "images/ann/v1/1.JPG", "ann", "", "v1"),
     "splits of one data set": ("train/wav/ann/fr/v1/1.wav", "test/jpg/ann/fr/v1/1.jpg", "ann", "fr", "v1"),
+    "splits below the sides": ("voices/train/ann/v1/1.wav", "faces/test/ann/v1/1.jpg", "ann", "", "v1"),
+    "languages first": ("voices/Hindi/ann/v1/1.wav", "faces/Hindi/ann/v1/1.jpg", "ann", "Hindi", "v1"),
+    "codes of languages": ("voices/ann/pt-BR/v1/1.wav", "faces/ann/pt-BR/v1/1.jpg", "ann", "pt-BR", "v1"),
     "MAV-Celeb v4": ("voices/Bangla/id007/1.wav", "faces/Bangla/id007/1.jpg", "id007", "Bangla", ""),
 }
 
@@ -197,6 +200,11 @@ def test_a_layout_is_recognised_by_all_of_its_paths(
     [
         (["Ann/v1/audio.wav", "Ann/v1/frame1.jpg", "Bob/v1/audio.wav", "Bob/v1/frame1.jpg"], "in no known layout"),
         (["Ann/en/v1/00000.wav", "Ann/en/v1/00000.jpg"], "in no known layout"),
+        (["voices/session1/Ann/v1/1.wav", "faces/session1/Ann/v1/1.jpg"], "in no known layout"),
+        (["id0001/s1/v1/1.wav", "id0001/s1/v1/1.jpg"], "in no known layout"),
+        (["voices/English/1.wav", "faces/English/1.jpg"], "in no known layout"),
+        (["voices/train/ann/1.wav", "faces/train/ann/1.jpg"], "in no known layout"),
+        (["English/voices/ann/v/1.wav", "English/faces/ann/v/1.jpg"], "a language stands above"),
         (["v1/audio.wav", "v1/face.jpg"], "in no known layout"),
         (["ann.wav", "ann.jpg"], "in no known layout"),
         (
@@ -219,6 +227,7 @@ def test_other_trees_are_refused(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+    assert "--pattern" in error or "differ" in error or "side by side" in error
     assert not list(tmp_path.glob("*manifest*"))
 
 
@@ -227,6 +236,17 @@ def test_mavceleb_with_its_lists_has_a_config(tmp_path: Path, capsys: pytest.Cap
     for root in (tmp_path, tmp_path / "v1"):
         assert main(["prepare", str(root)]) == 2
         assert "train with --config v1_eng.yaml and MAVCELEB_ROOT" in capsys.readouterr().err
+
+
+def test_files_of_other_kinds_and_patterns_without_a_match_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip(tmp_path, "voices/ann/fr/v/1.wav", "faces/ann/fr/v/1.jpg")
+    (tmp_path / "voices/ann/fr/v/2.wma").write_bytes(b"wma")
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 0
+    assert "unread: voices/ann/fr/v/2.wma: its kind is not read; convert it" in capsys.readouterr().err
+    assert main(["prepare", str(tmp_path), "--show", "--pattern", "{identity}-{any}.wav"]) == 2
+    assert "--pattern {identity}-{any}.wav: matches none of 2 files" in capsys.readouterr().err
 
 
 def test_composed_and_decomposed_folders_are_one_identity(tmp_path: Path) -> None:
