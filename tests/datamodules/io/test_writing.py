@@ -1,0 +1,67 @@
+"""Files that are written as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules.io.writing import draft_of, write_array, write_arrays, write_csv, write_json, write_text
+from datamodules.schema import DataError
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "text": lambda path: write_text(path, "new"),
+    "json": lambda path: write_json(path, {"x": np.arange(3)}),
+    "csv": lambda path: write_csv(path, pd.DataFrame({"a": [1]})),
+    "npy": lambda path: write_array(path, np.arange(3)),
+    "npz": lambda path: write_arrays(path, x=np.arange(3)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_has_the_usual_permissions_and_leaves_no_draft(name: str, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        WRITERS[name](tmp_path / f"file.{name}")
+    finally:
+        os.umask(before)
+    assert [path.name for path in tmp_path.iterdir()] == [f"file.{name}"]
+    assert stat.S_IMODE((tmp_path / f"file.{name}").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_where_a_folder_has_the_name_it_says_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(
+        DataError, match=r"file: cannot be written \(Is a directory\); free space there or name another"
+    ):
+        WRITERS[name](tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_fails_leaves_the_file_that_was_there(code: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write() -> None:
+        with draft_of(path) as draft:
+            draft.write_text("half of the n")
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(DataError, match="; the file that was there is as before") as caught:
+        write()
+    assert os.strerror(code) in str(caught.value)
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_errors_of_other_files_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), draft_of(tmp_path / "file"):
+        (tmp_path / "other").read_text()
