@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -28,19 +29,25 @@ def draft_of(path: str | Path, suffix: str = "") -> Iterator[Path]:
         DataError: the file cannot be written: a full or read-only disk, a folder of this name.
     """
     path = Path(path)
-    draft = path.with_name(f".{path.name[:200]}.{os.getpid()}{suffix}")
+    final = path.resolve()  # what a link leads to is written, the link stays
+    if final.exists() and not final.is_file() and not final.is_dir():
+        yield final  # a pipe or device has no place that another file could take
+        return
+    draft = final.with_name(f".{os.getpid()}.{final.name.encode()[-100:].decode(errors='ignore')}{suffix}")
     try:
         yield draft
         draft.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
-        draft.replace(path)
+        draft.replace(final)
     except OSError as error:
         if error.filename not in (None, str(draft), draft):
             raise
         kept = "; the file that was there is as before" if path.is_file() else ""
         why = error.strerror or " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: cannot be written ({why}){kept}; free space there or name another place") from error
+        remedy = "free space there or name another place" if final.parent.is_dir() else "there is no such folder"
+        raise DataError(f"{path}: cannot be written ({why}){kept}; {remedy}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder: what stopped the writer is the error to say
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -180,10 +180,12 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
     """
     if patterns:
         compiled = compile_patterns(patterns)
-        layout = Layout(", ".join(patterns), compiled, compiled)
-        if len(misfits := _misfits(layout, listing)) == len(listing):
-            raise DataError(f"--pattern {layout.name}: matches none of {len(listing)} files, such as {shown(misfits)}")
-        return layout
+        described = Layout(", ".join(patterns), compiled, compiled)
+        if len(misfits := _misfits(described, listing)) == len(listing):
+            raise DataError(
+                f"--pattern {described.name}: matches none of {len(listing)} files, such as {shown(misfits)}"
+            )
+        return described
     lists = [
         path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*_t*.txt") if _LIST.fullmatch(path.name)
     ]

@@ -88,24 +88,22 @@ def _interrupted(resumable: bool) -> int:
 
 
 class _Lenient(io.TextIOWrapper):
-    """A stream whose reader may go away, as ``| head`` does: what is written afterwards goes nowhere."""
+    """A stream that may end: its reader goes, as ``| head``, or its disk is full. What follows goes nowhere."""
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
-        except OSError as error:
-            self._give_up(error)
+        except OSError:
+            self._give_up()
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
-        except OSError as error:
-            self._give_up(error)
+        except OSError:
+            self._give_up()
 
-    def _give_up(self, error: OSError) -> None:
-        if error.errno not in (errno.EPIPE, errno.EIO, errno.ESHUTDOWN):
-            raise error
+    def _give_up(self) -> None:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), self.fileno())
 

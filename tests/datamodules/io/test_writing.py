@@ -65,3 +65,27 @@ def test_a_disk_that_fails_leaves_the_file_that_was_there(code: int, tmp_path: P
 def test_errors_of_other_files_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), draft_of(tmp_path / "file"):
         (tmp_path / "other").read_text()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_devices_are_written_to_and_stay(tmp_path: Path) -> None:
+    write_text(Path(os.devnull), "nothing")
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("name", ["\u0627" * 125, "x" * 250])
+def test_any_name_that_the_disk_takes_is_written(name: str, tmp_path: Path) -> None:
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        write_text(tmp_path / "none" / "file", "text")

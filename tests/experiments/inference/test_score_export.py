@@ -140,6 +140,13 @@ def test_onnx_branches_equal_torch(kind: str, tmp_path: Path, request: pytest.Fi
     )
 
 
+def test_a_run_is_not_overwritten_by_its_export(head_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (head_run / "config.yaml").read_bytes()
+    assert main(["export", str(head_run), "--out", str(head_run)]) == 2
+    assert "holds a run" in capsys.readouterr().err
+    assert (head_run / "config.yaml").read_bytes() == before
+
+
 def test_a_trained_model_is_an_encoder_of_embed(media_run: Path, clips: Path, tmp_path: Path) -> None:
     """Its packs are the embeddings of the test."""
     assert main(["embed", f"--manifest={clips / 'manifest.csv'}", f"--ckpt={media_run}", f"--out={tmp_path}"]) == 0
