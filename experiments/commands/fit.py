@@ -143,15 +143,17 @@ class ExperimentCLI(LightningCLI):
         """``--vars.flod 3`` is refused: a value that no key of the config reads would change nothing."""
         if not self.config_paths:
             return
-        by_config = [set(read_config(path).get("vars") or {}) for path in self.config_paths]
-        known, read = set().union(*by_config), variables_read(arguments)
-        repeated = by_config[0] & set().union(*by_config[1:])  # a later config sets what the first has
-        for name in [*variables_set(arguments), *sorted(repeated)]:
+        first, *later = (read_config(path).get("vars") or {} for path in self.config_paths)
+        known = set(first).union(*later)
+        for name in variables_set(arguments):
             if name not in known:
                 raise DataError(
                     f"--vars.{name}: the config has no such value; it has {', '.join(sorted(known)) or 'none'}"
                 )
-            if name not in read:
+        read = variables_read(arguments)
+        for name, value in first.items():
+            changed = "${" not in str(value) and str(self.config.vars.get(name)) != str(value)
+            if changed and name not in read:
                 raise DataError(
                     f"vars.{name}: no key of {self.config_paths[0]} reads it; the config.yaml of a run has its "
                     "values in place: change those keys, or start from the config that the run was made of"
