@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt, check_inputs, check_learnt
-from datamodules.io.workers import has_shared_memory
 from datamodules.sampling.samplers import (
     EvenShardSampler,
     IdentityBatchSampler,
@@ -24,6 +23,7 @@ from datamodules.sampling.samplers import (
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage
 from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
+from datamodules.workers import has_shared_memory
 
 _SOCKET_PATH = 75  # characters of a temporary folder that leave room for a socket's name; a longer one hangs the loader
 Sampling = Literal["identity", "shuffle", "other_video", "once"]

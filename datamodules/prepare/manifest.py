@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.io.parts import Parts
-from datamodules.io.workers import end_with_parent
 from datamodules.io.writing import draft_of
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import DataError, Items, Modality, Rows
+from datamodules.workers import end_with_parent
 
 _BATCH = 200  # files that a process checks between two reports
 _PART = 5000  # files between two saves

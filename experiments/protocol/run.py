@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from datamodules.io.documents import read_yaml
-from datamodules.io.workers import end_with_parent
 from datamodules.schema import DataError
+from datamodules.workers import end_with_parent
 from experiments.console.tables import counted
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import read_json
-from datamodules.io.workers import end_with_parent
 from datamodules.io.writing import write_json, write_text
 from datamodules.schema import DataError
+from datamodules.workers import end_with_parent
 from experiments.console.errors import exit_status
 from experiments.console.progress import track
 from experiments.runs.saved import read_records

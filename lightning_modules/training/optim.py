@@ -110,6 +110,7 @@ def renew_schedule(optimizer: Optimizer, scheduler: Any, fresh: tuple[Optimizer,
     made, schedule = fresh
     if isinstance(schedule, LRScheduler):
         with warnings.catch_warnings():
+            # the steps of training were taken by the optimiser that the checkpoint is of
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             for _ in range(steps):
                 schedule.step()

@@ -45,7 +45,9 @@ def change(path: Path, edit: Callable[[pd.DataFrame], None]) -> None:
 
 
 def test_an_honest_world_passes(world: Path) -> None:
-    module(world).setup("test")
+    data = module(world)
+    data.setup("test")
+    assert set(data.evaluation_set("test").cells) == {"heard", "unheard"}
 
 
 @pytest.mark.parametrize("side", ["voices", "faces"])
