@@ -27,8 +27,8 @@ from .refinement import refine as refine
 from .selection.guarded import Guarded as Guarded
 from .selection.selected import Selected as Selected
 from .steps.blocks import BlockAverage as BlockAverage
-from .steps.chaining import ChainingCluster as ChainingCluster
-from .steps.chaining import Threshold as Threshold
+from .steps.chaining.step import ChainingCluster as ChainingCluster
+from .steps.chaining.thresholds import Threshold as Threshold
 from .steps.fusion import Fusion as Fusion
 from .steps.gender import GenderProbe as GenderProbe
 from .steps.joint.step import JointIdentities as JointIdentities

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Value = TypeVar("Value", int, list[NDArray[np.int64]])
+Value = TypeVar("Value", int, list[NDArray[np.int64]], list[NDArray[Any]])
 
 
 class Memory:
@@ -61,6 +61,6 @@ class Memory:
         return result
 
 
-def _size(value: int | list[NDArray[np.int64]]) -> int:
+def _size(value: int | list[NDArray[Any]]) -> int:
     """Bytes a result takes, its key and bookkeeping included."""
     return 256 + (sum(x.nbytes + 128 for x in value) if isinstance(value, list) else 32)

@@ -76,7 +76,8 @@ def measure(what: str, who: str, size: int) -> Record:
         seconds = time.perf_counter() - start
     else:
         if who == "ours":
-            from postproc.steps.chaining import ChainingCluster, Threshold
+            from postproc.steps.chaining.step import ChainingCluster
+            from postproc.steps.chaining.thresholds import Threshold
 
             keep, reward = Threshold(quantile=KEEP), Threshold(quantile=REWARD)
             step = ChainingCluster("elbow", (2, LARGEST_K), keep, keep, reward, ALPHA, n_init=1)  # one start, as theirs

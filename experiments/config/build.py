@@ -9,6 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from datamodules.io.text import nearest
+from datamodules.schema import DataError
 from experiments.config.errors import ROOT, explained
 from experiments.config.files import read_config
 from experiments.config.foreign import check
@@ -27,15 +29,17 @@ def build(content: Any, base: type, where: str) -> Any:
     return _instantiated(parser, content, where)
 
 
-def read_steps(path: Path, trust: bool = False) -> list[Refinement]:
+def read_steps(path: Path, trust: bool = False, alternative: str = "") -> list[Refinement]:
     """The steps of a strategy, made as ``fit`` and ``test`` make them.
 
     Args:
         path: ``postproc/NAME.yaml``, or the ``config.yaml`` of a run, whose key ``postproc`` is taken.
         trust: whether the ``config.yaml`` may name classes and files as it likes; other files may.
+        alternative: the steps of this alternative of the file's one step, which is a ``postproc.Selected``; empty =
+            the steps themselves.
 
     Raises:
-        DataError: a wrong key, class, type or option; names the nearest valid one.
+        DataError: a wrong key, class, type, option or alternative; names the nearest valid one.
     """
     content = read_config(path)
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
@@ -46,7 +50,14 @@ def read_steps(path: Path, trust: bool = False) -> list[Refinement]:
         if not trust:
             check(strategy, f"{path}: postproc")
     callback: ChainingClusterCallback = _instantiated(parser, strategy, str(path))
-    return callback.steps
+    if not alternative:
+        return callback.steps
+    known: dict[str, list[Refinement]] = {}
+    for step in callback.steps:
+        known |= getattr(step, "alternatives", {})
+    if alternative not in known:
+        raise DataError(f"{path}: no alternative {alternative}{nearest(alternative, list(known))}")
+    return known[alternative]
 
 
 def _instantiated(parser: ArgumentParser, content: Any, where: str) -> Any:
@@ -56,12 +67,13 @@ def _instantiated(parser: ArgumentParser, content: Any, where: str) -> Any:
 
 
 @lru_cache
-def strategy_options(path: Path, changed: int) -> list[Any]:
+def strategy_options(path: Path, changed: int, alternative: str = "") -> list[Any]:
     """All options of a strategy's steps as plain values, also those its file does not name.
 
     Args:
         path: as for :func:`read_steps`.
         changed: time of the last change of the file, so that a changed file is read again.
+        alternative: as for :func:`read_steps`.
 
     Raises:
         DataError: as :func:`read_steps`.
@@ -73,5 +85,5 @@ def strategy_options(path: Path, changed: int) -> list[Any]:
         options = {name: of for name, of in vars(value).items() if not name.startswith("_")}
         return {"class": type(value).__name__} | options
 
-    options: list[Any] = json.loads(json.dumps(read_steps(path), default=plain))
+    options: list[Any] = json.loads(json.dumps(read_steps(path, alternative=alternative), default=plain))
     return options

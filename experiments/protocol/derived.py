@@ -41,16 +41,20 @@ class Derived:
         sources: folders of the saved scores; several are fused.
         home: run folder with the items and embeddings of the first source.
         strategy: refinement file; None if the saved scores need no further refinement.
+        alternative: of the file, whose steps are applied; empty = those of the file.
     """
 
     folder: Path
     sources: tuple[Path, ...]
     home: Path
     strategy: Path | None = None
+    alternative: str = ""
 
     def made_of(self) -> dict[str, Any]:
         """The steps of the refinement with all options (defaults included), and the hashes of the scores."""
-        steps = None if self.strategy is None else strategy_options(self.strategy, self.strategy.stat().st_mtime_ns)
+        steps = None
+        if self.strategy is not None:
+            steps = strategy_options(self.strategy, self.strategy.stat().st_mtime_ns, self.alternative)
         scores = [hashlib.sha256((source / "scores.parquet").read_bytes()).hexdigest() for source in self.sources]
         return {"strategy": steps, "scores": scores}
 
@@ -76,7 +80,8 @@ class Derived:
                 if len(self.sources) > 1:
                     write_fused(self.folder, self.sources, self.home)
                 elif self.strategy is not None:
-                    write_refined(self.folder, read_run(self.home), read_steps(self.strategy), _memory())
+                    steps = read_steps(self.strategy, alternative=self.alternative)
+                    write_refined(self.folder, read_run(self.home), steps, _memory())
                 write_people(self.folder, read_run(self.folder, self.home))
             except Exception as error:  # a bug in one must not stop the others; the log has the traceback
                 traceback.print_exc()
@@ -96,8 +101,9 @@ def derived_of(protocol: Protocol, planned: PlannedFit, out: Path) -> dict[str, 
             derived[name] = Derived(_folder(protocol, planned.folder(out), name), sources, runs[0])
         else:
             run = planned.folder(out)
-            file = protocol.refinements.get(name)
-            derived[name] = Derived(_folder(protocol, run, name), (run,), run, Path(file) if file else None)
+            file, _, alternative = protocol.refinements.get(name, "").partition("#")
+            folder = _folder(protocol, run, name)
+            derived[name] = Derived(folder, (run,), run, Path(file) if file else None, alternative)
     return derived
 
 

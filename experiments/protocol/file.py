@@ -38,8 +38,9 @@ class Protocol:
         seeds: values of ``seed_everything``.
         methods: by name.
         first: commands that make the input of the fits and run before them: ``[[embed, --out=...]]``.
-        refinements: refinement files by name; each refines the scores of every fit. If there are none, a fit refines
-            as its config says, and its strategy is called ``own``.
+        refinements: refinement files by name; each refines the scores of every fit. ``FILE#NAME`` is an alternative of
+            the ``postproc.Selected`` in a file. If there are none, a fit refines as its config says, and its strategy
+            is called ``own``.
         fusions: names of the methods whose scores are fused, by the name of the fusion.
     """
 
@@ -68,9 +69,10 @@ class Protocol:
         content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         try:
             methods = {name: Method(**(options or {})) for name, options in content.pop("methods").items()}
-            files = {
-                name: str(find_config(file, near=path.parent)) for name, file in content.pop("refinements", {}).items()
-            }
+            files = {}
+            for name, text in content.pop("refinements", {}).items():
+                file, sign, alternative = text.partition("#")
+                files[name] = f"{find_config(file, near=path.parent)}{sign}{alternative}"
             return cls(**content, methods=methods, refinements=files)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             takes = "configs, folds, seeds, methods, first, refinements, fusions"

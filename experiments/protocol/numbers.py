@@ -31,6 +31,8 @@ class Outcome:
         languages: train and test language by test condition: ``English→Urdu``.
         people: rows of people.csv.
         replicates: bootstrap EERs over identities by test condition and stage.
+        selection: what cross-validation on training identities found of alternatives (:class:`postproc.Selected`);
+            None without.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Outcome:
     languages: dict[str, str] = field(default_factory=dict)
     people: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
     replicates: Replicates = field(default_factory=dict)
+    selection: Record | None = None
 
     def cells(self, lists: str) -> list[str]:
         """Names of the test conditions of a set of trial lists."""
@@ -73,7 +76,7 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
         Records with ``method``, ``strategy``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and
         ``unheard`` {raw, refined}; ``conditions`` and ``cells``: raw and refined {mean, sd} by test condition and by
         ``train→test`` language; ``change`` {mean, low, high}; ``people``: :func:`people_intervals`; ``per_fold``
-        {raw, refined}.
+        {raw, refined}; ``selection``: :func:`selection_of`.
     """
     records = []
     for method, strategy in dict.fromkeys((o.method, o.strategy) for o in outcomes):
@@ -95,10 +98,28 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
             }
             record["change"] = None if raw is None or refined is None else paired(refined - raw)
             record["people"] = people_intervals(group, lists)
+            record["selection"] = selection_of(group)
             kept = {"raw": raw, "refined": refined}
             record["per_fold"] = {rate: None if v is None else v.tolist() for rate, v in kept.items()}
             records.append(record)
     return records
+
+
+def selection_of(outcomes: Sequence[Outcome]) -> dict[str, Record]:
+    """What cross-validation on training identities found, by alternative; empty where no step chose among several.
+
+    Returns:
+        ``mean`` and ``sd`` over fits of the EER on test sets of training identities; ``chosen``, by how many fits.
+    """
+    found = [o.selection for o in outcomes if o.selection]
+    names = dict.fromkeys(name for each in found for name in each["eer"])
+    return {
+        name: {
+            **(_mean_sd(np.array([each["eer"][name] for each in found if name in each["eer"]])) or {}),
+            "chosen": sum(each["chosen"] == name for each in found),
+        }
+        for name in names
+    }
 
 
 def _pair(outcomes: Sequence[Outcome], lists: str, kind_of: Callable[[Outcome, str], str | None], kind: str) -> Record:

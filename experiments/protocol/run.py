@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from datamodules.io.documents import read_yaml
+from datamodules.io.documents import read_json, read_yaml
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
 from experiments.console.tables import counted
@@ -85,8 +85,15 @@ def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outc
         people, replicates = read_people(derived.folder)
         results, languages = derived.results(), languages_of(derived.home)
         axes = planned.method, planned.config, planned.fold, planned.seed
-        outcomes.append(Outcome(*axes, results, name, languages, people, replicates))
+        selection = selection_in(derived.folder / "refinement.json")
+        outcomes.append(Outcome(*axes, results, name, languages, people, replicates, selection))
     return outcomes
+
+
+def selection_in(path: Path) -> dict[str, Any] | None:
+    """What a ``postproc.Selected`` among the steps wrote into a refinement.json; None without one."""
+    traces = read_json(path).values() if path.is_file() else ()
+    return next((step["selection"] for steps in traces for step in steps if step.get("selection")), None)
 
 
 def languages_of(run: Path) -> dict[str, str]:

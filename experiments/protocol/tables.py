@@ -18,13 +18,15 @@ HARDEST = 8  # identities in the printed table
 def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Table]:
     """Tables in percent: overall, by train and test language, and the identities with the highest EER.
 
-    Test conditions of other names than heard and unheard have a table, too; a single pair of languages has none.
+    Test conditions of other names than heard and unheard have a table, too; a single pair of languages has none. So has
+    each refinement that cross-validation on training identities chose among several.
     """
     tables = [_overall(records)]
     if len(_labels(records, "cells")) > 1:
         tables.append(_by(records, "cells", "train→test language"))
     if set(_labels(records, "conditions")) - {"heard", "unheard"}:
         tables.append(_by(records, "conditions", "test condition"))
+    tables += [_selection(record) for record in records if record.get("selection") and record["lists"] == "main"]
     if len(people):
         tables.append(_people(people))
     return tables
@@ -68,6 +70,16 @@ def _by(records: Sequence[Record], key: str, words: str) -> Table:
         table.add_row(
             *_names(record), *(_mean_sd(v) for pair in pairs for v in pair.values()), end_section=_ends(records, i)
         )
+    return table
+
+
+def _selection(record: Record) -> Table:
+    """EERs of alternatives in cross-validation on training identities."""
+    title = f"{record['method']}, {record['strategy']}: EER in % in cross-validation on training identities, mean over "
+    title += "fits (standard deviation over fits, which share training identities)"
+    table = _table(title, ["alternative"], ["EER", "chosen by fits"])
+    for name, value in record["selection"].items():
+        table.add_row(name, _mean_sd(value), str(value["chosen"]))
     return table
 
 

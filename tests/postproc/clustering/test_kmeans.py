@@ -129,6 +129,15 @@ def test_elbow_takes_the_number_after_the_largest_drop() -> None:
         elbow(x, [3, 2], seed=0)
 
 
+@pytest.mark.parametrize("k", [3, 8, 20])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_knee_of_the_curve_is_the_number_of_clusters(k: int, seed: int) -> None:
+    x, _ = blobs(k=k, n=15 * k, d=32, seed=seed)
+    assert abs(elbow(x, range(1, 33), seed=seed, backend="cpu", n_init=2, rule="knee")[0] - k) <= k // 10
+    assert elbow(np.zeros((40, 2)), range(1, 5), seed=0, backend="cpu", rule="knee")[0] == 2  # nothing to see
+    assert elbow(x, [1, 2], seed=0, backend="cpu", n_init=1, rule="knee")[0] == 2
+
+
 def test_many_points_give_the_partition_and_the_elbow_of_a_full_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled starts and a warm-started curve must not cost quality where there is something to find."""
     x, label = blobs(k=8, n=4000, d=32)

@@ -200,9 +200,140 @@ def test_gender_clusters_of_a_probe_are_its_genders() -> None:
     assert "to one gender" in step(World(2, gender=2.0).cell("MMM")[0]).trace["unchanged"]
 
 
+def test_confident_pairs_only_leaves_the_others_untouched() -> None:
+    cell, _, _ = make_cell(gender_strength=2.0)
+    options: dict[str, Any] = QUICK | {"t_m": Threshold(quantile=0.6)}
+    everyone, confident = (ChainingCluster(**options, pairs=pairs)(cell) for pairs in ("all", "confident"))
+    sure = {}
+    for m, points, index in (
+        ("voice", cell.voices["model"], cell.voice_index),
+        ("face", cell.faces["model"], cell.face_index),
+    ):
+        gender = everyone.trace["assignment"][m][:, 0]
+        centres = np.stack([points[gender == g].mean(axis=0) for g in (0, 1)])
+        radii = np.linalg.norm(points - centres[gender], axis=1)
+        cuts = np.array([np.quantile(radii[gender == g], 0.6) for g in (0, 1)])
+        sure[m] = (radii <= cuts[gender] + 1e-12)[index]
+    both = sure["voice"] & sure["face"]
+    assert 0.2 < both.mean() < 0.6
+    np.testing.assert_array_equal(confident.trace["action"], np.where(both, everyone.trace["action"], 0))
+    np.testing.assert_array_equal(confident.distances, np.where(both, everyone.distances, cell.distances))
+
+
+def test_eq_4_as_printed_rewards_the_pairs_that_line_22_does_not() -> None:
+    cell, _, genders_differ = make_cell(gender_strength=2.0)
+    above, below = (ChainingCluster(**QUICK, reward=way)(cell).trace for way in ("above", "below"))
+    assert above["t_alpha"] == below["t_alpha"]
+    assert not ((above["action"] == 1) & (below["action"] == 1)).any()
+    equal = sum(int((similarity == above["t_alpha"]).sum()) for similarity in above["similarity"])
+    touched = (above["action"] > 0) | (below["action"] > 0)
+    assert touched.all() or equal
+    np.testing.assert_array_equal(below["action"] == 2, genders_differ)
+
+
+def test_thresholds_by_modality_are_those_of_each_modality() -> None:
+    cell, _, _ = make_cell(gender_strength=2.0)
+    both = {"voice": Threshold(quantile=0.5), "face": Threshold(absolute=0.8)}
+    clusters = ChainingCluster(**QUICK, t_m=both)(cell).trace["clusters"]
+    for cluster in (c for c in clusters if c["identity"] is None):
+        assert (cluster["threshold"] == 0.8) == (cluster["modality"] == "face")
+        if cluster["modality"] == "voice":
+            assert cluster["kept"] == pytest.approx(cluster["size"] / 2, abs=1)
+
+
+def test_thresholds_by_gender_are_those_of_the_probes_genders() -> None:
+    world = World(2, gender=2.0)
+    cell, _ = world.cell()
+    names = {"voice_female": 0.5, "voice_male": 0.6, "face_female": 0.7, "face_male": 0.8}
+    for given in (names, {"female": 0.5, "male": 0.6}):
+        t_m = {name: Threshold(quantile=share) for name, share in given.items()}
+        step = ChainingCluster(**QUICK, space="input", genders="probe", t_m=t_m)
+        step.calibrate(world.reference())
+        for cluster in (c for c in step(cell).trace["clusters"] if c["identity"] is None):
+            gender = ("female", "male")[cluster["gender"]]
+            share = given.get(gender) or given[f"{cluster['modality']}_{gender}"]
+            assert cluster["kept"] == pytest.approx(share * cluster["size"], abs=1)
+
+
+@pytest.mark.parametrize("alignment", ["centroids", "scores", "probe"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_alignment_ties_genders_that_are_plain_to_see(alignment: Any, seed: int) -> None:
+    world = World(seed, gender=3.0)
+    cell, _ = world.cell()
+    reference = world.reference()
+    step = ChainingCluster(**QUICK, alignment=alignment, seed=seed)
+    assert step.needs_reference == (alignment == "probe")
+    step.calibrate(reference)
+    result = step(cell)
+    male = {m: p > 0.5 for m, p in learn_genders(reference)(cell).items()}
+    differ = male["voice"][cell.voice_index] != male["face"][cell.face_index]
+    assert ((result.trace["action"] == 2) == differ).mean() > 0.9
+    assert result.trace["tie"]["agrees_with_scores"]
+
+
+def test_no_alignment_depends_on_the_listed_pairs() -> None:
+    world = World(1, gender=0.3)
+    cell, _ = world.cell()
+    some = slice(0, len(cell.distances), 7)
+    part = replace(
+        cell,
+        distances=cell.distances[some][::-1],  # scores that contradict the embeddings
+        voice_index=cell.voice_index[some],
+        face_index=cell.face_index[some],
+    )
+    for alignment in ("centroids", "scores", "probe"):
+        step = ChainingCluster(**QUICK, alignment=alignment)
+        step.calibrate(world.reference())
+        assert step(cell).trace["tie"]["face_of_voice"] == step(part).trace["tie"]["face_of_voice"]
+
+
+def suited(identities: int, seed: int) -> tuple[ScoredCell, np.ndarray]:
+    """Data that suit Algorithm 1: gender dominates, clips are close to their identity, voice and face only similar."""
+    rng = np.random.default_rng(seed)
+    identity = np.repeat(np.arange(2 * identities), 12)
+    sign = np.where(np.arange(2 * identities) < identities, 2.0, -2.0)
+    traits = rng.normal(size=(2 * identities, 31)) / np.sqrt(31)
+    sides = []
+    for _ in range(2):
+        centres = traits + 0.8 * rng.normal(size=traits.shape) / np.sqrt(31)
+        x = np.c_[sign[identity], centres[identity] + rng.normal(size=(len(identity), 31)) / np.sqrt(31)]
+        sides.append(x / np.linalg.norm(x, axis=1, keepdims=True))
+    same = [
+        np.arange(len(identity)).reshape(2 * identities, 12)[identity].ravel(),
+        np.repeat(np.arange(len(identity)), 12),
+    ]
+    other = rng.integers(len(identity), size=(2, len(same[0])))
+    voice, face = np.concatenate([same, other], axis=1)
+    distances = 1 - np.einsum("td,td->t", sides[0][voice], sides[1][face])
+    return ScoredCell(distances, voice, face, *({"model": x} for x in sides)), (
+        identity[voice] == identity[face]
+    ).astype(np.int8)
+
+
+@pytest.mark.parametrize("identities", [3, 20])
+def test_the_knee_gains_on_data_that_suit_the_method_for_any_seed(identities: int) -> None:
+    """The published elbow takes two clusters of twenty and doubles the EER."""
+    cell, labels = suited(identities, seed=identities)
+    raw = eer(cell.distances, labels, direction="distance").eer
+    for seed in range(2):
+        knee = ChainingCluster(backend="cpu", n_init=2, seed=seed)(cell)
+        assert eer(knee.distances, labels, direction="distance").eer < raw
+        for curve in knee.trace["elbow"].values():
+            assert abs(curve["chosen"] - identities) <= identities / 5
+    if identities == 20:
+        elbow = ChainingCluster("elbow", (2, 8), backend="cpu", n_init=1)(cell)
+        assert eer(elbow.distances, labels, direction="distance").eer > 1.5 * raw
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"pairs": "sure"}, "pairs: 'sure' is none of all, confident"),
+        ({"reward": ">"}, "reward: '>' is none of above, below"),
+        ({"alignment": "labels"}, "alignment: 'labels' is none of centroids, scores, probe"),
+        ({"t_m": {"voice": Threshold(quantile=0.5)}}, "t_m: voice; give one threshold, or all of face, voice"),
+        ({"t_g": {}}, "t_g: no names"),
+        ({"t_g": {"female": Threshold(quantile=0.5), "male": Threshold(quantile=0.6)}}, "set genders: probe"),
         ({"n_identities": 0}, "n_identities"),
         ({"n_identities": "gap"}, "n_identities"),
         ({"elbow_range": (1, 4)}, "elbow_range"),

@@ -67,7 +67,7 @@ def check_range(cell: ScoredCell, result: Refined) -> None:
     sizes=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     how=st.tuples(HOW, HOW),
     scores=SCORES,
-    n_identities=st.sampled_from(["elbow", "silhouette", 1, 2, 5]),
+    n_identities=st.sampled_from(["elbow", "knee", "silhouette", 1, 2, 5]),
     cut=st.sampled_from(
         [Threshold(quantile=0.95), Threshold(quantile=0.0), Threshold(absolute=0.1), Threshold(absolute=-1)]
     ),
@@ -99,7 +99,7 @@ def test_degenerate_cells_never_crash(
 @given(
     sizes=st.tuples(st.integers(20, 40), st.integers(20, 40)),
     scores=SCORES,
-    n_identities=st.sampled_from(["elbow", "silhouette", 1, 2]),
+    n_identities=st.sampled_from(["elbow", "knee", "silhouette", 1, 2]),
     cut=st.floats(0.5, 1),
     alpha=st.floats(0, 1),
     t_alpha=st.floats(-1, 1),

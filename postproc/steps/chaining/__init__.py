@@ -1,0 +1,1 @@
+"""Chaining-cluster, Algorithm 1 of [SCC]: thresholds, gender clusters, identity clusters, the step."""
