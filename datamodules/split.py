@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
 from datamodules.evaluation.checks import check_both_classes, check_heard, check_labels, check_seen, check_unseen
-from datamodules.evaluation.conditions import CellSpec, Condition, RankingCondition, as_spec
+from datamodules.evaluation.conditions import DRAWN, CellSpec, Condition, RankingCondition, as_spec
 from datamodules.evaluation.copies import check_copies
 from datamodules.io.identities import check_known, check_spelling, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
@@ -24,7 +25,7 @@ from datamodules.io.text import expanded
 from datamodules.io.trials import read_trials
 from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.splits import draw_balanced, draw_equal
-from datamodules.sampling.trials import all_pairs, make_trials
+from datamodules.sampling.trials import all_pairs, make_trials, why_fewer
 from datamodules.schema import DataError, EvaluationSet, Items, ItemTable, RankingList, Rows, Stage, Trials
 from datamodules.training_set import ItemSource, TrainingSet
 
@@ -77,7 +78,7 @@ class ConditionDataModule(VoiceFaceDataModule):
         return RankingCondition(name, *tables, spec.language, separate, ranking=ranking)
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
-        """The trials of a test condition: read from a list, or all pairs of some identities.
+        """The trials of a test condition: read from a list, or pairs of some identities, all or drawn ones.
 
         Args:
             name: name of the condition.
@@ -87,10 +88,27 @@ class ConditionDataModule(VoiceFaceDataModule):
         Raises:
             DataError: both or neither of ``trials`` and ``identities`` are given; see :func:`read_trials`.
         """
-        if spec.trials is not None and spec.identities is None:
+        if isinstance(spec.trials, str) and spec.identities is None:
             return read_trials(self._at(spec.trials), self._at(spec.labels) if spec.labels else None)
         voices, faces, identities = self._items_of(name, spec, tables or self.tables)
+        if spec.draw is not None:
+            return self._drawn_trials(name, spec, voices, faces, identities)
         return all_pairs(name, voices, faces, identities, spec.same_gender, spec.cross_video)
+
+    @staticmethod
+    def _drawn_trials(name: str, spec: CellSpec, voices: Items, faces: Items, identities: list[str]) -> Trials:
+        if spec.same_gender or spec.cross_video:
+            raise DataError(f"data.test.{name}: draw takes neither same_gender nor cross_video; leave one out")
+        assert spec.draw is not None
+        asked = DRAWN if spec.trials is None else int(spec.trials)
+        tested = [items_of(items, np.array(identities), None) for items in (voices, faces)]
+        try:
+            trials = make_trials(tested[0], tested[1], asked, spec.seed, spec.draw)
+        except DataError as error:
+            raise DataError(f"data.test.{name}: {error}") from error
+        if why := why_fewer(trials, tested[0], tested[1], asked, spec.draw):
+            warnings.warn(f"data.test.{name}: {why}", stacklevel=2)
+        return trials
 
     def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
         """The list of a matching or retrieval test: read from a file, or made of the items of some identities.
@@ -98,7 +116,7 @@ class ConditionDataModule(VoiceFaceDataModule):
         Raises:
             DataError: see :mod:`datamodules.sampling.rankings`.
         """
-        if spec.trials is not None and spec.identities is None:
+        if isinstance(spec.trials, str) and spec.identities is None:
             read = read_matching if spec.task == "matching" else read_retrieval
             return read(self._at(spec.trials), spec.probe)
         voices, faces, identities = self._items_of(name, spec, tables)
@@ -112,8 +130,10 @@ class ConditionDataModule(VoiceFaceDataModule):
         self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]
     ) -> tuple[Items, Items, list[str]]:
         """Items in the language of a condition, with their genders, and the identities that the condition names."""
-        if spec.trials is not None or spec.identities is None:
+        if spec.identities is None or isinstance(spec.trials, str):
             raise DataError(f"data.test.{name}: give either trials or identities")
+        if spec.trials is not None and (spec.draw is None or spec.task != "verification"):
+            raise DataError(f"data.test.{name}: trials is a number, {spec.trials}; draw says how, e.g. draw: scrambled")
         identities = self._identities(spec.identities, f"data.test.{name}.identities")
         items = [table.items for table in tables]
         check_known(identities, np.union1d(items[0].identity, items[1].identity), f"test.{name}.identities")

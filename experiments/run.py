@@ -26,6 +26,7 @@ COMMANDS = {
     "submit": ("experiments.commands.submit", "make a challenge archive from tested runs; --check validates one"),
     "refine": ("experiments.commands.refine", "refine the saved scores of a run, without its model or data"),
     "prepare": ("experiments.commands.prepare", "scan a tree of voices and faces into a manifest, naming broken files"),
+    "split": ("experiments.commands.split", "test identities, folds, trial lists and configs for data of your own"),
     "bench": (
         "experiments.commands.bench",
         "time and memory against plain implementations",

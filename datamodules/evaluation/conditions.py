@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.io.feature_files import FeatureFile
 from datamodules.io.trials import resolve, resolve_column
+from datamodules.sampling.trials import Kind
 from datamodules.schema import DataError, ItemTable, Modality, Ranking, RankingList, Rows, Trials
 
 
@@ -18,32 +19,35 @@ class CellSpec:
     """The options of one test condition. In a config, a path stands for ``CellSpec(trials=path)``.
 
     Attributes:
-        trials: a trial list.
+        trials: a trial list; with ``draw``, the number of trials to draw.
         labels: a file with its labels, where the list has none and the labels are known.
         language: language of its voices; "" = as the items say. Needed for ``heard`` and ``unheard`` where the items
             have no language.
         voices: separate feature files of this condition, as the challenges release them; None = those of the data
             module.
         faces: the same for faces.
-        identities: instead of ``trials``: pairs every voice of these identities with every face of theirs, labelled by
+        identities: instead of a list: pairs every voice of these identities with every face of theirs, labelled by
             identity; with ``language``, only items in that language.
+        draw: with ``identities``: draws ``trials`` (1,000) of these pairs with ``seed``, half of them of one person, as
+            :func:`make_trials` does: ``scrambled``, ``balanced`` or ``natural``.
         task: ``verification`` of trials (EER, AUC), 1:N ``matching``, or ``retrieval`` (mAP). For the lists of
             the last two see :mod:`datamodules.io.rankings`; with ``identities`` they are drawn.
         probe: modality of the probes of a matching or retrieval; the candidates have the other modality.
         candidates: N of a 1:N matching that is made of ``identities``.
         probes: its number of probes.
-        seed: draws them.
+        seed: draws them, or the trials of ``draw``.
         same_gender: with ``identities``: pair different identities only if they have the same gender.
         cross_video: with ``identities``: pair a voice and a face of one identity only if their videos differ.
         seen: its identities are in training, but none of its videos is. Of other tests no identity is in training.
     """
 
-    trials: str | None = None
+    trials: int | str | None = None
     labels: str | None = None
     language: str = ""
     voices: list[str | FeatureFile] | None = None
     faces: list[str | FeatureFile] | None = None
     identities: list[str] | str | None = None
+    draw: Kind | None = None
     task: Literal["verification", "matching", "retrieval"] = "verification"
     probe: Modality = "voice"
     candidates: int = 2
@@ -52,6 +56,9 @@ class CellSpec:
     same_gender: bool = False
     cross_video: bool = False
     seen: bool = False
+
+
+DRAWN = 1000  # trials of a drawn list, as in the lists of MAV-Celeb V1
 
 
 def as_spec(spec: str | CellSpec) -> CellSpec:

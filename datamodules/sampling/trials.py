@@ -71,6 +71,26 @@ def make_trials(voices: Items, faces: Items, n: int, seed: int, kind: Kind = "ba
     )
 
 
+def why_fewer(trials: Trials, voices: Items, faces: Items, asked: int, kind: Kind) -> str:
+    """Why a drawn list is shorter than asked for, in a sentence; "" if it is not.
+
+    Args:
+        trials: a list of :func:`make_trials`.
+        voices: the voices it was drawn from.
+        faces: the faces.
+        asked: the number of trials that was asked for.
+        kind: of the list.
+    """
+    if len(trials) >= asked:
+        return ""
+    if kind == "natural":
+        why = f"each voice and each face is in one trial, and there are {len(voices)} voices and {len(faces)} faces"
+    else:
+        some = "a part of " if kind == "scrambled" else ""
+        why = f"{some}{len(voices)} voices and {len(faces)} faces have no more different pairs of one person"
+    return f"{len(trials)} {kind} trials where {asked} were asked for: {why}"
+
+
 def _part(rows: Index, rng: np.random.Generator) -> Index:
     return rows[: max(1, round(len(rows) * rng.uniform(0.2, 1)))]
 

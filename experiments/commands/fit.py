@@ -254,6 +254,8 @@ class ExperimentCLI(LightningCLI):
             _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")
         print_tasks(self.writer.results, self.writer.tasks)
         _say(f"run folder: {self.run_dir}")
+        if self.writer.results:
+            _say(f"next: python -m experiments.run report {self.run_dir}")
 
     def _run(self) -> None:
         ckpt_path = self.config.ckpt_path

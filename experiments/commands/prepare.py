@@ -108,6 +108,8 @@ def _prepare(options: argparse.Namespace) -> int:
     print(f"{out}: {len(table)} clips of {table['identity'].nunique()} identities, {table['voice'].nunique()} voices "
           f"({hours:.1f} h), {table['face'].nunique()} faces")  # fmt: skip
     Parts(parts).remove()
+    print(f"next: python -m experiments.run embed --manifest {out} --out my_data --voice encoder/resemblyzer.yaml "
+          "--face encoder/dlib.yaml")  # fmt: skip
     return 1 if problems and not options.allow_broken else 0
 
 

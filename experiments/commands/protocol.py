@@ -53,4 +53,5 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     for table in protocol_tables(records, people):
         console.print(table)
     print(f"written: {out}: protocol.json, protocol.csv, per_identity.csv")
+    print(f"next: python -m experiments.run report {out}")
     return 0

@@ -20,6 +20,10 @@ MARKS = {"voice": "o", "face": "^"}
 MOST_ITEMS = 3000  # of each modality in a map; of more items a sample is drawn
 
 
+class NotComputed(CannotDraw):
+    """No step of the refinement computes what the picture shows, which is no reason to warn."""
+
+
 def draw_run(run: SavedRun, traces: Mapping[str, Sequence[Trace]]) -> list[Path]:
     """Draws every picture of every test condition into ``pictures`` of the run folder; warns if one cannot be drawn.
 
@@ -40,6 +44,8 @@ def draw_run(run: SavedRun, traces: Mapping[str, Sequence[Trace]]) -> list[Path]
                 path = folder / f"{name.replace('/', '_')}_{picture}.png"
                 figure.savefig(path, dpi=130)
                 files.append(path)
+            except NotComputed:
+                continue
             except CannotDraw as reason:
                 rank_zero_warn(f"picture {picture} of test condition {name!r} is left out: {reason}")
             except Exception as error:  # a picture must not fail a run
@@ -80,7 +86,9 @@ def _traced(traces: Sequence[Trace], key: str, otherwise: str) -> Any:
         if key in trace and len(trace[key]):
             return trace[key]
     unchanged = [str(trace["unchanged"]) for trace in traces if "unchanged" in trace]
-    raise CannotDraw(f"{otherwise}{f' ({unchanged[0]})' if unchanged else ''}")
+    if not unchanged:
+        raise NotComputed(otherwise)
+    raise CannotDraw(f"{otherwise} ({unchanged[0]})")
 
 
 def _colours(run: SavedRun, name: str, modality: str, assignment: Any) -> tuple[np.ndarray, str]:

@@ -138,7 +138,7 @@ def embed_manifest(
     encoders = encoders_of(ckpt, options, made, yaml.safe_load(parser.dump(options, skip_none=False)), trust)
     files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
     tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
-    out = out.resolve()
+    given, out = out, out.resolve()
     todo = incomplete(out, {modality: spec for modality, (_, spec) in encoders.items()}, tables)
     if todo:
         missing = {modality: encoders[modality][0] for modality in todo}
@@ -152,3 +152,5 @@ def embed_manifest(
             path = out / f"{modality}s.npy"
             rows, width = np.load(path, mmap_mode="r").shape
             say(f"{modality}s: [{{path: {path}, index: {path.with_suffix('.csv')}}}]  # {rows} x {width}")
+        if len(encoders) == len(MODALITIES):
+            say(f"next: python -m experiments.run split {given}")

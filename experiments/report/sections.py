@@ -38,7 +38,7 @@ from experiments.report.tables import (
     language_table,
     published_table,
 )
-from experiments.runs.results import trust_note
+from experiments.runs.results import sizes_note, trust_note
 from experiments.runs.saved import TRUSTED
 
 WIDEST = 60  # percent at the right end of the axis of the first screen
@@ -115,7 +115,9 @@ def lead_of(part: Part) -> Row:
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(part),
         "caveat": " ".join(
-            filter(None, [trusted_in(test.runs), (transductive + controls).strip(), _uneven(main, unit)])
+            filter(
+                None, [trusted_in(test.runs), (transductive + controls).strip(), sizes_in(part), _uneven(main, unit)]
+            )
         ),
         "final_words": "refined EER, raw EER below"
         if refined
@@ -130,6 +132,18 @@ def trusted_in(runs: Sequence[ReportRun]) -> str:
     """A sentence that names the weights that runs have trusted without a record; empty where none has."""
     names = (name for run in runs for name in run.results.get(TRUSTED, []))
     return trust_note(sorted({str(name) for name in names}))
+
+
+def sizes_in(part: Part) -> str:
+    """A sentence that names refined test conditions whose cluster sizes say who is who; empty where none."""
+    if not part.everything["refined"].notna().any():
+        return ""
+    records = {name: record for run in part.test.runs for name, record in run.results.items()}
+    return sizes_note({name: dict(record) | {"eer_refined": 0.0} for name, record in records.items() if _told(record)})
+
+
+def _told(record: object) -> bool:
+    return isinstance(record, dict) and record.get("sizes_tell") is True
 
 
 def _over(table: pd.DataFrame, unit: str) -> str:

@@ -161,6 +161,17 @@ def trust_note(trusted: Sequence[str]) -> str:
     return f"Nothing says whom these weights have learnt from, they were trusted: {names}." if trusted else ""
 
 
+def sizes_note(results: Mapping[str, Record]) -> str:
+    """A sentence that names refined test conditions whose cluster sizes say who is who; empty where none."""
+    names = [
+        name
+        for name, record in results.items()
+        if isinstance(record, dict) and record.get("sizes_tell") and record.get("eer_refined") is not None
+    ]
+    why = "have as many voices as faces of each identity, so cluster sizes alone help their refinement"
+    return f"{shown(names)} {why}." if names else ""
+
+
 def print_results(results: dict[str, Record], trusted: Sequence[str] = ()) -> None:
     """Prints the table at full width where the output is no terminal."""
     table_console().print(results_table(results, trusted))
@@ -174,7 +185,7 @@ def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Ta
         trusted: names of trusted weights, see :class:`SavedRun`.
     """
     caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
-    table = Table(caption=f"{caption} {trust_note(trusted)}".rstrip())
+    table = Table(caption=" ".join(filter(None, [caption, visible(sizes_note(results)), trust_note(trusted)])))
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)

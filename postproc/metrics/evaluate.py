@@ -43,7 +43,7 @@ def evaluate_cell(
 
     Keys: ``eer``, ``auc`` and, for ``refined``, ``eer_refined``, ``auc_refined``; the controls ``eer_same_gender``
     (``_refined``), ``eer_gender_only``, ``eer_chance``; ``eer_ci95`` = [low, high] over identities; ``trials``,
-    ``positives``.
+    ``positives``; ``sizes_tell``: see :func:`sizes_tell`.
     What cannot be computed (no genders, no identities, nothing refined) is None.
 
     Args:
@@ -150,8 +150,27 @@ def _add_controls(
     with suppress(TooFewIdentities):
         record["eer_chance"] = chance_eer(distances, labels, *chance_identities, direction="distance", seed=seed)
     if known:
+        record["sizes_tell"] = sizes_tell(cell, voices, faces)
         with suppress(TooFewIdentities):
             record["eer_ci95"] = list(bootstrap_eer(distances, labels, *identities, direction="distance", seed=seed))
+
+
+def sizes_tell(cell: Cell, voices: Items, faces: Items) -> bool:
+    """Whether a list gives each identity as many voices as faces, and identities different numbers of them.
+
+    Then the size of a cluster alone says whose it is, and a refinement gains by how the list was made.
+
+    Args:
+        cell: a test condition whose items have identities.
+        voices: the items its ``voice_index`` points into.
+        faces: the items its ``face_index`` points into.
+    """
+    sides = ((voices, cell.voice_index), (faces, cell.face_index))
+    (names, sizes), (other_names, other_sizes) = (
+        np.unique(items.identity[np.unique(rows)], return_counts=True) for items, rows in sides
+    )
+    equal = np.array_equal(names, other_names) and np.array_equal(sizes, other_sizes)
+    return bool(equal and len(set(sizes.tolist())) > 1)
 
 
 _REPLICATES = 1000

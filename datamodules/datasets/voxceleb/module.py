@@ -130,12 +130,12 @@ class _VoxCelebProtocol(SplitDataModule):
         )
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
-        if spec.trials is None or spec.identities is not None:
+        if not isinstance(spec.trials, str) or spec.identities is not None:
             return super().cell_trials(name, spec, tables)
         return read_verification(expanded(self.lists) / spec.trials, self.protocol.people)
 
     def ranking_list(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable]) -> RankingList:
-        if spec.trials is None or spec.identities is not None:
+        if not isinstance(spec.trials, str) or spec.identities is not None:
             return super().ranking_list(name, spec, tables)
         return read_ranking(expanded(self.lists) / spec.trials, spec, self.protocol.people)
 
@@ -143,7 +143,7 @@ class _VoxCelebProtocol(SplitDataModule):
         """Leaves out the clips of videos that a verification list of seen identities uses."""
         tested: set[str] = set()
         for name, spec in ((name, as_spec(spec)) for name, spec in self.test.items()):
-            if spec.seen and spec.task == "verification" and spec.trials is not None:
+            if spec.seen and spec.task == "verification" and isinstance(spec.trials, str):
                 trials = self.cell_trials(name, spec)
                 tested |= {item.rpartition("/")[0] for column in (trials.voices, trials.faces) for item in set(column)}
         keep = np.ones(len(voice), dtype=bool)

@@ -12,7 +12,7 @@ from tests.postproc.conftest import make_items, make_labelled_cell
 
 KEYS = {
     *("eer", "eer_refined", "eer_same_gender", "eer_same_gender_refined", "eer_gender_only", "eer_chance"),
-    *("auc", "auc_refined", "eer_ci95", "trials", "positives"),
+    *("auc", "auc_refined", "eer_ci95", "trials", "positives", "sizes_tell"),
 }
 PEOPLE = ["a", "b", "c", "d"]
 GENDERS = ["M", "M", "F", "F"]
@@ -43,6 +43,19 @@ def test_record_of_a_cell_has_every_number(pairs: tuple[list[int], list[int], li
     assert (record["trials"], record["positives"]) == (16, 4)
     assert json.loads(json.dumps(record)) == record
     assert evaluate_cell(cell, voices, faces, raw, refined) == record
+
+
+@pytest.mark.parametrize(
+    ("voices", "faces", "tell"),
+    [([0, 0, 1], [0, 0, 1], True), ([0, 0, 1], [0, 1, 1], False), ([0, 0, 1, 1], [0, 0, 1, 1], False)],
+    ids=["natural", "scrambled", "balanced"],
+)
+def test_lists_whose_cluster_sizes_say_who_is_who(voices: list[int], faces: list[int], tell: bool) -> None:
+    sides = [make_items([PEOPLE[i] for i in side], [GENDERS[i] for i in side]) for side in (voices, faces)]
+    voice, face = (index.ravel().tolist() for index in np.mgrid[: len(voices), : len(faces)])
+    labels = [int(voices[v] == faces[f]) for v, f in zip(voice, face, strict=True)]
+    record = evaluate_cell(make_labelled_cell(voice, face, labels), *sides, np.arange(len(labels), dtype=np.float64))
+    assert record["sizes_tell"] is tell
 
 
 def test_what_cannot_be_computed_is_none(pairs: tuple[list[int], list[int], list[int]]) -> None:
