@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments.console.errors import exit_status
 
 COMMANDS = {
+    "list": ("experiments.commands.list", "configs, models, data modules, encoders and refinements, with a line each"),
     "fit": (
         "experiments.commands.fit",
         "train a model, pick the best checkpoint on validation identities, test and refine it",

@@ -108,6 +108,7 @@ class ExperimentCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
                 "prog": f"experiments.run {command}",
+                "epilog": "Configs, models, data modules and refinements: python -m experiments.run list",
             },
             args=self.arguments,
         )
