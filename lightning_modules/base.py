@@ -23,6 +23,7 @@ from lightning_modules.evaluation.reference import embed_reference
 from lightning_modules.evaluation.scorer import TrialScorer
 from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, learnt_of, set_learnt
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
+from lightning_modules.training.input_scale import warn_of_other_scale
 from lightning_modules.training.safety import require_finite, require_fitting
 from postproc.reference import Reference
 
@@ -72,6 +73,7 @@ class AssociationModule(TrialScorer):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.trust_weights: bool | Sequence[str] = False
         self.test_follows_fit = True
+        self._inputs_compared = False
         self._loss_since_step: Tensor | None = None
         self._last_batch: PairBatch | None = None
 
@@ -168,19 +170,29 @@ class AssociationModule(TrialScorer):
 
     def on_test_start(self) -> None:
         self.refuse_learnt("test")
+        self._compare_inputs("test")
 
     def on_predict_start(self) -> None:
         self.refuse_learnt("predict")
+        self._compare_inputs("predict")
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # the validation of a fit is checked at its start
             self.refuse_learnt("validate")
+            self._compare_inputs("validate")
 
     def on_fit_start(self) -> None:
         self.refuse_learnt("fit")
+        self._compare_inputs("fit")
         set_learnt(self, self.learnt | cast(Any, self.trainer).datamodule.learnt())
         if self.trainer.world_size > 1:  # seeds are equal on all ranks; dropout, masks and noise must differ
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def _compare_inputs(self, stage: Stage | Literal["fit"]) -> None:
+        """Warns once if given weights expect inputs of another scale; not of weights that this object has trained."""
+        if not self._inputs_compared:
+            warn_of_other_scale(self, cast(Any, self.trainer).datamodule, stage)
+        self._inputs_compared = True
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         terms = self.loss(batch)

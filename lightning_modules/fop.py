@@ -17,6 +17,8 @@ from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
 from lightning_modules.networks.weights import load_weights, made_here, read_state_dict, set_learnt
 
 Fusion = Literal["gated", "linear"]
+WEIGHT, OF_FACE, OF_VOICE = (f"fusion_layer.{name}" for name in ("weight", "weight1", "weight2"))
+"""Names of the weights of linear fusion: ours, a vector of two, and the two of the baseline's code."""
 
 
 class _Branch(nn.Module):
@@ -34,10 +36,13 @@ class FOP(AssociationModule):
     """Classifies training identities from fused voice and face embeddings, which are orthogonal between identities.
 
     Loss ([FOP], fusion and orthogonal projection): cross-entropy + ``alpha`` * OPL, both on the fused embedding. The
-    distance of a trial is the L2 distance of tanh(face) and tanh(voice), as in the baseline's code.
-    :meth:`embed_voice` and :meth:`embed_face` therefore return the tanh, so that refinements work in the space of the
-    scores. Under DDP, batch normalisation uses the batch of one rank; on GPUs, ``trainer.sync_batchnorm`` makes it
-    global.
+    distance of a trial is the L2 distance of what is fused, as in the baseline's code: of tanh(face) and tanh(voice)
+    with gated fusion, of face and voice with linear fusion. :meth:`embed_voice` and :meth:`embed_face` return that, so
+    that refinements work in the space of the scores. Under DDP, batch normalisation uses the batch of one rank; on
+    GPUs, ``trainer.sync_batchnorm`` makes it global.
+
+    ``configs/presets/fop_baseline.yaml`` trains as the baseline's code does. What is left of differences: OPL has no
+    1e-6 in its denominators, and the test takes the checkpoint of the last epoch, where the baseline keeps all.
 
     Args:
         dims: input sizes (voice, face); commands take them from the data.
@@ -49,6 +54,8 @@ class FOP(AssociationModule):
         dropout: probability in both branches.
         fusion: ``gated`` (the baseline) or ``linear`` (used by [SCC] Table 3).
         alpha: weight of OPL in the loss.
+        baseline_start: start as the baseline's code does: linear layers with Xavier-uniform weights and biases of
+            0.01, linear fusion with weights drawn from 0 to 1. False = as PyTorch draws them, and weights of 1/2.
         weights: official checkpoint or state dict to start from; every key must fit. A classifier for another number
             of identities is skipped with a warning; scores do not depend on it. Official weights take embeddings as the
             baseline's files hold them, so the data do not scale them to unit length, where ``data.normalise`` is unset.
@@ -70,6 +77,7 @@ class FOP(AssociationModule):
         dropout: float = 0.5,
         fusion: Fusion = "gated",
         alpha: float = 1.0,
+        baseline_start: bool = False,
         weights: str | None = None,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.01),
         scheduler: LRSchedulerCallable | None = None,
@@ -84,18 +92,22 @@ class FOP(AssociationModule):
         self.network: Any = encoder
         self.voice_branch = _Branch(voice_dim, embedding_dim, dropout)
         self.face_branch = _Branch(face_dim, embedding_dim, dropout)
+        self.fusion_layer: GatedFusion | LinearFusion
         self.fusion_layer = GatedFusion(embedding_dim) if fusion == "gated" else LinearFusion(embedding_dim)
         self.logits_layer = nn.Linear(embedding_dim, num_identities)
         self.opl = OrthogonalProjectionLoss()
         self.alpha = alpha
+        if baseline_start:
+            for part in (self.voice_branch, self.face_branch, self.fusion_layer, self.logits_layer):
+                part.apply(_start_as_baseline)
         if weights is not None:
             self._load(weights)
 
     def embed_voice(self, x: Tensor) -> Tensor:
-        return torch.tanh(self._voice(x))
+        return self.fusion_layer.side(self._voice(x))
 
     def embed_face(self, x: Tensor) -> Tensor:
-        return torch.tanh(self._face(x))
+        return self.fusion_layer.side(self._face(x))
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         voice, face = self._voice(cast(Tensor, batch["voice"])), self._face(cast(Tensor, batch["face"]))
@@ -117,16 +129,25 @@ class FOP(AssociationModule):
             set_learnt(self, self.learnt | Learnt(unit_length=False))
 
     def _load_branches(self, path: str) -> None:
-        stored, needed = len(read_state_dict(path).get("logits_layer.bias", ())), self.logits_layer.out_features
-        if stored in (0, needed):
-            load_weights(self, path)
-            return
-        rank_zero_warn(f"{path} classifies {stored} identities, the data have {needed}; its classifier is not loaded")
-        classifier = ("logits_layer.weight", "logits_layer.bias")
-        load_weights(self, path, rename=lambda key: None if key in classifier else key, optional=classifier)
+        state, left_out = read_state_dict(path), ()
+        stored, needed = len(state.get("logits_layer.bias", ())), self.logits_layer.out_features
+        if stored not in (0, needed):
+            rank_zero_warn(
+                f"{path} classifies {stored} identities, the data have {needed}; its classifier is not loaded"
+            )
+            left_out = ("logits_layer.weight", "logits_layer.bias")
+        renamed: dict[str, str | None] = dict.fromkeys(left_out)
+        two = isinstance(self.fusion_layer, LinearFusion) and {OF_FACE, OF_VOICE} <= set(state)
+        if two:
+            renamed |= {OF_FACE: WEIGHT, OF_VOICE: None}
+
+        def convert(key: str, value: Tensor) -> Tensor:
+            return torch.cat([value.flatten(), state[OF_VOICE].flatten()]) if two and key == WEIGHT else value
+
+        load_weights(self, path, rename=lambda key: renamed.get(key, key), optional=left_out, convert=convert)
 
     def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
-        """L2 distances (t,) of aligned tanh embeddings, lower = same person."""
+        """L2 distances (t,) of aligned embeddings, lower = same person."""
         return cast(Tensor, torch.linalg.vector_norm(voices - faces, dim=-1))
 
 
@@ -151,11 +172,15 @@ class GatedFusion(nn.Module):
     def forward(self, face: Tensor, voice: Tensor) -> Tensor:
         """Faces (B, d) and voices (B, d) -> fused (B, d)."""
         gate = torch.sigmoid(self.attention(torch.cat([face, voice], dim=1)))
-        return gate * torch.tanh(face) + (1 - gate) * torch.tanh(voice)
+        return gate * self.side(face) + (1 - gate) * self.side(voice)
+
+    def side(self, x: Tensor) -> Tensor:
+        """What is fused of one side and compared in a trial: tanh, (B, d) -> (B, d)."""
+        return torch.tanh(x)
 
 
 class LinearFusion(nn.Module):
-    """``w1 * f + w2 * v`` with two learned scalars, both 1/2 at the start (random in the baseline's code)."""
+    """``w1 * f + w2 * v`` with two learned scalars, both 1/2 at the start."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -164,3 +189,15 @@ class LinearFusion(nn.Module):
     def forward(self, face: Tensor, voice: Tensor) -> Tensor:
         """Faces (B, d) and voices (B, d) -> fused (B, d)."""
         return self.weight[0] * face + self.weight[1] * voice
+
+    def side(self, x: Tensor) -> Tensor:
+        """What is fused of one side and compared in a trial: the side itself, (B, d)."""
+        return x
+
+
+def _start_as_baseline(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.constant_(module.bias, 0.01)
+    elif isinstance(module, LinearFusion):
+        nn.init.uniform_(module.weight)

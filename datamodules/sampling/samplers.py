@@ -207,6 +207,23 @@ class ShuffledPairSampler(PairBatchSampler):
         return self._drawn[1]
 
 
+class FixedOrderPairSampler(ShuffledPairSampler):
+    """Passes over the clips in an order drawn once, which every epoch repeats; drops the last, partial batch.
+
+    So the clips of that batch are never trained on, as in the code of the baseline of [FOP]. The arguments are those of
+    :class:`ShuffledPairSampler`; the order is drawn from ``seed``.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        super().__init__(size, batch_size, seed, rank, world)
+        self.last = 0
+        if not self.full:
+            raise DataError(f"{size} training clips make no full batch; set data.batch_size to {size} or less")
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return super()._order(0)
+
+
 class OncePairSampler(PairBatchSampler):
     """Every clip exactly once per epoch, in order, for closed-form methods that sum over the training set.
 

@@ -138,7 +138,8 @@ class CAVMAE(nn.Module):
     def load(self, path: str | Path) -> None:
         """Loads the encoder of a CAV-MAE file or the network of a checkpoint of this project, without running its code.
 
-        Voice positions of another length are cut or interpolated in time. Decoder and classifier are ignored.
+        Voice positions of another length are cut or continued (:func:`resize_time`). The decoder and the classifier of
+        CAV-MAE are ignored.
 
         Raises:
             WeightsError: keys are missing, unexpected, of another shape or not finite; lists them.
@@ -265,13 +266,21 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 def resize_time(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Positions (1, rows * c, width) of a voice for another number of columns: cut if fewer, else interpolated."""
+    """Positions (1, rows * c, width) of a voice for another number of columns.
+
+    Fewer columns are the first ones. More columns continue the table of :func:`sincos_positions`, if the stored
+    positions are one, as CAV-MAE's are; positions that were learnt are interpolated.
+    """
     stored = positions.shape[1] // rows
     if columns == stored:
         return positions
     grid: Tensor = positions.unflatten(1, (rows, stored))
     if columns < stored:
         return grid[:, :, :columns].flatten(1, 2)
+    if positions.shape[2] % 4 == 0:
+        table = sincos_positions(rows, columns, positions.shape[2]).to(positions)
+        if torch.allclose(table.unflatten(1, (rows, columns))[:, :, :stored], grid, rtol=0, atol=1e-6):
+            return table
     stretched = F.interpolate(grid[0].transpose(1, 2), size=columns, mode="linear")
     return stretched.transpose(1, 2).reshape(1, rows * columns, -1)
 

@@ -1,7 +1,8 @@
-"""FOP: the official checkpoint restated by hand, learning, weights of another number of people."""
+"""FOP: learning, distances, weights of another number of people."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.schema import DataError
 from lightning_modules.fop import FOP
@@ -52,51 +52,13 @@ def test_loss_is_cross_entropy_plus_alpha_opl() -> None:
     assert terms["loss"].item() == pytest.approx(terms["cross_entropy"].item() + 0.3 * terms["opl"].item(), rel=1e-6)
 
 
-def test_distance_is_l2_of_tanh() -> None:
-    model = fop().eval()
+@pytest.mark.parametrize(("fusion", "side"), [("gated", torch.tanh), ("linear", lambda x: x)])
+def test_distance_is_l2_of_what_is_fused(fusion: str, side: Callable[[Tensor], Tensor]) -> None:
+    model = fop(fusion=fusion).eval()
     voice, face = torch.randn(4, 12), torch.randn(4, 20)
-    v, f = torch.tanh(model.voice_branch(voice)), torch.tanh(model.face_branch(face))
+    v, f = side(model.voice_branch(voice)), side(model.face_branch(face))
     got = model.distance(model.embed_voice(voice), model.embed_face(face))
     torch.testing.assert_close(got, ((v - f) ** 2).sum(1).sqrt())
-
-
-def restated(state: dict[str, Tensor], voice: Tensor, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The baseline in evaluation mode, written out from its checkpoint: tanh(v), tanh(f), logits."""
-
-    def linear(x: Tensor, key: str) -> Tensor:
-        return x @ state[f"{key}.weight"].T + state[f"{key}.bias"]
-
-    def normed(x: Tensor, key: str) -> Tensor:
-        x = (x - state[f"{key}.running_mean"]) / (state[f"{key}.running_var"] + 1e-5).sqrt()
-        return (x * state[f"{key}.weight"] + state[f"{key}.bias"]).relu()
-
-    v, f = (
-        F.normalize(normed(linear(x, f"{m}_branch.fc1.0"), f"{m}_branch.fc1.1"), dim=1)
-        for m, x in (("voice", voice), ("face", face))
-    )
-    hidden = normed(
-        linear(torch.cat([f, v], 1), "fusion_layer.attention.0.block.0"), "fusion_layer.attention.0.block.1"
-    )
-    gate = linear(hidden, "fusion_layer.attention.1").sigmoid()
-    fused = gate * f.tanh() + (1 - gate) * v.tanh()
-    return v.tanh(), f.tanh(), linear(fused, "logits_layer")
-
-
-def test_official_checkpoint_loads_key_by_key_and_gives_what_it_says(shared_data: Path) -> None:
-    path = shared_data / "fop" / "official_v1_english.pth.tar"
-    model = FOP((512, 4096), 64, weights=str(path)).eval()
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    own = model.state_dict()
-    assert set(own) == set(state)
-    assert len(own) == 25
-    assert all(torch.equal(own[key], state[key]) for key in state)
-    voice, face = torch.randn(5, 512), torch.rand(5, 4096)
-    v, f, logits = restated(state, voice, face)
-    with torch.no_grad():
-        torch.testing.assert_close(model.embed_voice(voice), v, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(model.embed_face(face), f, rtol=1e-4, atol=1e-6)
-        fused = model.fusion_layer(model.face_branch(face), model.voice_branch(voice))
-        torch.testing.assert_close(model.logits_layer(fused), logits, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_of_another_number_of_people_leave_the_classifier_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from datamodules.sampling.samplers import (
     EvenShardSampler,
+    FixedOrderPairSampler,
     IdentityBatchSampler,
     OncePairSampler,
     PairBatchSampler,
@@ -162,3 +163,19 @@ def test_impossible_settings_are_named(options: dict, said: str) -> None:
     settings = {"identity": IDENTITY, "language": ONE_LANGUAGE, "batch_size": 6} | options
     with pytest.raises(DataError, match=said):
         IdentityBatchSampler(**settings)
+
+
+def test_a_fixed_order_is_drawn_once_and_its_last_partial_batch_never_comes() -> None:
+    sampler = FixedOrderPairSampler(23, 6, seed=4)
+    first = list(sampler)
+    sampler.set_epoch(7)
+    assert list(sampler) == first
+    seen = [voice for batch in first for voice, _ in batch]
+    assert [len(batch) for batch in first] == [6, 6, 6]
+    assert len(set(seen)) == 18
+    assert seen != sorted(seen)
+    assert list(FixedOrderPairSampler(23, 6, seed=5)) != first
+    ranks = [list(FixedOrderPairSampler(23, 6, 4, rank, 2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*ranks, strict=True)] == first
+    with pytest.raises(DataError, match=r"5 training clips make no full batch; set data\.batch_size to 5 or less"):
+        FixedOrderPairSampler(5, 6)

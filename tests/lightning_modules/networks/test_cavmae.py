@@ -167,11 +167,28 @@ def test_scc_starts_from_a_cavmae_file_or_a_checkpoint_of_ours(tmp_path: Path) -
     assert torch.equal(again.network.norm_v.bias, state["norm_v.bias"])
 
 
-def test_longer_voices_than_the_file_interpolate_its_positions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_longer_voices_than_the_file_continue_its_table(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Values of the added time steps: those of the function that made the table, for the file and for a recording."""
     state = cavmae_state(24, 2, 512, 32)
-    path = save(state, tmp_path / "cavmae.pth")
-    network = CAVMAE(128, 3, **{**TINY, "frames": 1024}, checkpoint=path)
-    assert torch.equal(network.pos_embed_a, resize_time(state["pos_embed_a"], 8, 64))
+    state["pos_embed_a"] = state["pos_embed_a"].to(dtype)
+    network = CAVMAE(128, 3, **{**TINY, "frames": 1024}, checkpoint=save(state, tmp_path / "cavmae.pth")).eval()
+    precise = 1e-6 if dtype == torch.float32 else 1e-3
+    assert torch.allclose(network.pos_embed_a, stated_positions(8, 64, 24), rtol=0, atol=precise)
+    assert torch.equal(resize_time(network.pos_embed_a, 8, 32), state["pos_embed_a"].float())
+    short, features = CAVMAE(128, 3, **TINY).eval(), torch.randn(1, 1024, 128)
+    short.load_state_dict({**network.state_dict(), "pos_embed_a": stated_positions(8, 4, 24)})
+    network.pos_embed_a = stated_positions(8, 64, 24)
+    with torch.no_grad():
+        assert torch.allclose(short.encode_voice(features), network.encode_voice(features), atol=1e-6)
+
+
+def test_positions_that_are_no_table_are_interpolated() -> None:
+    learnt = stated_positions(8, 32, 24)
+    learnt[0, 7, 3] += 1e-3
+    grid = resize_time(learnt, 8, 64).unflatten(1, (8, 64))
+    means = grid.unflatten(2, (32, 2)).mean(3)[:, :, 1:-1]
+    assert torch.allclose(means, (learnt.unflatten(1, (8, 32)).unfold(2, 3, 1) * torch.tensor([1, 6, 1]) / 8).sum(-1))
 
 
 def test_missing_and_unexpected_keys_are_listed(tmp_path: Path) -> None:
