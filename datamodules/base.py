@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt, check_inputs, check_learnt
+from datamodules.sampling.groups import GroupedPairSampler
 from datamodules.sampling.samplers import (
     EvenShardSampler,
     FixedOrderPairSampler,
     IdentityBatchSampler,
     OncePairSampler,
-    OtherVideoSampler,
     PairBatchSampler,
     ShuffledPairSampler,
 )
@@ -27,7 +27,7 @@ from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _
 from datamodules.workers import has_shared_memory
 
 _SOCKET_PATH = 75  # characters of a temporary folder that leave room for a socket's name; a longer one hangs the loader
-Sampling = Literal["identity", "shuffle", "fixed_order", "other_video", "once"]
+Sampling = Literal["identity", "shuffle", "fixed_order", "grouped", "once"]
 
 
 class VoiceFaceDataModule(LightningDataModule):
@@ -42,10 +42,11 @@ class VoiceFaceDataModule(LightningDataModule):
         eval_batch_size: items per batch when embedding, on each rank.
         sampling: ``identity`` draws each identity at most once per batch, balanced over languages (SCC); ``shuffle``
             passes over all clips once per epoch (FOP); ``fixed_order`` does so in the same order in each epoch and
-            without the last, partial batch (the code of FOP's authors); ``other_video`` passes over all clips too, and
-            follows each by one of the same pseudo-identity from another video (FAA); ``once`` yields every clip
-            exactly once, in order (for closed-form methods). None = the model's own choice (``model.sampling``).
-        steps_per_epoch: batches per epoch for ``identity`` sampling; None = as many as one pass over the clips needs.
+            without the last, partial batch (the code of FOP's authors); ``grouped`` draws each video or pseudo-identity
+            at most once per batch, as the model says (FAA); ``once`` yields every clip exactly once, in order (for
+            closed-form methods). None = the model's own choice (``model.sampling``).
+        steps_per_epoch: batches per epoch for ``identity`` and ``grouped`` sampling; None = as many as one pass over
+            the clips needs.
         num_workers: loader processes; 0 is fastest for embeddings.
         seed: of the training order; each epoch is drawn from (seed, epoch).
 
@@ -149,8 +150,8 @@ class VoiceFaceDataModule(LightningDataModule):
             sampler = ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
         elif sampling == "fixed_order":
             sampler = FixedOrderPairSampler(size, self.batch_size, self.seed, rank, world)
-        elif sampling == "other_video":
-            sampler = OtherVideoSampler(train.video, self.batch_size, self.seed, rank, world)
+        elif sampling == "grouped":
+            sampler = GroupedPairSampler(train.video, self.batch_size, self.steps_per_epoch, self.seed, rank, world)
         elif sampling == "once":
             sampler = OncePairSampler(size, self.batch_size, rank, world)
         else:

@@ -16,15 +16,18 @@ from torch.nn import functional as F
 
 from datamodules.schema import DataError, EvaluationSet, Modality, PairBatch, Stage
 from lightning_modules.base import AssociationModule, NetworkFactory
-from lightning_modules.losses.gather import world_size
+from lightning_modules.losses.contrastive import ContrastiveLoss
+from lightning_modules.losses.gather import gather_rows, world_size
 from lightning_modules.losses.matching import MatchingLoss
 from lightning_modules.losses.multi_similarity import MultiSimilarityLoss
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.networks.matching import MatchingEncoder
 from lightning_modules.networks.weights import load_weights
-from lightning_modules.training.pseudo_identities import PseudoIdentities
+from lightning_modules.training.pseudo_identities import Clusters, Pooling, PseudoIdentities
 
 Scoring = Literal["cosine", "matching", "rerank"]
+Loss = Literal["infonce", "multi_similarity"]
+Unit = Literal["pseudo_identity", "video"]
 MATCHING_CHUNK = 1 << 14  # pairs that the matching head scores at once
 
 
@@ -32,28 +35,43 @@ class FAA(AssociationModule):
     """Contrastive alignment of voices and faces, then a multimodal encoder that judges pairs; no identity labels.
 
     Before an epoch, the training videos are clustered into pseudo-identities (the callback :class:`PseudoIdentities`).
-    Each batch then trains the voice and face encoders (face-voice contrastive: multi-similarity loss on the unimodal
-    embeddings) and the multimodal encoder (face-voice matching: binary cross-entropy on selected pairs). Where the
-    paper gives no value, the default is that of [Self-Lifting], or the docstring says that it is not from the papers.
-    Parts can be switched off: ``contrastive_weight: 0``, ``matching: null``, ``diverse_positives: false``,
-    ``hard_negatives: false``. Without the last three, the method is close to [Self-Lifting].
+    Each batch then trains the voice and face encoders (face-voice contrastive loss on the unimodal embeddings) and the
+    multimodal encoder (face-voice matching: binary cross-entropy on selected pairs).
+
+    The paper's four parts and their switches: dual-modality pooling (``pooling``), progressive clustering
+    (``clusters``, ``recluster_every``, ``learnt_from``), effective pair selection (``diverse_positives``,
+    ``hard_negatives``), matching head (``matching``; null = off). As published, with what [FAA] leaves open taken from
+    [Self-Lifting]: ``loss: multi_similarity``, ``joint: true``, ``unit: video``, ``learnt_from: 0``, a schedule of
+    ``clusters``, ``matching_weight: 1``. The defaults differ, since they were better on unseen identities: InfoNCE over
+    one pair per pseudo-identity, and clusters of the encoders' embeddings, whose number is estimated.
 
     Args:
         dims: input sizes (voice, face); commands take them from the data.
-        network: ``(voice_dim, face_dim) -> module`` with methods ``voice`` and ``face`` that return unit-length
-            embeddings, and their width as ``embedding_dim``.
-        matching: ``(embedding_dim) -> module`` from aligned voices and faces to logits; None = no matching head.
+        network: ``(voice_dim, face_dim) -> module`` with methods ``voice`` and ``face`` that return embeddings, of unit
+            length where there is a matching head, and their width as ``embedding_dim``.
+        matching: ``(embedding_dim) -> module`` from aligned voices and faces to logits, see :class:`MatchingEncoder`;
+            None = no matching head.
         clusters: numbers of pseudo-identities of the first clustering, the second, ...; the last one stays.
+            ``silhouette`` (not from the papers): estimated, see :func:`cluster_by_silhouette`.
         recluster_every: epochs between clusterings.
+        learnt_from: number of the clustering from which the learnt embeddings are clustered: 0 = always, as published.
+            None (not from the papers) = never: always the embeddings of the encoders that the data module reads.
+        pooling: what represents a video: ``both`` = its mean voice and mean face ([FAA]); ``voice``, ``face`` = one.
+        loss: contrastive loss: ``infonce`` with temperature ``tau``; ``multi_similarity`` with ``alpha``, ``beta``,
+            ``base`` ([FAA]).
+        unit: what a batch holds at most once: ``pseudo_identity``, or ``video`` ([Self-Lifting]).
+        joint: the loss takes voices and faces as one set, so that voice-voice and face-face pairs count too
+            ([Self-Lifting]); False: voice-face pairs only.
+        tau: see :class:`ContrastiveLoss`.
         alpha: see :class:`MultiSimilarityLoss`.
         beta: see :class:`MultiSimilarityLoss`.
         base: see :class:`MultiSimilarityLoss`.
-        contrastive_weight: weight of the multi-similarity loss in the objective; 0 = off.
+        contrastive_weight: weight of the contrastive loss in the objective; 0 = off.
         matching_weight: share of the matching loss's gradient that reaches the voice and face encoders; the multimodal
-            encoder gets all of it. 0 (default, not from the paper): the contrastive loss aligns, the multimodal encoder
-            fuses. On few videos the matching loss pulls the encoders towards gender.
-        diverse_positives: each clip of a batch is paired with a clip of its pseudo-identity from another video, and the
-            matching loss takes its positives from there ([FAA], effective pair selection).
+            encoder gets all of it. 1 = the joint objective as printed in [FAA]. 0 (default, not from the paper): the
+            contrastive loss aligns, the multimodal encoder fuses.
+        diverse_positives: the face of a pair is from another video of the pseudo-identity than the voice ([FAA],
+            effective pair selection); False: from the same video.
         hard_negatives: negatives of the matching loss are drawn by similarity ([FAA], effective pair selection).
         scoring: distance of a pair. ``cosine``: 1 - cosine of the unimodal embeddings. ``matching``: negative log of
             the matching head's probability of "same person". ``rerank``: as ``matching``, but in retrieval the head
@@ -71,13 +89,21 @@ class FAA(AssociationModule):
         DataError: an option out of range, or weights that do not fit.
     """
 
+    sampling = "grouped"
+
     def __init__(
         self,
         dims: tuple[int, int] | None = None,
         network: NetworkFactory = SharedHeads,
         matching: Callable[[int], nn.Module] | None = MatchingEncoder,
-        clusters: list[int] | None = None,
+        clusters: Clusters = "silhouette",
         recluster_every: int = 1,
+        learnt_from: int | None = None,
+        pooling: Pooling = "both",
+        loss: Loss = "infonce",
+        unit: Unit = "pseudo_identity",
+        joint: bool = False,
+        tau: float = 1.0,
         alpha: float = 2.0,
         beta: float = 50.0,
         base: float = 1.0,
@@ -94,34 +120,22 @@ class FAA(AssociationModule):
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(dims, optimizer, scheduler)
-        clusters = [1000] if clusters is None else clusters
-        if not clusters or min(clusters) < 2 or recluster_every < 1:
-            raise DataError(
-                f"model.clusters is {clusters} and model.recluster_every is {recluster_every}; "
-                "choose at least 2 clusters and at least 1 epoch"
-            )
+        _check_clusters(clusters, recluster_every, learnt_from)
+        _check_choices(pooling=(pooling, Pooling), loss=(loss, Loss), unit=(unit, Unit))
         scorings = [scoring] if isinstance(scoring, str) else scoring
-        if not scorings or set(scorings) - set(get_args(Scoring)):
-            raise DataError(f"model.scoring is {scoring!r}; choose from {', '.join(get_args(Scoring))}")
-        if matching is None and scorings != ["cosine"]:
-            raise DataError(
-                f"model.matching is null, but model.scoring is {scoring!r}; without a matching head only cosine works"
-            )
-        if not contrastive_weight and (matching is None or not matching_weight):
-            raise DataError(
-                "nothing trains the encoders: model.contrastive_weight is 0, and no matching loss reaches them; "
-                "set model.contrastive_weight or model.matching_weight above 0"
-            )
+        _check_head(matching is not None, scoring, contrastive_weight, matching_weight)
         encoder: Any = network(*self.dims)
         self.network: Any = encoder
-        self.matching = None if matching is None else matching(encoder.embedding_dim)
-        self.contrastive = MultiSimilarityLoss(alpha, beta, base)
-        self.matching_loss = MatchingLoss(diverse_positives, hard_negatives)
+        self.matching: Any = None if matching is None else matching(encoder.embedding_dim)
+        self.contrastive: nn.Module = (
+            MultiSimilarityLoss(alpha, beta, base, joint) if loss == "multi_similarity" else _InfoNCE(tau, joint)
+        )
+        self.matching_loss = MatchingLoss(hard_negatives)
         self.contrastive_weight, self.matching_weight = contrastive_weight, matching_weight
+        self.unit, self.diverse_positives = unit, diverse_positives
         self.scoring, self.further = scorings[0], scorings[1:]
         self.rerank_top, self.seed = rerank_top, seed
-        self.sampling = "other_video" if diverse_positives else "shuffle"  # type: ignore[misc]
-        self._clustering = PseudoIdentities(clusters, recluster_every, seed, supervised)
+        self._clustering = PseudoIdentities(clusters, recluster_every, learnt_from, pooling, seed, supervised)
         if weights is not None:
             load_weights(self, weights)
 
@@ -129,9 +143,12 @@ class FAA(AssociationModule):
         """The callback that clusters the training videos; its state is in checkpoints, as for any callback."""
         return [self._clustering]
 
-    def set_pseudo_identities(self, labels: NDArray[np.int64], videos: NDArray[np.int64]) -> None:
-        """Sets pseudo-identities (n,) and videos (n,) of the training clips for the next batches."""
-        self._labels, self._videos = (torch.from_numpy(x).to(self.device) for x in (labels, videos))
+    def set_pseudo_identities(
+        self, labels: NDArray[np.int64], videos: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sets pseudo-identities (n,) of the training clips; gives the units of batches and the groups of partners."""
+        self._labels = torch.from_numpy(labels).to(self.device)
+        return (labels if self.unit == "pseudo_identity" else videos), (labels if self.diverse_positives else videos)
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.network.voice(x))
@@ -148,12 +165,11 @@ class FAA(AssociationModule):
             terms["contrastive"] = self.contrastive(voice, face, label)
             loss = loss + self.contrastive_weight * terms["contrastive"]
         if self.matching is not None:
-            draws = np.random.default_rng((self.seed, self.global_step)).random((3, len(clip) * world_size()))
+            draws = np.random.default_rng((self.seed, self.global_step)).random((2, len(clip) * world_size()))
+            self.matching.centre_on(gather_rows(voice.detach()) @ gather_rows(face.detach()).T)
             # lerp leaves the values as they are and scales the gradient that reaches the encoders
             voice, face = (x.detach().lerp(x, self.matching_weight) for x in (voice, face))
-            terms["matching"] = self.matching_loss(
-                self.matching, voice, face, label, self._videos[clip], torch.from_numpy(draws)
-            )
+            terms["matching"] = self.matching_loss(self.matching, voice, face, label, torch.from_numpy(draws))
             loss = loss + terms["matching"]
         return {"loss": loss, **terms}
 
@@ -161,9 +177,8 @@ class FAA(AssociationModule):
         """Distances (t,) of aligned rows (t, d), lower = same person; ``scoring`` None = the model's."""
         if (scoring or self.scoring) == "cosine":
             return super().distance(voices, faces)
-        head = cast(nn.Module, self.matching)
         parts = zip(voices.split(MATCHING_CHUNK), faces.split(MATCHING_CHUNK), strict=True)
-        return torch.cat([F.softplus(-head(v, f)) for v, f in parts])
+        return torch.cat([F.softplus(-self.matching(v, f)) for v, f in parts])
 
     def rank(  # type: ignore[override]
         self, probes: Tensor, candidates: Tensor, probe: Modality, scoring: Scoring | None = None
@@ -197,6 +212,64 @@ class FAA(AssociationModule):
     def scoring_of(self, test: str) -> dict[str, Any]:
         """The scoring named at the beginning of a test's name, else the model's."""
         return {"scoring": next((way for way in self.further if test.startswith(f"{way}/")), self.scoring)}
+
+
+class _InfoNCE(nn.Module):
+    """:class:`ContrastiveLoss` in both directions; other pairs of one label are no negatives.
+
+    Args:
+        tau: temperature.
+        joint: each voice and each face is compared with all voices and faces of other labels, not from the papers.
+    """
+
+    def __init__(self, tau: float, joint: bool) -> None:
+        super().__init__()
+        self.joint = joint
+        self.pairs = ContrastiveLoss(tau, direction="voice_to_face" if joint else "both", same_identity="masked")
+
+    def forward(self, voice: Tensor, face: Tensor, label: Tensor) -> Tensor:
+        """Mean loss of the rank's voices (B, d) and faces (B, d) of labels (B,)."""
+        voice, face = F.normalize(voice.float(), dim=1), F.normalize(face.float(), dim=1)
+        if self.joint:  # an anchor's partner stands in its row; the anchor itself has its label, so it is left out
+            voice, face, label = torch.cat([voice, face]), torch.cat([face, voice]), torch.cat([label, label])
+        return cast(Tensor, self.pairs(voice, face, label))
+
+
+def _check_choices(**options: tuple[str, Any]) -> None:
+    """Refuses values outside the ``Literal`` of their option."""
+    for option, (value, kind) in options.items():
+        if value not in get_args(kind):
+            raise DataError(f"model.{option} is {value!r}; choose from {', '.join(get_args(kind))}")
+
+
+def _check_head(
+    matching: bool, scoring: Scoring | list[Scoring], contrastive_weight: float, matching_weight: float
+) -> None:
+    """Refuses scores of a head that is not there, and objectives that train no encoder."""
+    scorings = [scoring] if isinstance(scoring, str) else scoring
+    if not scorings or set(scorings) - set(get_args(Scoring)):
+        raise DataError(f"model.scoring is {scoring!r}; choose from {', '.join(get_args(Scoring))}")
+    if not matching and scorings != ["cosine"]:
+        raise DataError(
+            f"model.matching is null, but model.scoring is {scoring!r}; without a matching head only cosine works"
+        )
+    if not contrastive_weight and not (matching and matching_weight):
+        raise DataError(
+            "nothing trains the encoders: model.contrastive_weight is 0, and no matching loss reaches them; "
+            "set model.contrastive_weight or model.matching_weight above 0"
+        )
+
+
+def _check_clusters(clusters: Clusters, recluster_every: int, learnt_from: int | None) -> None:
+    """Refuses numbers of clusterings and of clusters that make no sense."""
+    numbers = [2] if clusters == "silhouette" else clusters
+    if isinstance(numbers, str) or not numbers or min(numbers) < 2 or recluster_every < 1:
+        raise DataError(
+            f"model.clusters is {clusters} and model.recluster_every is {recluster_every}; "
+            "choose silhouette or at least 2 clusters, and at least 1 epoch"
+        )
+    if learnt_from is not None and learnt_from < 0:
+        raise DataError(f"model.learnt_from is {learnt_from}; give the number of a clustering from 0, or null")
 
 
 def _judge(scoring: Scoring) -> str:

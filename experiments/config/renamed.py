@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 """By class path, new option by old one: ``{"postproc.NewStep": {"old_option": "new_option"}}``; subclasses too."""
 
 VALUES: dict[str, dict[str, dict[str, str]]] = {
-    "datamodules.VoiceFaceDataModule": {"sampling": {"partners": "other_video"}},
+    "datamodules.VoiceFaceDataModule": {"sampling": {"partners": "grouped", "other_video": "grouped"}},
 }
 """By class path and option, new value by old one: ``{"datamodules.Base": {"option": {"old": "new"}}}``."""
 

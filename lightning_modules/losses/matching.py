@@ -12,19 +12,19 @@ from lightning_modules.losses.gather import gather_rows, rank
 
 
 class MatchingLoss(nn.Module):
-    """Binary cross-entropy of a matching head on three pairs per clip: one positive, one wrong face, one wrong voice.
+    """Binary cross-entropy of a matching head on three pairs per row: one positive, one wrong face, one wrong voice.
 
-    Candidates are the clips of all ranks. A clip without another pseudo-identity in the batch has no negatives.
+    The positive is the row's own pair; candidates for the wrong ones are the rows of all ranks. A row without another
+    pseudo-identity in the batch has no negatives.
 
     Args:
-        diverse_positives: the positive face is from another video of the same pseudo-identity if the batch has one
-            ([FAA], effective pair selection); False: from the same clip.
-        hard_negatives: wrong faces and voices are drawn by their similarity to the anchor; False: uniformly.
+        hard_negatives: wrong faces and voices are drawn by their similarity to the anchor ([FAA], effective pair
+            selection); False: uniformly.
     """
 
-    def __init__(self, diverse_positives: bool = True, hard_negatives: bool = True) -> None:
+    def __init__(self, hard_negatives: bool = True) -> None:
         super().__init__()
-        self.diverse_positives, self.hard_negatives = diverse_positives, hard_negatives
+        self.hard_negatives = hard_negatives
 
     def forward(
         self,
@@ -32,52 +32,32 @@ class MatchingLoss(nn.Module):
         voice: Tensor,
         face: Tensor,
         label: Tensor,
-        video: Tensor,
         uniform: Tensor,
     ) -> Tensor:
-        """Mean loss of the rank's clips.
+        """Mean loss of the rank's rows.
 
         Args:
             head: aligned voices (n, d) and faces (n, d) -> logits (n,), high = same person.
             voice: (B, d) unit embeddings.
-            face: (B, d), row i of the same clip as row i of ``voice``.
+            face: (B, d), row i of the same pseudo-identity as row i of ``voice``.
             label: (B,) pseudo-identity.
-            video: (B,) source video.
-            uniform: (3, N) uniform random numbers in [0, 1), float64, for the clips of all ranks.
+            uniform: (2, N) uniform random numbers in [0, 1), float64, for the rows of all ranks.
         """
-        voices, faces, labels, videos = (gather_rows(x) for x in (voice, face, label, video))
+        voices, faces, labels = (gather_rows(x) for x in (voice, face, label))
         rank_rows = torch.arange(len(voice), device=voice.device) + rank() * len(voice)
-        for_positive, for_face, for_voice = uniform.to(voice.device)[:, rank_rows]
-        positive = rank_rows
-        if self.diverse_positives:
-            positive = draw(diverse_positives(label, video, labels, videos, rank_rows), for_positive)
+        for_face, for_voice = uniform.to(voice.device)[:, rank_rows]
         with torch.no_grad():
-            to_faces, to_voices = (a.float() @ b.float().T for a, b in ((voice, faces), (face, voices)))
+            to_faces, to_voices = (
+                F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
+                for a, b in ((voice, faces), (face, voices))
+            )
         wrong_face = draw(negatives(to_faces, label, labels, self.hard_negatives), for_face)
         wrong_voice = draw(negatives(to_voices, label, labels, self.hard_negatives), for_voice)
-        logits = head(
-            torch.cat([voice, voice, voices[wrong_voice]]), torch.cat([faces[positive], faces[wrong_face], face])
-        )
+        logits = head(torch.cat([voice, voice, voices[wrong_voice]]), torch.cat([face, faces[wrong_face], face]))
         same = torch.cat([torch.ones_like(rank_rows), torch.zeros_like(rank_rows), torch.zeros_like(rank_rows)])
         has_negative = (label[:, None] != labels).any(dim=1)
         losses = F.binary_cross_entropy_with_logits(logits.float(), same.float(), reduction="none")
         return (losses * torch.cat([torch.ones_like(has_negative), has_negative, has_negative])).mean()
-
-
-def diverse_positives(label: Tensor, video: Tensor, labels: Tensor, videos: Tensor, rank_rows: Tensor) -> Tensor:
-    """Weights (B, N) of candidate positives: the anchor's pseudo-identity in another video, or else the anchor itself.
-
-    Args:
-        label: (B,) pseudo-identities of the anchors.
-        video: (B,) videos of the anchors.
-        labels: (N,) pseudo-identities of the candidates.
-        videos: (N,) videos of the candidates.
-        rank_rows: (B,) positions of the anchors among the candidates.
-    """
-    chances = (label[:, None] == labels) & (video[:, None] != videos)
-    alone = ~chances.any(dim=1)
-    chances[alone, rank_rows[alone]] = True
-    return chances.double()
 
 
 def negatives(similarity: Tensor, label: Tensor, labels: Tensor, hard: bool) -> Tensor:

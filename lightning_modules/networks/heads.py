@@ -72,29 +72,39 @@ def _branch(inputs: int, hidden: Sequence[int], outputs: int, dropout: float, no
 class SharedHeads(nn.Module):
     """``Dropout, Linear, ReLU`` for each modality, then ``Linear, ReLU, Linear`` shared by both ([Self-Lifting]).
 
-    Embeddings have unit length.
-
     Args:
         voice_dim: width of voice features.
         face_dim: width of face features.
         embedding_dim: width of the shared space.
         hidden: width of the hidden layers.
         dropout: probability on the features.
+        normalise: scale embeddings to unit length. [Self-Lifting] clusters them as they are; its loss and its scores
+            compare directions only.
     """
 
     def __init__(
-        self, voice_dim: int, face_dim: int, embedding_dim: int = 128, hidden: int = 256, dropout: float = 0.5
+        self,
+        voice_dim: int,
+        face_dim: int,
+        embedding_dim: int = 128,
+        hidden: int = 256,
+        dropout: float = 0.5,
+        normalise: bool = True,
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.normalise = embedding_dim, normalise
         self.voice_branch = nn.Sequential(nn.Dropout(dropout), nn.Linear(voice_dim, hidden), nn.ReLU())
         self.face_branch = nn.Sequential(nn.Dropout(dropout), nn.Linear(face_dim, hidden), nn.ReLU())
         self.shared = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, embedding_dim))
 
     def voice(self, x: Tensor) -> Tensor:
-        """Voice features (B, voice_dim) -> unit embeddings (B, embedding_dim) float32."""
-        return F.normalize(self.shared(self.voice_branch(x)).float(), dim=-1)
+        """Voice features (B, voice_dim) -> embeddings (B, embedding_dim) float32."""
+        return self._embed(self.voice_branch(x))
 
     def face(self, x: Tensor) -> Tensor:
-        """Face features (B, face_dim) -> unit embeddings (B, embedding_dim) float32."""
-        return F.normalize(self.shared(self.face_branch(x)).float(), dim=-1)
+        """Face features (B, face_dim) -> embeddings (B, embedding_dim) float32."""
+        return self._embed(self.face_branch(x))
+
+    def _embed(self, hidden: Tensor) -> Tensor:
+        embeddings: Tensor = self.shared(hidden).float()
+        return F.normalize(embeddings, dim=-1) if self.normalise else embeddings

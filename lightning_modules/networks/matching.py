@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from datamodules.schema import DataError
+
+MOMENTUM, LEAST_SPREAD = 0.1, 0.01
 
 
 class MatchingEncoder(nn.Module):
@@ -14,8 +18,10 @@ class MatchingEncoder(nn.Module):
 
     The paper gives no sizes. A voice or face token is a linear map of the unimodal embedding, scaled to unit variance,
     plus a learned token of the modality. The map is shared, since the two modalities are aligned. Not from the paper:
-    the CLS token is a linear map of the product of both embeddings, and the logit is ``slope`` * cosine plus the output
-    of the transformer, which starts at 0. A head without this start needs hundreds of steps to reach the cosine.
+    the CLS token is a linear map of the product of both embeddings, and the logit is ``slope * (cosine - centre) /
+    spread`` plus the output of the transformer, which starts at 0. So the head starts from the order of the cosine,
+    and does not spend its steps on the offset: aligned embeddings have cosines near .9 before training, and near 0
+    after. Centre and spread follow the batches by :meth:`centre_on`.
 
     Args:
         embedding_dim: d, width of the unimodal embeddings.
@@ -23,11 +29,18 @@ class MatchingEncoder(nn.Module):
         depth: number of transformer layers.
         heads: number of attention heads.
         dropout: probability in the layers.
-        slope: initial factor of the cosine in the logit; the larger, the less the transformer changes.
+        slope: initial factor of the centred cosine in the logit; the larger, the less the transformer changes.
+
+    Attributes:
+        ADDED: tensors that checkpoints of earlier versions lack; their logit was ``slope * cosine``.
 
     Raises:
         DataError: ``width`` is not a multiple of ``heads``.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("centre", "spread")
+    centre: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -36,7 +49,7 @@ class MatchingEncoder(nn.Module):
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.0,
-        slope: float = 20.0,
+        slope: float = 2.0,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -50,13 +63,32 @@ class MatchingEncoder(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         self.slope = nn.Parameter(torch.tensor(slope))
+        self.register_buffer("centre", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
 
     def forward(self, voice: Tensor, face: Tensor) -> Tensor:
         """Aligned unit embeddings (n, d) and (n, d) -> logits (n,), high = same person."""
-        cosine = (
-            (voice * face).sum(dim=1).detach()
-        )  # only the contrastive loss trains it: both losses together collapse
+        cosine = (voice * face).sum(dim=1)
         voice, face = voice * self.scale, face * self.scale
         tokens = torch.stack([self.product(voice * face), self.token(voice), self.token(face)], dim=1) + self.modality
-        out: Tensor = self.slope * cosine + self.head(self.norm(self.blocks(tokens)[:, 0])).squeeze(1)
-        return out
+        fused: Tensor = self.head(self.norm(self.blocks(tokens)[:, 0])).squeeze(1)
+        return self.slope * (cosine - self.centre) / self.spread + fused
+
+    @torch.no_grad()
+    def centre_on(self, similarity: Tensor) -> None:
+        """Follows the cosines (N, N) of a batch's voices and faces, true pairs on the diagonal, at a tenth a step.
+
+        The centre is halfway between the means of true and of other pairs, the spread the standard deviation of others.
+        """
+        others = similarity[~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)].float()
+        if len(others) < 2:
+            return
+        middle = (similarity.diagonal().float().mean() + others.mean()) / 2
+        self.centre.lerp_(middle, MOMENTUM)
+        self.spread.lerp_(others.std().clamp(min=LEAST_SPREAD), MOMENTUM)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        if f"{prefix}slope" in state_dict:  # a file of an earlier version: its logit was slope * cosine
+            state_dict.setdefault(f"{prefix}centre", torch.tensor(0.0))
+            state_dict.setdefault(f"{prefix}spread", torch.tensor(1.0))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -172,12 +172,19 @@ def load_weights(
         state = {name: state[key] for key, name in names.items() if name is not None}
     if convert is not None:
         state = {key: convert(key, value) for key, value in state.items()}
+    optional = {*optional, *added_since(module)}
     problems = misfits(module.state_dict(), state, optional)
     if problems:
         where = f" under {prefix!r}" if prefix else ""
         raise WeightsError(f"{path}{where} does not fit {type(module).__name__}: {problems}")
     module.load_state_dict(state, strict=not optional)
     set_learnt(module, learnt_by(module) | learnt_of(path))
+
+
+def added_since(module: nn.Module) -> set[str]:
+    """Keys that files of earlier versions lack: those that parts of a module list as ``ADDED``."""
+    named = module.named_modules()
+    return {f"{name}.{key}".lstrip(".") for name, part in named for key in getattr(part, "ADDED", ())}
 
 
 def misfits(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:

@@ -1,8 +1,8 @@
-"""Pseudo-identities: the training videos are embedded and clustered, and the clusters are the labels ([FAA])."""
+"""Pseudo-identities: the training videos are clustered, and the clusters are the labels ([FAA])."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -13,18 +13,27 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, DataError
 from lightning_modules.evaluation.bank import EmbeddingBank
 from lightning_modules.evaluation.scorer import TrialScorer
+from postproc.cells import unit
 from postproc.clustering.kmeans import kmeans
+from postproc.clustering.videos import MOST_VIDEOS, cluster_by_silhouette
 from postproc.metrics.clusters import cluster_quality
 
 Labels = NDArray[np.int64]
+Clusters = list[int] | Literal["silhouette"]
+Pooling = Literal["both", "voice", "face"]
 STARTS = 1  # restarts of k-means; more are not worth the time for labels that change every epoch
 
 
 class LearnsFromClusters(Protocol):
     """A model that is trained on pseudo-identities."""
 
-    def set_pseudo_identities(self, labels: Labels, videos: Labels) -> None:
-        """Sets pseudo-identities (n,) and videos (n,) of the training clips for the next batches."""
+    def set_pseudo_identities(self, labels: Labels, videos: Labels) -> tuple[Labels, Labels]:
+        """Sets pseudo-identities (n,) and videos (n,) of the training clips for the next batches.
+
+        Returns:
+            The (n,) units that batches are drawn from, and the (n,) groups in which a clip has its partners; see
+            :class:`datamodules.sampling.groups.GroupedPairSampler`.
+        """
 
 
 class PseudoIdentities(Callback):
@@ -32,19 +41,32 @@ class PseudoIdentities(Callback):
 
     Each rank embeds a part of the unique voices and faces, each once and without augmentation. Rank 0 clusters the
     videos and sends the labels to all ranks. Checkpoints contain the labels, so that a run resumed within an epoch
-    keeps them. Identity labels are used only to log the quality of the clusters (``cluster/nmi``, ``cluster/ari``,
-    ``cluster/purity``), and as training labels if ``supervised``.
+    keeps them. Identity labels are used only to log the quality of the clusters by epoch (``cluster/nmi``,
+    ``cluster/ari``, ``cluster/purity``), and as training labels if ``supervised``.
 
     Args:
         clusters: k of the first clustering, the second, ...; the last one stays ([FAA], progressive clustering).
+            ``silhouette``: see :func:`cluster_by_silhouette`.
         every: epochs between clusterings.
+        learnt_from: number of the clustering (0 = the first) from which the learnt embeddings are clustered; until then
+            those of the encoders are. None = always those of the encoders.
+        pooling: see :func:`pool_videos`.
         seed: of k-means.
         supervised: use the true identities instead: an upper bound, not FAA.
     """
 
-    def __init__(self, clusters: list[int], every: int, seed: int, supervised: bool) -> None:
+    def __init__(
+        self,
+        clusters: Clusters,
+        every: int,
+        learnt_from: int | None,
+        pooling: Pooling,
+        seed: int,
+        supervised: bool,
+    ) -> None:
         super().__init__()
-        self.clusters, self.every, self.seed, self.supervised = clusters, every, seed, supervised
+        self.clusters, self.every, self.learnt_from = clusters, every, learnt_from
+        self.pooling, self.seed, self.supervised = pooling, seed, supervised
         self.labels: Labels | None = None
         self._round = 0  # number of the clustering that gave the labels
 
@@ -58,9 +80,9 @@ class PseudoIdentities(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = cast(Any, trainer).datamodule
         train = data.training_set()
-        if data.sampling not in (None, "shuffle", "other_video") and not self.supervised:
+        if data.sampling not in (None, "grouped") and not self.supervised:
             raise DataError(
-                f"data.sampling is {data.sampling}, which uses identities; FAA does not know them, so leave it unset"
+                f"data.sampling is {data.sampling}, but FAA draws pairs by its pseudo-identities; leave it unset"
             )
         unknown = int((train.video == "").sum())
         if unknown:
@@ -69,11 +91,7 @@ class PseudoIdentities(Callback):
                 "videos; FAA needs a manifest or feature files with a video for both"
             )
         _, self._video = np.unique(train.video, return_inverse=True)
-        videos = int(self._video.max()) + 1
-        if not self.supervised and max(self.clusters) > videos:
-            raise DataError(
-                f"model.clusters is {self.clusters}, but there are only {videos} training videos; choose fewer clusters"
-            )
+        self._check_clusters(int(self._video.max()) + 1)
         if self.labels is not None and len(self.labels) != len(train.video):
             raise DataError(
                 f"ckpt_path: the checkpoint has pseudo-identities of {len(self.labels)} clips, the data have "
@@ -87,6 +105,20 @@ class PseudoIdentities(Callback):
         if self.labels is not None:  # resumed, perhaps within an epoch, whose start Lightning does not repeat
             self._refresh(trainer, pl_module)
 
+    def _check_clusters(self, videos: int) -> None:
+        """Refuses numbers of clusters that so many videos do not have."""
+        if self.supervised:
+            return
+        if self.clusters == "silhouette" and videos > MOST_VIDEOS:
+            raise DataError(
+                f"model.clusters is silhouette, which compares all pairs of at most {MOST_VIDEOS:,} videos, and there "
+                f"are {videos:,}; give numbers of clusters such as [1000]"
+            )
+        if self.clusters != "silhouette" and max(self.clusters) > videos:
+            raise DataError(
+                f"model.clusters is {self.clusters}, but there are only {videos} training videos; choose fewer clusters"
+            )
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._refresh(trainer, pl_module)
 
@@ -95,35 +127,57 @@ class PseudoIdentities(Callback):
         train, due = cast(Any, trainer).datamodule.training_set(), trainer.current_epoch // self.every
         if self.supervised:
             self.labels = train.identity
-        elif self.labels is None or due != self._round:
-            self.labels, self._round = self._cluster(trainer, cast(TrialScorer, module), due), due
-            quality = cluster_quality(self.labels, train.identity)
+        elif self.labels is None or (due != self._round and self._differ(due, self._round)):
+            self.labels = self._cluster(trainer, cast(TrialScorer, module), due)
+        self._round = due
+        if not self.supervised:
+            quality = cluster_quality(cast(Labels, self.labels), train.identity)
             module.log_dict({f"cluster/{name}": value for name, value in quality.items()}, rank_zero_only=True)
-        self._pass_on(trainer, module)
+        units, partners = cast(LearnsFromClusters, module).set_pseudo_identities(cast(Labels, self.labels), self._video)
+        sampler = cast(Any, trainer.train_dataloader).pairs
+        if hasattr(sampler, "set_groups"):
+            sampler.set_groups(units, partners)
+
+    def _learnt(self, turn: int) -> bool:
+        """Whether a clustering is one of the learnt embeddings."""
+        return self.learnt_from is not None and turn >= self.learnt_from
+
+    def _k(self, turn: int) -> int | None:
+        """Number of clusters of a clustering; None = estimated."""
+        return None if self.clusters == "silhouette" else self.clusters[min(turn, len(self.clusters) - 1)]
+
+    def _differ(self, turn: int, before: int) -> bool:
+        """Whether two clusterings may differ: the embeddings of the encoders stay as they are."""
+        return self._learnt(turn) or self._k(turn) != self._k(before)
 
     def _cluster(self, trainer: Trainer, module: TrialScorer, turn: int) -> Labels:
         """Pseudo-identity of each clip (n,), equal on all ranks."""
-        voices, faces = embed_clips(trainer, module)
+        voices, faces = embed_clips(trainer, module, self._learnt(turn))
         labels = None
         if trainer.is_global_zero:
-            k = self.clusters[min(turn, len(self.clusters) - 1)]
-            videos = pool_videos(voices, faces, self._video)
-            labels = kmeans(videos, k, seed=self.seed + turn, n_init=STARTS).labels[self._video]
+            videos, k = pool_videos(voices, faces, self._video, self.pooling), self._k(turn)
+            if k is None:
+                labels = cluster_by_silhouette(videos)[self._video]
+            else:
+                labels = kmeans(videos, k, seed=self.seed + turn, n_init=STARTS).labels[self._video]
         return cast(Labels, trainer.strategy.broadcast(labels, src=0))
-
-    def _pass_on(self, trainer: Trainer, module: LightningModule) -> None:
-        labels = cast(Labels, self.labels)
-        cast(LearnsFromClusters, module).set_pseudo_identities(labels, self._video)
-        sampler = cast(Any, trainer.train_dataloader).pairs
-        if hasattr(sampler, "set_groups"):
-            sampler.set_groups(labels)
 
 
 @torch.no_grad()
-def embed_clips(trainer: Trainer, module: TrialScorer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def embed_clips(
+    trainer: Trainer, module: TrialScorer, learnt: bool = True
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Voices (n, d) and faces (n, d) of the training clips on every rank; each rank embeds a part of the unique items.
 
     The module is in evaluation mode meanwhile.
+
+    Args:
+        trainer: gives the data.
+        module: embeds them.
+        learnt: by the module; False: the embeddings of the encoders that the data module reads, scaled to unit length.
+
+    Raises:
+        DataError: ``learnt`` is False, and the data are wav and jpg.
     """
     data = cast(Any, trainer).datamodule
     train, loaders = data.training_set(), data.training_items()
@@ -133,26 +187,37 @@ def embed_clips(trainer: Trainer, module: TrialScorer) -> tuple[NDArray[np.float
     for modality, loader, rows in zip(MODALITIES, loaders, (train.voice_rows, train.face_rows), strict=True):
         bank = EmbeddingBank(len(loader.dataset)).to(module.device)
         for batch in loader:
+            x = batch["x"].to(module.device)
+            if not learnt and x.ndim != 2:
+                raise DataError(
+                    "model.learnt_from: there are no embeddings of encoders to cluster, the data are wav and jpg; set "
+                    "model.learnt_from to 0"
+                )
             with trainer.precision_plugin.forward_context():
-                bank.update(module.embed(modality, batch["x"].to(module.device)), batch["index"])
-        embeddings.append(bank.compute().cpu().numpy()[np.unique(rows, return_inverse=True)[1]])
+                bank.update(module.embed(modality, x) if learnt else x, batch["index"])
+        items = bank.compute().cpu().numpy()
+        embeddings.append((items if learnt else unit(items))[np.unique(rows, return_inverse=True)[1]])
     for part in training:
         part.training = True
     return embeddings[0], embeddings[1]
 
 
-def pool_videos(voices: NDArray[np.floating], faces: NDArray[np.floating], video: Labels) -> NDArray[np.float64]:
+def pool_videos(
+    voices: NDArray[np.floating], faces: NDArray[np.floating], video: Labels, pooling: Pooling = "both"
+) -> NDArray[np.float64]:
     """Dual-modality pooling ([FAA]): mean voice and mean face of each video, concatenated.
 
     Args:
         voices: (n, d) embeddings of the clips.
         faces: (n, d), row i of the same clip.
         video: (n,) video of each clip, 0..V-1, each at least once.
+        pooling: ``both`` as in the paper; ``voice`` or ``face``: one modality only.
 
     Returns:
-        (V, 2 d).
+        (V, 2 d), or (V, d) of one modality.
     """
-    both = np.concatenate([voices, faces], axis=1)
-    sums = np.zeros((int(video.max()) + 1, both.shape[1]))
-    np.add.at(sums, video, both)
+    clips = {"voice": voices, "face": faces}.get(pooling)
+    clips = np.concatenate([voices, faces], axis=1) if clips is None else clips
+    sums = np.zeros((int(video.max()) + 1, clips.shape[1]))
+    np.add.at(sums, video, clips)
     return sums / np.bincount(video)[:, None]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from datamodules.schema import DataError
-from lightning_modules.networks.weights import misfits
+from lightning_modules.networks.weights import added_since, misfits
 
 
 class NonFiniteError(RuntimeError):
@@ -71,7 +71,7 @@ def require_fitting(module: nn.Module, checkpoint: Mapping[str, Any], path: str,
     Raises:
         DataError: lists the keys in one line.
     """
-    if problems := misfits(module.state_dict(), checkpoint["state_dict"]):
+    if problems := misfits(module.state_dict(), checkpoint["state_dict"], added_since(module)):
         raise DataError(
             f"{path} is a checkpoint of another model than this {type(module).__name__}: {problems}; "
             "use its config, or another checkpoint"

@@ -23,7 +23,8 @@ from lightning_modules.networks.matching import MatchingEncoder
 from tests.lightning_modules.tiny import DIMS, TinyData, fit_and_test, trainer
 from tests.ranks import TwoRanks
 
-SELF_LIFTING: dict[str, Any] = {"matching": None, "diverse_positives": False, "hard_negatives": False}
+PUBLISHED: dict[str, Any] = {"loss": "multi_similarity", "unit": "video", "joint": True, "learnt_from": 0}
+SELF_LIFTING: dict[str, Any] = PUBLISHED | {"matching": None, "diverse_positives": False, "scoring": "cosine"}
 
 
 def faa(**options: Any) -> FAA:
@@ -54,7 +55,9 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("options", [{}, SELF_LIFTING | {"scoring": "cosine"}], ids=["faa", "self_lifting"])
+@pytest.mark.parametrize(
+    "options", [{}, {"clusters": "silhouette"}, PUBLISHED, SELF_LIFTING], ids=["faa", "silhouette", "paper", "lifting"]
+)
 def test_identity_labels_change_no_weight(options: dict[str, Any], tmp_path: Path) -> None:
     assert equal(*(weights_after(faa(**options), data, tmp_path) for data in (TinyData(), Relabelled())))
 
@@ -66,8 +69,9 @@ def test_the_supervised_bound_does_learn_from_labels(tmp_path: Path) -> None:
 
 def test_learns_who_belongs_together_from_videos_alone(tmp_path: Path) -> None:
     untrained = trainer(tmp_path / "untrained").validate(faa(), TinyData(), verbose=False)[0]["val/eer"]
-    soft = partial(faa, alpha=1.0, beta=1.0, base=0.0)
-    assert fit_and_test(soft, tmp_path, max_epochs=10)["val/eer"] < 0.3 < untrained
+    assert (
+        fit_and_test(partial(faa, tau=0.2, clusters="silhouette"), tmp_path, max_epochs=12)["val/eer"] < 0.3 < untrained
+    )
 
 
 def run_on_rank(folder: Path) -> dict[str, Any]:
@@ -80,21 +84,24 @@ def test_two_ranks_give_the_result_of_one(two_ranks: TwoRanks, tmp_path: Path) -
     results = two_ranks.run(run_on_rank, tmp_path / "two")
     assert np.array_equal(results[0]["scores"]["heard"], results[1]["scores"]["heard"])
     for result in results:
-        assert result["steps"] == expected["steps"] == 42
+        assert result["steps"] == expected["steps"] == 22
         np.testing.assert_allclose(result["scores"]["heard"], expected["scores"]["heard"], atol=1e-3)
 
 
-@pytest.mark.parametrize("step", [30, 42], ids=["mid-epoch", "epoch end"])
+@pytest.mark.parametrize("step", [15, 22], ids=["mid-epoch", "epoch end"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(step: int, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"recluster_every": 2}  # so the second epoch lives on the labels of the first
-    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1, save_on_train_epoch_end=False)
+    options: dict[str, Any] = {
+        "recluster_every": 2,
+        "learnt_from": 0,
+    }  # so the second epoch lives on the labels of the first
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1, save_on_train_epoch_end=False)
     through = faa(**options)
     trainer(tmp_path, max_epochs=3, callbacks=[keep], limit_val_batches=0).fit(through, TinyData())
     path = tmp_path / f"step={step}.ckpt"
     assert len(torch.load(path, weights_only=True)["callbacks"]["PseudoIdentities"]["labels"]) == 84
     resumed, run = faa(**options), trainer(tmp_path / "r", max_epochs=3, callbacks=[], limit_val_batches=0)
     run.fit(resumed, TinyData(), ckpt_path=path, weights_only=True)
-    assert run.global_step == 63
+    assert run.global_step == 33
     assert equal(through.state_dict(), resumed.state_dict())
 
 
@@ -102,9 +109,9 @@ def test_the_schedule_of_clusters_goes_on_to_its_last(tmp_path: Path) -> None:
     found: list[int] = []
 
     class Watch(FAA):
-        def set_pseudo_identities(self, labels: Any, videos: Any) -> None:
+        def set_pseudo_identities(self, labels: Any, videos: Any) -> Any:
             found.append(len(np.unique(labels)))
-            super().set_pseudo_identities(labels, videos)
+            return super().set_pseudo_identities(labels, videos)
 
     weights_after(Watch(DIMS, clusters=[4, 9, 11], recluster_every=2), TinyData(), tmp_path, max_epochs=8)
     assert found == [4, 4, 9, 9, 11, 11, 11, 11]
@@ -184,9 +191,44 @@ def test_further_scorings_give_what_the_same_weights_give_alone(tmp_path: Path) 
 
 
 def test_without_its_parts_nothing_of_them_is_left() -> None:
-    baseline = faa(**SELF_LIFTING, scoring="cosine")
-    assert not any("matching" in name for name in baseline.state_dict())
-    assert (baseline.sampling, faa().sampling) == ("shuffle", "other_video")
+    assert not any("matching" in name for name in faa(**SELF_LIFTING).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "units", "partners"),
+    [
+        ({}, "labels", "labels"),
+        ({"diverse_positives": False}, "labels", "videos"),
+        ({"unit": "video"}, "videos", "labels"),
+        (SELF_LIFTING, "videos", "videos"),
+    ],
+)
+def test_units_of_batches_and_partners_are_those_of_the_switches(
+    options: dict[str, Any], units: str, partners: str
+) -> None:
+    groups = {"labels": np.array([0, 0, 1]), "videos": np.array([0, 1, 2])}
+    found = faa(**options).set_pseudo_identities(groups["labels"], groups["videos"])
+    assert found[0] is groups[units]
+    assert found[1] is groups[partners]
+
+
+def independent_infonce(voice: Tensor, face: Tensor, label: Tensor, tau: float, joint: bool) -> Tensor:
+    """Mean over voices and faces of -log of a pair's share among itself and the pairs of other labels."""
+    n, terms = len(voice), []
+    for anchors, others in ((voice, face), (face, voice)):
+        for i in range(n):
+            rivals = [others[j] for j in range(n) if label[j] != label[i]]
+            rivals += [anchors[j] for j in range(n) if joint and label[j] != label[i]]
+            logits = torch.stack([F.cosine_similarity(anchors[i], x, dim=0) for x in [others[i], *rivals]]) / tau
+            terms.append(-logits.log_softmax(0)[0])
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_infonce_has_the_value_of_its_formula(joint: bool) -> None:
+    (voice, face), label = torch.randn(2, 6, 8), torch.tensor([0, 0, 1, 2, 2, 3])
+    loss = faa(tau=0.3, joint=joint).contrastive(voice, face, label)
+    torch.testing.assert_close(loss, independent_infonce(voice, face, label, 0.3, joint))
 
 
 def test_the_matching_weight_is_the_encoders_share_of_its_gradient() -> None:
@@ -209,14 +251,44 @@ def test_the_matching_weight_is_the_encoders_share_of_its_gradient() -> None:
     torch.testing.assert_close(same, head)
 
 
-def test_the_matching_head_starts_from_the_cosine() -> None:
+def test_the_matching_head_starts_from_the_cosine_and_follows_its_mean() -> None:
     model, (voices, faces) = faa().eval(), F.normalize(torch.randn(2, 30, 8), dim=2)
     with torch.no_grad():
         assert torch.equal(model.distance(voices, faces).argsort(), (voices * faces).sum(1).argsort(descending=True))
+        for _ in range(100):  # true pairs have cosines of .9, others of .5 to .7
+            model.matching.centre_on(0.5 + 0.1 * torch.arange(9.0).view(3, 3) % 0.3 + 0.4 * torch.eye(3))
+    assert 0.6 < float(model.matching.centre) < 0.9
+    assert 0.01 <= float(model.matching.spread) < 0.2
+
+
+def test_a_head_of_an_earlier_version_gives_slope_times_cosine(tmp_path: Path) -> None:
+    model, run = faa(), trainer(tmp_path, max_epochs=1)
+    run.fit(model, TinyData())
+    run.save_checkpoint(tmp_path / "new.ckpt")
+    content = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    for name in ("matching.centre", "matching.spread"):
+        del content["state_dict"][name]
+    torch.save(content, tmp_path / "old.ckpt")
+    torch.save(content["state_dict"], tmp_path / "old.pt")
+    voices, faces = F.normalize(torch.randn(2, 30, 8), dim=2)
+    old = FAA.load_from_checkpoint(tmp_path / "old.ckpt")
+    started = faa(weights=str(tmp_path / "old.pt")).eval()
+    with torch.no_grad():
+        fused = (
+            model.matching(voices, faces)
+            - model.matching.slope * ((voices * faces).sum(1) - model.matching.centre) / model.matching.spread
+        )
+        expected = F.softplus(-(model.matching.slope * (voices * faces).sum(1) + fused))
+        for head in (old, started):
+            torch.testing.assert_close(head.distance(voices, faces), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
-    for options in ({"contrastive_weight": 0.0, "matching_weight": 1.0}, {"matching": None, "scoring": "cosine"}):
+    for options in (
+        {"contrastive_weight": 0.0, "matching_weight": 1.0},
+        {"matching": None, "scoring": "cosine"},
+        {"loss": "multi_similarity"},
+    ):
         trained = weights_after(faa(**options), TinyData(), tmp_path, max_epochs=1)
         assert not torch.equal(
             trained["network.shared.0.weight"], faa(**options).state_dict()["network.shared.0.weight"]
@@ -228,7 +300,12 @@ def test_each_objective_alone_trains_the_encoders(tmp_path: Path) -> None:
     [
         ({"clusters": []}, "clusters"),
         ({"clusters": [1]}, "clusters"),
+        ({"clusters": "elbow"}, "choose silhouette"),
         ({"recluster_every": 0}, "recluster_every"),
+        ({"learnt_from": -1}, "learnt_from is -1"),
+        ({"pooling": "mean"}, "pooling is 'mean'; choose from both, voice, face"),
+        ({"loss": "triplet"}, "infonce, multi_similarity"),
+        ({"unit": "clip"}, "pseudo_identity, video"),
         ({"scoring": "fused"}, "cosine, matching, rerank"),
         ({"scoring": []}, "cosine, matching, rerank"),
         ({"matching": None, "scoring": ["cosine", "rerank"]}, "matching is null"),

@@ -26,7 +26,7 @@ def build(name: str) -> AssociationModule:
     content["init_args"]["dims"] = list(DIMS)
     if name.startswith("fop"):
         content["init_args"]["num_identities"] = 12
-    if "clusters" in content["init_args"]:
+    if isinstance(content["init_args"].get("clusters"), list):
         content["init_args"]["clusters"] = [4, 8]  # the tiny world has 42 videos
     if name == "cca":
         content["init_args"]["directions"] = 4  # the tiny voices are 12 wide

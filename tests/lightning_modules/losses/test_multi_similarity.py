@@ -30,6 +30,14 @@ def test_value_and_gradient_are_those_of_the_library(alpha: float, beta: float, 
     torch.testing.assert_close(*(torch.autograd.grad(x, voice)[0] for x in (loss, expected)), atol=1e-6, rtol=1e-4)
 
 
+def test_a_joint_batch_counts_pairs_within_a_modality_too() -> None:
+    voice, face, label = batch()
+    loss = MultiSimilarityLoss(2.0, 10.0, 0.5, joint=True)(voice, face, label)
+    expected = Oracle(2.0, 10.0, 0.5)(torch.cat([voice, face]), torch.cat([label, label]))
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, voice)[0] for x in (loss, expected)), atol=1e-6, rtol=1e-4)
+
+
 def test_one_pair_at_the_base_costs_log_two() -> None:
     x = torch.tensor([[3.0, 4.0]])
     loss = MultiSimilarityLoss(alpha=2.0)(x, 2 * x, torch.tensor([0]))
@@ -44,18 +52,19 @@ def test_large_sharpness_does_not_overflow_and_half_precision_is_computed_in_ful
     assert torch.isfinite(loss)
 
 
-def on_rank(share: int) -> tuple[float, Tensor]:
+def on_rank(share: int, joint: bool) -> tuple[float, Tensor]:
     rank = torch.distributed.get_rank()
     voice, face, label = batch()
     rows = slice(rank * share, (rank + 1) * share)
-    loss = MultiSimilarityLoss()(voice[rows], face[rows], label[rows])
+    loss = MultiSimilarityLoss(joint=joint)(voice[rows], face[rows], label[rows])
     return float(loss), torch.autograd.grad(loss, voice)[0]
 
 
-def test_mean_over_two_ranks_is_the_loss_of_the_whole_batch(two_ranks: TwoRanks) -> None:
+@pytest.mark.parametrize("joint", [False, True])
+def test_mean_over_two_ranks_is_the_loss_of_the_whole_batch(joint: bool, two_ranks: TwoRanks) -> None:
     voice, face, label = batch()
-    whole = MultiSimilarityLoss()(voice, face, label)
-    (first, first_gradient), (second, second_gradient) = two_ranks.run(on_rank, 6)
+    whole = MultiSimilarityLoss(joint=joint)(voice, face, label)
+    (first, first_gradient), (second, second_gradient) = two_ranks.run(on_rank, 6, joint)
     assert (first + second) / 2 == pytest.approx(float(whole), rel=1e-5)
     torch.testing.assert_close((first_gradient + second_gradient) / 2, torch.autograd.grad(whole, voice)[0])
 

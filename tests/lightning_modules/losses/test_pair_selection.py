@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.losses.matching import MatchingLoss, diverse_positives, draw, negatives
+from lightning_modules.losses.matching import MatchingLoss, draw, negatives
 
 LABEL = torch.tensor([0, 0, 0, 1, 1, 2])
-VIDEO = torch.tensor([0, 0, 1, 2, 2, 3])
-OWN = torch.arange(6)
-
-
-def test_positives_are_of_the_same_label_and_another_video_else_the_clip_itself() -> None:
-    chances = diverse_positives(LABEL, VIDEO, LABEL, VIDEO, OWN)
-    allowed = [row.nonzero().flatten().tolist() for row in chances]
-    assert allowed == [[2], [2], [0, 1], [3], [4], [5]]
 
 
 def test_negatives_are_of_other_labels_in_proportion_to_their_similarity() -> None:
@@ -50,20 +42,18 @@ def head(voice: Tensor, face: Tensor) -> Tensor:
     return 3 * (voice * face).sum(dim=1)
 
 
-@pytest.mark.parametrize("diverse", [True, False])
-def test_the_loss_is_the_cross_entropy_of_the_chosen_pairs(diverse: bool) -> None:
+@pytest.mark.parametrize("hard", [True, False])
+def test_the_loss_is_the_cross_entropy_of_the_chosen_pairs(hard: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     voice, face = F.normalize(torch.randn(2, 6, 5, generator=generator), dim=2)
-    uniform = torch.rand(3, 6, dtype=torch.float64, generator=generator)
-    found = float(MatchingLoss(diverse, True)(head, voice, face, LABEL, VIDEO, uniform))
+    uniform = torch.rand(2, 6, dtype=torch.float64, generator=generator)
+    found = float(MatchingLoss(hard)(head, voice, face, LABEL, uniform))
     total = 0.0
     for i in range(6):
-        positives = [j for j in range(6) if diverse and LABEL[j] == LABEL[i] and VIDEO[j] != VIDEO[i]] or [i]
         others = [j for j in range(6) if LABEL[j] != LABEL[i]]
-        j = positives[::-1][int(uniform[0, i] * len(positives))]
-        total += float(F.softplus(-3 * voice[i] @ face[j]))
-        for turn, own, other in ((1, voice, face), (2, face, voice)):
-            weights = np.array([1 + float(own[i] @ other[k]) for k in others])
+        total += float(F.softplus(-3 * voice[i] @ face[i]))
+        for turn, own, other in ((0, voice, face), (1, face, voice)):
+            weights = np.array([1 + float(own[i] @ other[k]) if hard else 1.0 for k in others])
             at = (1 - float(uniform[turn, i])) * weights.sum()
             k = others[int((np.cumsum(weights) < at).sum())]
             total += float(F.softplus(3 * own[i] @ other[k]))
@@ -72,6 +62,6 @@ def test_the_loss_is_the_cross_entropy_of_the_chosen_pairs(diverse: bool) -> Non
 
 def test_a_batch_of_one_person_has_no_negatives() -> None:
     voice, face = F.normalize(torch.randn(2, 6, 5), dim=2)
-    same, uniform = torch.zeros(6, dtype=torch.int64), torch.rand(3, 6, dtype=torch.float64)
-    loss = MatchingLoss(diverse_positives=False)(head, voice, face, same, VIDEO, uniform)
+    same, uniform = torch.zeros(6, dtype=torch.int64), torch.rand(2, 6, dtype=torch.float64)
+    loss = MatchingLoss()(head, voice, face, same, uniform)
     assert float(loss) == pytest.approx(float(F.softplus(-head(voice, face)).sum() / 18))

@@ -90,6 +90,8 @@ def test_pooling_is_the_mean_voice_and_the_mean_face_of_each_video() -> None:
     voices, faces = np.arange(8.0).reshape(4, 2), 10 * np.arange(4.0)[:, None]
     pooled = pool_videos(voices, faces, np.array([1, 0, 1, 1]))
     np.testing.assert_allclose(pooled, [[2, 3, 10], [(0 + 4 + 6) / 3, (1 + 5 + 7) / 3, 50 / 3]])
+    one = [pool_videos(voices, faces, np.array([1, 0, 1, 1]), pooling) for pooling in ("voice", "face")]
+    np.testing.assert_array_equal(np.concatenate(one, axis=1), pooled)
 
 
 def test_quality_of_perfect_and_of_worthless_clusters() -> None:
@@ -113,7 +115,7 @@ def no_video(data: TinyData) -> TinyData:
     ("data", "clusters", "message"),
     [
         (no_video(TinyData()), [4], "3 of 84 training clips have no video"),
-        (TinyData(sampling="identity"), [4], "sampling is identity, which uses identities"),
+        (TinyData(sampling="identity"), [4], "sampling is identity, but FAA draws pairs by its pseudo-identities"),
         (TinyData(), [4, 43], "only 42 training videos"),
     ],
 )
@@ -130,3 +132,45 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     run.save_checkpoint(tmp_path / "c.ckpt")
     with pytest.raises(DataError, match="pseudo-identities of 84 clips, the data have 70 clips"):
         trainer(tmp_path).fit(FAA(DIMS, clusters=[4]), TinyData(clips=5, people=14), ckpt_path=tmp_path / "c.ckpt")
+
+
+class Quality(Callback):
+    """NMI of the clusters by epoch."""
+
+    def __init__(self) -> None:
+        self.nmi: list[float] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.nmi.append(float(trainer.callback_metrics["cluster/nmi"]))
+
+
+@pytest.mark.parametrize(("learnt_from", "clusters"), [(None, "silhouette"), (None, [12]), (2, [12])])
+def test_clusters_get_no_worse_while_training(learnt_from: int | None, clusters: Any, tmp_path: Path) -> None:
+    """Of videos that show one identity each, as those of real data."""
+    quality, data = Quality(), TinyData(clips=8)
+    torch.manual_seed(0)
+    model = FAA(
+        DIMS, clusters=clusters, learnt_from=learnt_from, matching=None, optimizer=partial(torch.optim.Adam, lr=5e-3)
+    )
+    trainer(tmp_path, max_epochs=5, limit_val_batches=0, callbacks=[quality]).fit(model, data)
+    assert len(quality.nmi) == 5
+    assert min(quality.nmi) >= quality.nmi[0] - 0.02
+    assert quality.nmi[0] > 0.8
+
+
+def test_embeddings_of_encoders_are_clustered_until_the_learnt_ones_are(tmp_path: Path) -> None:
+    train = TinyData().training_set()
+    model, seen = FAA(DIMS, clusters=[4], learnt_from=2, matching=None), []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            for turn in range(3):
+                clips = embed_clips(trainer, model, model._clustering._learnt(turn))
+                seen.append(
+                    np.allclose(clips[0], train.voices.read(train.voice_rows), atol=1e-6)
+                    if clips[0].shape[1] == DIMS[0]
+                    else False
+                )
+
+    trainer(tmp_path, max_steps=1, limit_val_batches=0, callbacks=[Watch()]).fit(model, TinyData())
+    assert seen == [True, True, False]

@@ -1,0 +1,28 @@
+"""The number of clusters of videos by silhouettes: right on clear clusters, and none where there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from postproc.clustering.videos import cluster_by_silhouette
+from postproc.metrics.clusters import cluster_quality
+
+
+@pytest.mark.parametrize("identities", [2, 7, 40])
+def test_clear_clusters_are_found(identities: int) -> None:
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(identities), rng.integers(1, 9, size=identities))
+    centres = rng.normal(size=(identities, 64))
+    quality = cluster_quality(cluster_by_silhouette(centres[owner] + 0.3 * rng.normal(size=(len(owner), 64))), owner)
+    assert quality["nmi"] > 0.97
+
+
+def test_videos_of_as_many_identities_stay_apart() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 64))
+    assert cluster_by_silhouette(x).tolist() == list(range(300))
+
+
+@pytest.mark.parametrize("videos", [np.zeros((5, 3)), np.arange(2.0)[:, None]])
+def test_too_little_to_cut_is_left_apart(videos: np.ndarray) -> None:
+    assert cluster_by_silhouette(videos).tolist() == list(range(len(videos)))
