@@ -11,6 +11,7 @@ import torch
 
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.module import MediaOptions
+from datamodules.schema import DataError
 from lightning_modules.base import AssociationModule
 from lightning_modules.faa import FAA
 from lightning_modules.fop import FOP
@@ -49,7 +50,7 @@ def data(manifest: Path) -> ManifestDataModule:
 
 def faa() -> FAA:
     matching = partial(MatchingEncoder, width=16, depth=1, heads=2)
-    return FAA((128, 3), network=NETWORK, matching=matching, clusters=[6], scoring="matching")
+    return FAA((128, 3), network=NETWORK, matching=matching, clusters=[6], learnt_from=0, scoring="matching")
 
 
 def fop() -> FOP:
@@ -75,3 +76,9 @@ def test_fop_keeps_the_officials_keys_unless_it_stands_on_a_network(tmp_path: Pa
     saved = read_state_dict(tmp_path / "w.pt")
     assert all(torch.equal(value, saved[name]) for name, value in again.state_dict().items())
     assert not any(name.startswith("network.") for name in FOP((8, 9), 6).state_dict())
+
+
+def test_files_have_no_embeddings_of_encoders_to_cluster(manifest: Path, tmp_path: Path) -> None:
+    model = FAA((128, 3), network=NETWORK, matching=None)
+    with pytest.raises(DataError, match=r"set model\.learnt_from to 0"):
+        trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, data(manifest))
