@@ -105,7 +105,8 @@ def test_sampling_by_name(root: Path, sampling: Any, kind: type) -> None:
 
 def test_unknown_sampling_is_named(root: Path) -> None:
     with pytest.raises(
-        DataError, match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, grouped, once"
+        DataError,
+        match=r"data\.sampling: 'shuffel' is unknown; use one of identity, shuffle, fixed_order, grouped, once",
     ):
         module(root, sampling="shuffel").train_dataloader()
 
