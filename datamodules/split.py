@@ -18,7 +18,7 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
 from datamodules.evaluation.checks import check_both_classes, check_heard, check_labels, check_seen, check_unseen
 from datamodules.evaluation.conditions import DRAWN, CellSpec, Condition, RankingCondition, as_spec
-from datamodules.evaluation.copies import check_copies
+from datamodules.evaluation.copies import Copies
 from datamodules.io.identities import check_known, check_spelling, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import expanded
@@ -232,6 +232,7 @@ class SplitDataModule(ConditionDataModule):
     def setup(self, stage: str) -> None:
         """Reads and checks everything, so that a bad split or list is found before a run starts."""
         self.training_set()
+        self._copies.warn()
         if self.test:
             evaluation = self.evaluation_set("test")
             if stage != "predict":
@@ -309,6 +310,10 @@ class SplitDataModule(ConditionDataModule):
         return np.array(chosen, dtype=np.str_)
 
     @cached_property
+    def _copies(self) -> Copies:
+        return Copies(self.tables, self._clips, self.shared_videos)
+
+    @cached_property
     def training_rows(self) -> tuple[Rows, Rows]:
         """Rows of ``tables`` that training uses: (n,) voices and (n,) faces of the same clips."""
         voice, face = self._clips
@@ -369,7 +374,7 @@ class SplitDataModule(ConditionDataModule):
             else:
                 check_unseen(condition, roles)
             check_labels(condition)
-            check_copies(condition, self.tables, self._clips, self.shared_videos)
+            self._copies.refuse(condition)
         for cell in evaluation.cells.values():
             check_heard(cell, evaluation.voices, self.train_languages)
         cells = {name: replace(cell, seen=specs[name].seen) for name, cell in evaluation.cells.items()}

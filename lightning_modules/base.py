@@ -152,7 +152,7 @@ class AssociationModule(TrialScorer):
         unrecorded = sorted(learnt.unrecorded)
         if not unrecorded or self.trust_weights is True:
             return
-        trusted = [Path(name).name for name in self.trust_weights or ()]
+        trusted = {text for name in self.trust_weights or () for text in (name, Path(name).name)}
         unknown = [name for name in unrecorded if name not in trusted]
         what = f"{shown(unknown)}: nothing says whom these weights have learnt from"
         tested = "test" in data.measured(stage) and (stage != "fit" or self.test_follows_fit)

@@ -1,13 +1,16 @@
-"""Finds training data that a test uses again under another name: equal vectors, files and videos."""
+"""Finds one recording under two names: equal vectors, files and videos, within training and in a test."""
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
@@ -15,40 +18,81 @@ from datamodules.io.text import shown
 from datamodules.schema import DataError, ItemTable, Rows
 
 _CHUNK = 1 << 14  # rows read at once
-_BLOCK = 1 << 16  # bytes of a file that are compared first
+_BLOCK = 1 << 12  # bytes at both ends of a file that are compared first
+# Directions of vectors are compared in cells of a few projections, then by their distance. So a copy is found that was
+# scaled, or rounded to 16 bits: that moves a unit vector by 3e-4 (float16) or 2e-3 (bfloat16). Vectors of few numbers
+# lie too close together for that, and are compared as they are.
+_PROJECTIONS, _CELL, _NEAR, _FEW = 6, 0.02, 4e-3, 32
 # The id of a video at YouTube: 11 characters, of which some are capitals and some are not. Numbers and words are ids
 # that data sets give, and are the same for many identities.
 _GLOBAL_VIDEO = re.compile(r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9_-]{11}")
 
 
-def check_copies(
-    condition: Condition | RankingCondition,
-    tables: tuple[ItemTable, ItemTable],
-    training: tuple[Rows, Rows],
-    shared_videos: bool = False,
-) -> None:
-    """Refuses a test whose items are in training under another name.
+@dataclass(frozen=True)
+class _Prints:
+    """Fingerprints of rows.
+
+    Attributes:
+        first: the first row of each fingerprint that belongs to one identity.
+        shared: two rows of each fingerprint that belongs to several. It says nothing of any of them: a picture that
+            stands for missing ones, or what an encoder gives where it finds nothing.
+    """
+
+    first: dict[Hashable, int]
+    shared: dict[Hashable, tuple[int, int]]
+
+
+class Copies:
+    """The recordings of training and validation clips, to be found in tests and under other names.
 
     Compared are the rows of feature files, the files of media (the same file by links, or equal content), and ids of
-    videos that are unique in the world, as YouTube's are.
+    videos that are unique in the world, as YouTube's are. Items without identity are compared as well.
 
     Args:
-        condition: the test.
-        tables: voices and faces of the training clips.
-        training: rows of ``tables`` that training and validation use.
+        tables: voices and faces.
+        rows: those that training and validation use.
         shared_videos: the data set has videos that show several identities.
-
-    Raises:
-        DataError: there are copies; names the first five with their names in training.
     """
-    pairs = zip((condition.voices, condition.faces), condition.rows, tables, training, ("voices", "faces"), strict=True)
-    for table, rows, known, used, side in pairs:
-        tested, learnt = np.unique(rows), np.unique(used)
-        if table is known:  # what is in both is found by its identity
-            tested = np.setdiff1d(tested, learnt)
-        _refuse(condition.name, side, "data", _prints(known, learnt), _prints(table, tested), table, known)
-        if not shared_videos and not _seen(table, tested, known, learnt):
-            _refuse(condition.name, side, "videos", _videos(known, learnt), _videos(table, tested), table, known)
+
+    def __init__(self, tables: tuple[ItemTable, ItemTable], rows: tuple[Rows, Rows], shared_videos: bool) -> None:
+        self.tables, self.rows, self.shared_videos = tables, (np.unique(rows[0]), np.unique(rows[1])), shared_videos
+        self._data = [_data(table, used) for table, used in zip(tables, self.rows, strict=True)]
+        self._videos = [_videos(table, used) for table, used in zip(tables, self.rows, strict=True)]
+
+    def warn(self) -> None:
+        """Warns of recordings that training or validation clips of two identities share; names the first five."""
+        for i, (table, side) in enumerate(zip(self.tables, ("voices", "faces"), strict=True)):
+            names, identity = table.items.ids, table.items.identity
+            for what, prints in (("data", self._data[i]), ("videos", self._videos[i])):
+                if what == "videos" and self.shared_videos:
+                    continue
+                pairs = [(a, b) for a, b in prints.shared.values() if what == "videos" or _equal(table, a, table, b)]
+                texts = [f"{names[a]} ({identity[a]}) = {names[b]} ({identity[b]})" for a, b in sorted(pairs)]
+                if texts:
+                    of = "recordings" if what == "data" else "videos"
+                    remedy = "; set data.shared_videos: true if they show several" if what == "videos" else ""
+                    rank_zero_warn(
+                        f"training: {len(texts)} {of} of {side} belong to several identities: {shown(texts)}; correct "
+                        f"their identity, or leave them out{remedy}"
+                    )
+
+    def refuse(self, condition: Condition | RankingCondition) -> None:
+        """Refuses a test whose items are in training under another name.
+
+        Raises:
+            DataError: there are copies; names the first five with their names in training.
+        """
+        sides = zip((condition.voices, condition.faces), condition.rows, ("voices", "faces"), strict=True)
+        for i, (table, rows, side) in enumerate(sides):
+            tested, known, learnt = np.unique(rows), self.tables[i], self.rows[i]
+            if table is known:  # what is in both is found by its identity
+                tested = np.setdiff1d(tested, learnt)
+            both = _both(self._data[i], _data(table, tested))
+            pairs = [(row, other) for row, other in both if _equal(table, row, known, other)]
+            _refuse(condition.name, side, "data", pairs, table, known)
+            if not self.shared_videos and not _seen(table, tested, known, learnt):
+                pairs = _both(self._videos[i], _videos(table, tested))
+                _refuse(condition.name, side, "videos", pairs, table, known)
 
 
 def _seen(table: ItemTable, tested: Rows, known: ItemTable, learnt: Rows) -> bool:
@@ -57,16 +101,12 @@ def _seen(table: ItemTable, tested: Rows, known: ItemTable, learnt: Rows) -> boo
     return bool(names) and names <= set(np.unique(known.items.identity[learnt]).tolist())
 
 
-def _refuse(
-    name: str,
-    side: str,
-    what: str,
-    learnt: Mapping[Hashable, int],
-    tested: Mapping[Hashable, int],
-    table: ItemTable,
-    known: ItemTable,
-) -> None:
-    both = sorted({tested[key]: learnt[key] for key in tested if key in learnt}.items())
+def _both(learnt: _Prints, tested: _Prints) -> list[tuple[int, int]]:
+    """Tested rows with the training row of the same fingerprint."""
+    return sorted({row: learnt.first[key] for key, row in tested.first.items() if key in learnt.first}.items())
+
+
+def _refuse(name: str, side: str, what: str, both: list[tuple[int, int]], table: ItemTable, known: ItemTable) -> None:
     if both:
         pairs = [f"{table.items.ids[row]} = {known.items.ids[other]} in training" for row, other in both]
         remedy = "take those clips out of one of them" + (
@@ -77,25 +117,25 @@ def _refuse(
         )
 
 
-def _videos(table: ItemTable, rows: Rows) -> dict[Hashable, int]:
-    videos = table.items.video[rows]
-    first = dict(zip(videos[::-1].tolist(), rows[::-1].tolist(), strict=True))
-    return {video: row for video, row in first.items() if _GLOBAL_VIDEO.fullmatch(video)}
+def _data(table: ItemTable, rows: Rows) -> _Prints:
+    return _grouped(table, _fingerprints(table, rows))
 
 
-def _prints(table: ItemTable, rows: Rows) -> dict[Hashable, int]:
-    """The first row of each fingerprint: of a vector, or of a file.
+def _videos(table: ItemTable, rows: Rows) -> _Prints:
+    """A video of several tested identities is still a video of training, so the first of its rows stands for it."""
+    videos = zip(rows.tolist(), table.items.video[rows].tolist(), strict=True)
+    prints = _grouped(table, ((row, video) for row, video in videos if _GLOBAL_VIDEO.fullmatch(video)))
+    return _Prints({**prints.first, **{key: pair[0] for key, pair in prints.shared.items()}}, prints.shared)
 
-    One of several identities is left out. It says nothing of any: a picture that stands for missing ones, or what an
-    encoder gives where it finds nothing.
-    """
+
+def _grouped(table: ItemTable, keys: Iterable[tuple[int, Hashable]]) -> _Prints:
     first: dict[Hashable, int] = {}
-    several: set[Hashable] = set()
+    shared: dict[Hashable, tuple[int, int]] = {}
     identity = table.items.identity
-    for row, key in _fingerprints(table, rows):
-        if identity[first.setdefault(key, row)] != identity[row]:
-            several.add(key)
-    return {key: row for key, row in first.items() if key not in several}
+    for row, key in keys:
+        if identity[before := first.setdefault(key, row)] != identity[row]:
+            shared.setdefault(key, (before, row))
+    return _Prints({key: row for key, row in first.items() if key not in shared}, shared)
 
 
 def _fingerprints(table: ItemTable, rows: Rows) -> Iterator[tuple[int, Hashable]]:
@@ -109,9 +149,32 @@ def _fingerprints(table: ItemTable, rows: Rows) -> Iterator[tuple[int, Hashable]
         features = table.array(part)
         if features is None:
             return
-        for row, vector in zip(part.tolist(), np.ascontiguousarray(features), strict=True):
-            if vector.any():
-                yield row, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
+        some = features.any(axis=1)
+        yield from zip(part[some].tolist(), _of_vectors(features[some]), strict=True)
+
+
+def _of_vectors(x: NDArray[np.float32]) -> Iterator[bytes]:
+    if (width := x.shape[1]) >= _FEW:
+        directions = np.random.default_rng(0).standard_normal((width, _PROJECTIONS))
+        x = np.rint(_unit(x) @ directions / _CELL).astype(np.int16)
+    return (row.tobytes() for row in np.ascontiguousarray(x))
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    unit: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return unit
+
+
+def _equal(table: ItemTable, row: int, other_table: ItemTable, other: int) -> bool:
+    """Whether two rows of one fingerprint are the same vector or file."""
+    paths = [getattr(t, "paths", None) for t in (table, other_table)]
+    if all(part is not None for part in paths):
+        return filecmp.cmp(str(paths[0][row]), str(paths[1][other]), shallow=False)  # type: ignore[index]
+    x, y = table.array(np.array([row])), other_table.array(np.array([other]))
+    if x is None or y is None or x.shape != y.shape:
+        return False
+    return x.shape[1] < _FEW or bool(np.linalg.norm(_unit(x) - _unit(y)) < _NEAR)
 
 
 def _of_file(path: Path) -> list[Hashable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from datamodules.schema import Cell, DataError, EvaluationSet, Ranking, Stage, o
 
 FILE = "learnt.json"
 """Name of the record beside feature files that a trained model has made."""
+ENCODERS = "embed.yaml"
+"""Name of the file beside feature files that says which encoders have made them."""
 
 Names = Mapping[str, frozenset[str]]
 """Hashes of identities by corpus, "" where the corpus is unknown."""
@@ -174,13 +177,29 @@ def beside(paths: Iterable[str | Path]) -> Learnt:
         DataError: a damaged record.
     """
     learnt = Learnt()
-    for path in sorted({Path(path).parent / FILE for path in paths}):
-        if path.is_file():
+    for folder in sorted({Path(path).parent for path in paths}):
+        record = folder / FILE
+        if record.is_file():
             try:
-                learnt |= Learnt.read(json.loads(path.read_text(encoding="utf-8")))
+                learnt |= Learnt.read(json.loads(record.read_text(encoding="utf-8")))
             except (OSError, ValueError, RecursionError) as error:
-                raise DataError(f"{path}: {one_line(error)}; make these feature files again") from error
+                raise DataError(f"{record}: {one_line(error)}; make these feature files again") from error
+        elif _by_a_model(folder):
+            learnt |= Learnt.unknown("/".join(folder.resolve().parts[-2:]))
     return replace(learnt, unit_length=None)  # that of what the model took, not of what it made
+
+
+def _by_a_model(folder: Path) -> bool:
+    """Whether a trained model made the feature files of a folder: ``embed --ckpt``, or the test of a run.
+
+    Earlier versions left no record there.
+    """
+    try:
+        encoders = (folder / ENCODERS).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        encoders = ""
+    tested = folder.name == "embeddings" and (folder.parent / "scores.parquet").is_file()
+    return tested or re.search(r"^\s*trained:", encoders, re.MULTILINE) is not None
 
 
 def check_inputs(unit_length: bool | None, learnt: Learnt) -> None:

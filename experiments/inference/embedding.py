@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from datamodules.evaluation.learnt import FILE
+from datamodules.evaluation.learnt import ENCODERS, FILE
 from datamodules.io.writing import write_json, write_text
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
@@ -26,7 +26,7 @@ from experiments.config.files import find_config, read_config
 from experiments.config.renamed import Renamer
 from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
-from experiments.inference.trained import ENCODERS, Spec, read_trained
+from experiments.inference.trained import Spec, read_trained
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import learnt_by
 

@@ -1,5 +1,7 @@
 """Both branches of a model as ONNX files with a free batch size, checked with onnxruntime.
 
+Their metadata say, as ``learnt``, whom and which languages the model has learnt from. No command reads ONNX files.
+
 A head takes embeddings (B, d). A network on media takes what its front end makes: normalised filter banks (B, T, bins),
 and normalised images (B, 3, size, size). The front end stays outside: ONNX's Fourier operators are slow and rarely
 supported, and where a network is deployed there is a Kaldi filter bank already.
@@ -7,6 +9,7 @@ supported, and where a network is deployed there is a Kaldi filter bank already.
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.inference.trained import Trained
 from lightning_modules.base import AssociationModule
 from lightning_modules.networks.cavmae import CAVMAE
+from lightning_modules.networks.weights import LEARNT
 
 TOLERANCE = 1e-4
 CHECKED = (1, 3)  # batch sizes
@@ -76,17 +80,18 @@ def export_onnx(trained: Trained, out: Path) -> dict[Path, float]:
         path, branch = out / f"{modality}.onnx", Branch(trained.model, modality).eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter about its own deprecations
-            torch.onnx.export(
+            program = torch.onnx.export(
                 branch,
                 (example(trained.model, modality, 2),),
-                path,
                 input_names=["x"],
                 output_names=["embedding"],
                 dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}},
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
+        assert program is not None
+        program.model.metadata_props[LEARNT] = json.dumps(trained.model.learnt.plain())
+        program.save(path, external_data=False)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         differences = []
         for size in CHECKED:

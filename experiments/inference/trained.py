@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import VoiceFaceDataModule
+from datamodules.evaluation.learnt import ENCODERS
 from datamodules.features.module import FeatureDataModule
 from datamodules.io.documents import damaged
 from datamodules.io.feature_files import FeatureFile
@@ -26,7 +27,7 @@ from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
 
-WEIGHTS, CONFIG, ENCODERS = "model.safetensors", "config.yaml", "embed.yaml"
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 SIZES, INPUTS = ("dims", "num_identities"), ("media", "normalise", "voices", "faces", "root")
 MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
 Spec = dict[str, Any]

@@ -18,8 +18,9 @@ from experiments.inference.exporting import export
 from experiments.inference.trained import read_trained
 from experiments.run import main
 from lightning_modules import FOP
+from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.weights import WeightsError, learnt_of
-from tests.faults.worlds import LANGUAGES, feature_world, refusal
+from tests.faults.worlds import LANGUAGES, TRANSFORMER, feature_world, media_world, refusal
 
 METHODS: dict[str, dict[str, Any]] = {
     "SCC": {"network": {"class_path": "lightning_modules.HeadPair", "init_args": {"embedding_dim": 4}}},
@@ -141,6 +142,31 @@ def test_a_record_passes_from_fit_to_fit(
     card = (tmp_path / "export" / "README.md").read_text()
     assert "training languages: English, Urdu" in card
     assert "learnt from 6 identities" in " ".join(card.split())
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (Learnt.of("", [f"ID{i:04d}" for i in range(9)]), "validation heard: the weights have learnt from 2 of its id"),
+        (
+            Learnt.of("MAV-Celeb v2", ["id0001"], (), ["urdu"]),
+            "the weights were trained on urdu, but data.test.unheard",
+        ),
+        (None, "cavmae.ckpt: nothing says whom these weights have learnt from"),
+    ],
+)
+def test_weights_of_the_network_are_checked(
+    record: Learnt | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``network.checkpoint`` is a door of its own."""
+    config = media_world(tmp_path)
+    options = TRANSFORMER["init_args"]["network"]["init_args"]  # type: ignore[index]
+    state = {f"network.{key}": value for key, value in CAVMAE(128, 3, **options).state_dict().items()}
+    content = {"state_dict": state} | ({} if record is None else {"learnt": record.plain()})
+    torch.save(content, tmp_path / "cavmae.ckpt")
+    fit = ["fit", "--config", str(config), f"--run_dir={tmp_path / 'run'}"]
+    line = refusal([*fit, f"--model.network.checkpoint={tmp_path / 'cavmae.ckpt'}"], capsys)
+    assert line.startswith(said), line
 
 
 def official(path: Path) -> Path:
@@ -268,5 +294,10 @@ def test_features_by_a_trained_model_know_whom_it_has_learnt_from(
     fit = ["fit", *runs.common("RegularisedCCA"), *paths, f"--run_dir={tmp_path / 'fit'}"]
     assert "the weights have learnt from 4 of its identities: p0, p1, p2, p3;" in refusal([*fit, *OTHER_FOLD], capsys)
     assert main(fit) == 0
+    (made / "learnt.json").unlink()  # of an earlier version
+    line = refusal([*fit, f"--run_dir={tmp_path / 'again'}"], capsys)
+    assert line.startswith("tested/embeddings: nothing says whom these weights have learnt from")
+    assert main([*fit, f"--run_dir={tmp_path / 'again'}", "--trust_weights=[tested/embeddings]"]) == 0
+    assert json.loads((tmp_path / "again" / "results.json").read_text())["trusted_weights"] == ["tested/embeddings"]
     (made / "learnt.json").write_text("[")
-    assert f"{made / 'learnt.json'}: " in refusal([*fit, f"--run_dir={tmp_path / 'again'}"], capsys)
+    assert f"{made / 'learnt.json'}: " in refusal([*fit, f"--run_dir={tmp_path / 'third'}"], capsys)

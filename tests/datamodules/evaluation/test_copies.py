@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import pandas as pd
 import pytest
 
 from datamodules import DataError, FeatureDataModule, FeatureFile
-from datamodules.evaluation.conditions import Condition
-from datamodules.evaluation.copies import check_copies
+from datamodules.evaluation.conditions import CellSpec, Condition
+from datamodules.evaluation.copies import Copies
 from datamodules.media.table import media_table
 from datamodules.schema import Trials
 from tests.faults.worlds import feature_world
@@ -99,7 +100,73 @@ def test_training_files_under_another_name_are_found(tmp_path: Path, copy: Calla
     rows = [(name, tmp_path / name, f"p{name}" if name != "d" else "", "English", "", "") for name in "abcd"]
     table, _ = media_table(rows, "files")
     trials = Trials(np.array(["k"]), np.array(["d"]), np.array(["c"]), None, "list")
-    training = (np.array([0, 1]), np.array([1]))
+    condition = Condition("heard", table, table, trials=trials)
     with pytest.raises(DataError, match="1 voices are those of training by their data: d = a in training"):
-        check_copies(Condition("heard", table, table, trials=trials), (table, table), training)
-    check_copies(Condition("heard", table, table, trials=trials), (table, table), (np.array([1]), np.array([1])))
+        Copies((table, table), (np.array([0, 1]), np.array([1])), False).refuse(condition)
+    Copies((table, table), (np.array([1]), np.array([1])), False).refuse(condition)
+
+
+def test_files_of_equal_ends_are_no_copies(tmp_path: Path) -> None:
+    for name, middle in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).write_bytes(bytes(9000) + middle + bytes(9000))
+    rows = [(name, tmp_path / name, name, "English", "", "") for name in "abc"]
+    table, _ = media_table(rows, "files")
+    trials = Trials(np.array(["k"]), np.array(["b"]), np.array(["b"]), None, "list")
+    Copies((table, table), (np.array([0]), np.array([0])), False).refuse(Condition("x", table, table, trials=trials))
+    trials = Trials(np.array(["k"]), np.array(["c"]), np.array(["b"]), None, "list")
+    with pytest.raises(DataError, match="c = a in training"):
+        Copies((table, table), (np.array([0]), np.array([0])), False).refuse(
+            Condition("x", table, table, trials=trials)
+        )
+
+
+def as_(kind: type) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: x.astype(kind).astype(np.float32)
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "equal": lambda x: x,
+    "scaled": lambda x: 3.7 * x,
+    "unit length": lambda x: x / np.linalg.norm(x),
+    "float16": as_(np.float16),
+    "float16 of unit length": lambda x: as_(np.float16)(x / np.linalg.norm(x)),
+    "float64": as_(np.float64),
+    "four digits": lambda x: np.round(x, 4),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_copies_of_vectors_are_found_scaled_and_rounded(
+    kind: str, normalise: bool, anonymous: bool, world: Path
+) -> None:
+    """Ten of the test vectors are of training, in feature files of their own."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 64)).astype(np.float32) + 2  # not centred, as features of a ReLU
+    np.save(world / "voices.npy", x)
+    tested = rng.normal(size=(60, 64)).astype(np.float32) + 2
+    tested[40:50] = [CHANGES[kind](row) for row in x[[6 * (i % 5) + i // 5 for i in range(10)]]]  # English, p0 to p4
+    np.save(world / "tested.npy", tested)
+    index = pd.read_csv(world / "manifest.csv", dtype=str)
+    index.assign(identity="" if anonymous else index["identity"]).to_csv(world / "tested.csv", index=False)
+    spec = CellSpec(trials="Urdu.csv", language="Urdu", voices=[FeatureFile("tested.npy", "tested.csv")])
+    options = {"normalise": normalise, "val_identities": 0}
+    module(world, test={"unheard": CellSpec(trials="Urdu.csv")}, **options).setup("test")
+    line = refusal(world, test={"unheard": spec}, **options)
+    assert re.match(r"data\.test\.unheard: \d voices are those of training by their data: p", line), line
+
+
+@pytest.mark.parametrize("validation", [0, ["p0", "p4"]])
+def test_recordings_of_two_training_identities_are_named(world: Path, validation: object) -> None:
+    x = np.load(world / "faces.npy")
+    x[6] = x[0]
+    np.save(world / "faces.npy", x)
+    change(world / "manifest.csv", lambda t: t.loc.__setitem__(([0, 12], "video"), "dQw4w9WgXcQ"))
+    with pytest.warns(UserWarning, match="training: 1 ") as said:
+        module(world, val_identities=validation, test={}).setup("fit")
+    assert [str(line.message).partition(";")[0] for line in said] == [
+        "training: 1 videos of voices belong to several identities: p0/English/0 (p0) = p2/English/0 (p2)",
+        "training: 1 recordings of faces belong to several identities: p0/English/0 (p0) = p1/English/0 (p1)",
+        "training: 1 videos of faces belong to several identities: p0/English/0 (p0) = p2/English/0 (p2)",
+    ]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError
 from experiments import load
 from experiments.inference.onnx import export_onnx
@@ -133,6 +134,9 @@ def test_onnx_branches_equal_torch(kind: str, tmp_path: Path, request: pytest.Fi
     trained = read_trained(request.getfixturevalue(kind))
     assert max(export_onnx(trained, tmp_path).values()) < 1e-4
     session = onnxruntime.InferenceSession(str(tmp_path / "face.onnx"))
+    record = json.loads(session.get_modelmeta().custom_metadata_map["learnt"])
+    assert Learnt.read(record) == trained.model.learnt
+    assert record["training"]
     shape = session.get_inputs()[0].shape
     x = torch.randn(7, *shape[1:])
     np.testing.assert_allclose(
