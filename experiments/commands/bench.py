@@ -6,12 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from datamodules.io.writing import write_json
 from experiments.bench.sizes import MEASURED, MEDIA_SIZES, SIZES
 from experiments.console.arguments import CommandParser
-from experiments.console.tables import table_console
+from experiments.console.tables import NameTable, table_console
 
 Record = dict[str, Any]
 
@@ -22,14 +20,14 @@ def growth(smaller: Record, larger: Record) -> float:
     return math.log(seconds) / math.log(larger["size"] / smaller["size"])
 
 
-def table_of(rows: list[Record]) -> Table:
+def table_of(rows: list[Record]) -> NameTable:
     """A line per size: seconds of both, their ratio, the growth of ours since the line before, peak memory."""
     caption = (
         "* scikit-learn measured at some numbers of clusters, the others interpolated. "
         "Growth: our seconds ~ size^growth since the size before; 1 = linear. "
         "EERs in %, ours and scikit-learn's: both do the same steps, so they must be equal."
     )
-    table = Table(caption=caption)
+    table = NameTable(caption=caption)
     for column in ("what", "size", "ours s", "scikit-learn s", "ratio", "growth", "ours GB", "scikit-learn GB", "EERs"):
         table.add_column(column, justify="right", no_wrap=True)
     for before, row in zip([None, *rows], rows, strict=False):
@@ -44,9 +42,9 @@ def table_of(rows: list[Record]) -> Table:
     return table
 
 
-def media_table_of(rows: list[Record]) -> Table:
+def media_table_of(rows: list[Record]) -> NameTable:
     """A line per way: its figure, and how many times that of the first one, the plain way."""
-    table = Table()
+    table = NameTable()
     for column in ("what", "size", "way", "figure", "ratio"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for row in rows:

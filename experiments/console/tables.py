@@ -6,10 +6,36 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+
+from datamodules.schema import visible
 
 WIDTH = 220  # of what is no terminal: in a log, names are searched for and must not be broken
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class NameTable(Table):
+    """A table of names that files may give: their control characters are written out, as a terminal would obey them.
+
+    Args:
+        title: above the table.
+        caption: below it.
+        **options: of ``rich.table.Table``.
+    """
+
+    def __init__(self, title: str | None = None, caption: str | None = None, **options: Any) -> None:
+        super().__init__(title=title and visible(title), caption=caption and visible(caption), **options)
+
+    def add_column(self, header: Any = "", *args: Any, **options: Any) -> None:
+        super().add_column(_shown(header), *args, **options)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*map(_shown, cells), **options)
+
+
+def _shown(cell: Any) -> Any:
+    return visible(cell) if isinstance(cell, str) else cell
 
 
 def table_console() -> Console:

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.table import Table
 from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.io.text import nearest, shown
 from datamodules.io.writing import draft_of
-from datamodules.schema import MODALITIES, DataError, Modality, visible
+from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.files import find_config, read_config
-from experiments.console.tables import table_console
+from experiments.console.tables import NameTable, table_console
 from experiments.inference.file_encoders import FileEncoder, Files, checked
 from experiments.inference.trained import encoder_of, read_trained
 from lightning_modules.base import AssociationModule
@@ -121,14 +120,14 @@ def write_matrix(
 
 def matches_table(
     voices: NDArray[np.str_], faces: NDArray[np.str_], near: NDArray[np.int64], values: NDArray[np.float32]
-) -> Table:
+) -> NameTable:
     """The nearest faces of each voice."""
-    table = Table(caption="distances: lower = more likely the same person; only their order means something")
+    table = NameTable(caption="distances: lower = more likely the same person; only their order means something")
     table.add_column("voice", overflow="fold")
     for k in range(near.shape[1]):
         table.add_column(f"match {k + 1}", overflow="fold")
     for voice, row, value in zip(voices[:SHOWN], near, values, strict=False):
-        table.add_row(visible(voice), *(f"{visible(faces[j])}  {x:.3f}" for j, x in zip(row, value, strict=True)))
+        table.add_row(voice, *(f"{faces[j]}  {x:.3f}" for j, x in zip(row, value, strict=True)))
     return table
 
 

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.learnt import ENCODERS
 from datamodules.features.module import FeatureDataModule
@@ -28,6 +30,7 @@ from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+DEEPEST = 4  # encoders of encoders
 SIZES, INPUTS = ("dims", "num_identities"), ("media", "normalise", "voices", "faces", "root")
 MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
 Spec = dict[str, Any]
@@ -44,6 +47,7 @@ class Trained:
         source: where it was read, for messages.
         run: the run folder it comes from; None for an export.
         trust: whether its encoders may be of any class.
+        above: models whose encoders this is, one below the other.
     """
 
     model: AssociationModule
@@ -51,6 +55,7 @@ class Trained:
     source: Path
     run: Path | None
     trust: bool = False
+    above: tuple[Path, ...] = ()
 
     def encoder(self, modality: Modality, given: FileEncoder | None = None) -> FileEncoder:
         """Encodes files of a modality into the shared space.
@@ -65,7 +70,8 @@ class Trained:
         inputs = self.spec["inputs"]
         if "media" in inputs:
             return TrainedFiles(self.model, modality, MediaOptions(**inputs["media"]))
-        below = [given] if given is not None else [encoder_of(spec, self.trust) for spec in inputs[modality] or []]
+        above = (*self.above, self.source)
+        below = [given] if given is not None else [encoder_of(x, self.trust, above) for x in inputs[modality] or []]
         if not below:
             raise DataError(
                 f"{self.source}: was trained on {modality} embeddings that were not made by embed; "
@@ -74,7 +80,7 @@ class Trained:
         return HeadFiles(self.model, modality, below, inputs["normalise"])
 
 
-def read_trained(path: Path, trust: bool = False) -> Trained:
+def read_trained(path: Path, trust: bool = False, above: tuple[Path, ...] = ()) -> Trained:
     """Reads an export, a run folder (its best checkpoint), or a checkpoint in a run folder.
 
     The folder is data: only classes of this project are made of its config, and of files that it names only the
@@ -83,10 +89,15 @@ def read_trained(path: Path, trust: bool = False) -> Trained:
     Args:
         path: of the export, folder or checkpoint.
         trust: whether the folder may name any class, whose code then runs, and files of this machine.
+        above: models whose encoder it is, one below the other.
 
     Raises:
-        DataError: none of these, or damaged; weights that do not fit; a class or file that needs ``trust``.
+        DataError: none of these, or damaged; weights that do not fit; a class or file that needs ``trust``; encoders
+            in a circle, or too many below each other.
     """
+    if path.resolve() in {one.resolve() for one in above} or len(above) >= DEEPEST:
+        chain = " > ".join(str(one) for one in (*above[:DEEPEST], path))
+        raise DataError(f"{path}: encoders of encoders without end: {chain}; get the folder again")
     with damaged(str(path), "get the folder again"):
         if (path / WEIGHTS).is_file():
             spec, weights, run = read_config(path / CONFIG), path / WEIGHTS, None
@@ -102,11 +113,12 @@ def read_trained(path: Path, trust: bool = False) -> Trained:
         spec["model"]["init_args"] = _untrained(spec["model"].get("init_args") or {})
         if not trust:
             check(spec["model"], f"{path}: model")
+            _check_size(spec["model"], weights)
         model: AssociationModule = build(spec["model"], AssociationModule, str(path))
         load_weights(model, weights)
     if spec["inputs"].get("normalise", False) is None:
         spec["inputs"]["normalise"] = model.learnt.unit_length is not False
-    return Trained(model.eval().requires_grad_(False), spec, path, run, trust)
+    return Trained(model.eval().requires_grad_(False), spec, path, run, trust, above)
 
 
 def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
@@ -144,12 +156,13 @@ def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
     return {"model": {"class_path": class_path, "init_args": options | sizes}, "inputs": inputs}
 
 
-def encoder_of(spec: Mapping[str, Any], trust: bool = False) -> FileEncoder:
+def encoder_of(spec: Mapping[str, Any], trust: bool = False, above: tuple[Path, ...] = ()) -> FileEncoder:
     """The encoder that ``embed.yaml`` or an export names: a frozen one, or a branch of a trained model.
 
     Args:
         spec: its ``class_path`` and ``init_args``, or ``trained`` and ``modality``.
         trust: whether it may be of any class; for one that the user names.
+        above: models whose encoder it is.
 
     Raises:
         DataError: it cannot be made, or needs ``trust``.
@@ -157,8 +170,17 @@ def encoder_of(spec: Mapping[str, Any], trust: bool = False) -> FileEncoder:
     if not trust:
         check(spec, "its encoder", weights=True)
     if "trained" in spec:
-        return read_trained(Path(spec["trained"]), trust).encoder(spec["modality"])
+        return read_trained(Path(spec["trained"]), trust, above).encoder(spec["modality"])
     return FrozenFiles(build(spec, FrozenEncoder, str(spec.get("class_path"))))
+
+
+def _check_size(spec: Spec, weights: Path) -> None:
+    """Refuses a model larger than its file of weights, before it takes memory."""
+    with torch.device("meta"):
+        model: AssociationModule = build(spec, AssociationModule, str(weights))
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    if numbers > weights.stat().st_size:  # a number takes two bytes or more
+        raise DataError(f"{weights}: has too few bytes for the {numbers:,} numbers of its model; get the folder again")
 
 
 def _check_spec(spec: Spec, path: Path) -> None:

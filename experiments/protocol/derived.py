@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datamodules.io.documents import read_json
 from datamodules.io.writing import write_json
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.config.build import read_steps, strategy_options
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
 from experiments.runs.folder import OWN, REFINED
@@ -85,7 +85,7 @@ class Derived:
                 write_people(self.folder, read_run(self.folder, self.home))
             except Exception as error:  # a bug in one must not stop the others; the log has the traceback
                 traceback.print_exc()
-                return f"{self.folder}: {error}"
+                return f"{self.folder}: {one_line(error)}"
         write_json(self.folder / "made_of.json", made_of)
         return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from datamodules.io.documents import read_json, read_yaml
+from datamodules.io.documents import damaged, read_json, read_yaml
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
 from experiments.console.tables import counted
@@ -82,11 +82,12 @@ def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outc
     """The outcomes of a finished fit or fusion, one per refinement."""
     outcomes = []
     for name, derived in derived_of(protocol, planned, out).items():
-        people, replicates = read_people(derived.folder)
-        results, languages = derived.results(), languages_of(derived.home)
-        axes = planned.method, planned.config, planned.fold, planned.seed
-        selection = selection_in(derived.folder / "refinement.json")
-        outcomes.append(Outcome(*axes, results, name, languages, people, replicates, selection))
+        with damaged(str(derived.folder), "delete it, and the same command makes it again"):
+            people, replicates = read_people(derived.folder)
+            results, languages = derived.results(), languages_of(derived.home)
+            axes = planned.method, planned.config, planned.fold, planned.seed
+            selection = selection_in(derived.folder / "refinement.json")
+            outcomes.append(Outcome(*axes, results, name, languages, people, replicates, selection))
     return outcomes
 
 

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
-from experiments.console.tables import percent
+from experiments.console.tables import NameTable, percent
 from experiments.protocol.numbers import Record
 from experiments.runs.rates import RATES
 
 HARDEST = 8  # identities in the printed table
 
 
-def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Table]:
+def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[NameTable]:
     """Tables in percent: overall, by train and test language, and the identities with the highest EER.
 
     Test conditions of other names than heard and unheard have a table, too; a single pair of languages has none. So has
@@ -32,8 +31,8 @@ def protocol_tables(records: Sequence[Record], people: pd.DataFrame) -> list[Tab
     return tables
 
 
-def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> NameTable:
+    table = NameTable(title=title, title_justify="left")
     for column in words:
         table.add_column(column, no_wrap=True)
     for column in numbers:
@@ -41,7 +40,7 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def _overall(records: Sequence[Record]) -> Table:
+def _overall(records: Sequence[Record]) -> NameTable:
     title = "EER in %, mean over languages and seeds (standard deviation over folds; of one fold, over seeds). Refined "
     title += "scores are transductive. 95 % intervals: t over folds, or bootstrap over identities"
     numbers = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance"]
@@ -59,7 +58,7 @@ def _labels(records: Sequence[Record], key: str) -> list[str]:
     return list(dict.fromkeys(label for record in records for label in record[key]))
 
 
-def _by(records: Sequence[Record], key: str, words: str) -> Table:
+def _by(records: Sequence[Record], key: str, words: str) -> NameTable:
     """Raw and refined EERs of each language pair or test condition."""
     labels = _labels(records, key)
     numbers = [f"{label}, {stage}" for label in labels for stage in ("raw", "ref.")]
@@ -73,7 +72,7 @@ def _by(records: Sequence[Record], key: str, words: str) -> Table:
     return table
 
 
-def _selection(record: Record) -> Table:
+def _selection(record: Record) -> NameTable:
     """EERs of alternatives in cross-validation on training identities."""
     title = f"{record['method']}, {record['strategy']}: EER in % in cross-validation on training identities, mean over "
     title += "fits (standard deviation over fits, which share training identities)"
@@ -83,7 +82,7 @@ def _selection(record: Record) -> Table:
     return table
 
 
-def _people(people: pd.DataFrame) -> Table:
+def _people(people: pd.DataFrame) -> NameTable:
     """The identities with the highest EER on the main lists, means over methods; a column per refinement."""
     main = people[people["lists"] == people["lists"].iloc[0]]
     strategies = list(dict.fromkeys(main["strategy"]))

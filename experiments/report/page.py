@@ -8,7 +8,6 @@ import sys
 from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from datamodules.schema import DataError
 from experiments.console.tables import counted, percent
 from experiments.figures.drawing import draw_elbow, draw_prototypes
 from experiments.report.figures import PAGE_STYLE, cut, draw_bars, draw_changes, draw_curves, draw_mean_det, to_svg
@@ -55,12 +55,13 @@ SECTIONS = {
 }
 
 
-def render_page(parts: Sequence[Part], unfinished: Sequence[Path]) -> str:
+def render_page(parts: Sequence[Part], left_out: Sequence[str], damages: Sequence[DataError] = ()) -> str:
     """The HTML of a report: a part for each test set, one after the other.
 
     Args:
         parts: the test sets.
-        unfinished: folders of runs without results.
+        left_out: folders of runs without EERs, and why.
+        damages: errors of runs that cannot be read.
     """
     runs = [run for part in parts for run in part.test.runs]
     root = os.path.commonpath([run.folder.parent for run in runs])
@@ -75,7 +76,8 @@ def render_page(parts: Sequence[Part], unfinished: Sequence[Path]) -> str:
         "sets": sets,
         "overview": _overview(parts),
         "root": root,
-        "unfinished": [str(folder) for folder in unfinished],
+        "left_out": left_out,
+        "damages": [str(damage) for damage in damages],
         "environments": _environments(runs),
         "ticks": list(range(0, WIDEST + 1, 10)),
         "scale": 100 / WIDEST,
@@ -108,7 +110,6 @@ def _context(part: Part, key: str, root: str) -> dict[str, Any]:
         "table2": part.tables[1],
         "conditions": part.tables[2],
         "controls": part.tables[3],
-        "published": part.published,
         "refinements": refinements,
         "changes": [("", svg) for svg in _changes(part.everything, {row[0] for row in refinements.rows}, key)],
         "bars": [("", draw_bars(main[main["method"].isin(drawn)], name, key)) for name in shown],

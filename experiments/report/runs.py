@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.io.documents import damaged, read_json, read_yaml
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
@@ -89,30 +89,39 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(tested), list(unfinished)
 
 
-def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun]:
+def read_runs(folders: Sequence[Path]) -> Iterator[ReportRun | DataError]:
     """Reads tested runs, one at a time; their methods have no names yet.
 
-    Raises:
-        DataError: a file of a run is missing or unreadable.
+    One damaged run of many must not cost the report of the others: its error takes its place.
     """
     for folder in folders:
-        with damaged(f"run {folder}", "run test again"):
-            config, results = read_run_config(folder / "config.yaml"), _read(read_records, folder / "results.json")
-            summary = digest(read_run(folder), _read_traces(folder / "refinement.json"))
-            environment = _read(read_json, folder / "environment.json", {})
-            run = ReportRun(
-                folder=folder,
-                config=config,
-                results=results,
-                method="",
-                train=trained_on(config, summary.languages),
-                fold=(config.get("vars") or {}).get("fold"),
-                seed=config.get("seed_everything"),
-                digest=summary,
-                history=_read_history(folder / "history.csv"),
-                environment=environment if isinstance(environment, dict) and environment else None,
-            )
-        yield run
+        try:
+            yield _read_run(folder)
+        except (DataError, OSError) as error:
+            yield _as_error(folder, error)
+
+
+def _as_error(folder: Path, error: DataError | OSError) -> DataError:
+    return error if isinstance(error, DataError) else DataError(f"run {folder}: {one_line(error)}; run test again")
+
+
+def _read_run(folder: Path) -> ReportRun:
+    with damaged(f"run {folder}", "run test again"):
+        config, results = read_run_config(folder / "config.yaml"), _read(read_records, folder / "results.json")
+        summary = digest(read_run(folder), _read_traces(folder / "refinement.json"))
+        environment = _read(read_json, folder / "environment.json", {})
+        return ReportRun(
+            folder=folder,
+            config=config,
+            results=results,
+            method="",
+            train=trained_on(config, summary.languages),
+            fold=(config.get("vars") or {}).get("fold"),
+            seed=config.get("seed_everything"),
+            digest=summary,
+            history=_read_history(folder / "history.csv"),
+            environment=environment if isinstance(environment, dict) and environment else None,
+        )
 
 
 def main_conditions(run: ReportRun) -> list[str]:
@@ -226,7 +235,7 @@ def _read_history(path: Path) -> pd.DataFrame | None:
     return table
 
 
-def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[ReportRun]:
+def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> Iterator[ReportRun | DataError]:
     """Refinements of the saved scores of runs, and fusions of runs, as further runs.
 
     The results of a refinement are in ``refined/NAME`` of the run. A fusion has a folder like the runs of a method
@@ -237,25 +246,24 @@ def read_refined(paths: Sequence[Path], runs: Sequence[ReportRun]) -> list[Repor
         paths: paths of :func:`find_runs`.
         runs: the runs in them, with complete method names.
 
-    Raises:
-        DataError: a results.json cannot be read.
+    Yields:
+        Each of them, or the error of its results.json.
     """
     by_folder = {run.folder: run for run in runs}
     by_plan = {_plan(run.folder): run for run in runs}
-    derived = []
     for file in sorted({file.resolve() for path in paths for file in path.rglob("results.json")}):
         folder = file.parent
         home = home_of(folder)
         strategy = OWN if folder == home else folder.name
         run, similar = by_folder.get(home), by_plan.get(_plan(home))
-        if run is not None and strategy != OWN:
-            derived.append(replace(run, folder=folder, strategy=strategy, results=_read(read_records, file)))
-        elif run is None and similar is not None:
-            fusion = home.parents[1].name
-            derived.append(
-                replace(similar, folder=folder, method=fusion, strategy=strategy, results=_read(read_records, file))
-            )
-    return derived
+        try:
+            if run is not None and strategy != OWN:
+                yield replace(run, folder=folder, strategy=strategy, results=_read(read_records, file))
+            elif run is None and similar is not None:
+                fusion, results = home.parents[1].name, _read(read_records, file)
+                yield replace(similar, folder=folder, method=fusion, strategy=strategy, results=results)
+        except DataError as error:
+            yield error
 
 
 def _plan(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,7 +36,6 @@ from experiments.report.tables import (
     condition_table,
     control_table,
     language_table,
-    published_table,
 )
 from experiments.runs.results import sizes_note, trust_note
 from experiments.runs.saved import TRUSTED
@@ -59,7 +58,6 @@ class Part:
         everything: the same with refinements and fusions of the runs.
         tables: methods; languages; test conditions; trial lists. Some have no rows.
         records: published figures of the same test.
-        published: published figures of another test on the same data; None if there are none.
     """
 
     test: TestedOn
@@ -67,7 +65,6 @@ class Part:
     everything: pd.DataFrame
     tables: list[Table]
     records: list[Published]
-    published: Table | None
 
 
 def part_of(test: TestedOn, derived: Sequence[ReportRun]) -> Part:
@@ -80,13 +77,10 @@ def part_of(test: TestedOn, derived: Sequence[ReportRun]) -> Part:
     order = by_rate(long_table(test.runs))
     test = TestedOn(test.name, sorted(test.runs, key=lambda run: order.index(run.method)), test.version, test.official)
     table, everything = long_table(test.runs), long_table([*test.runs, *derived])
-    known = records_of(test.version)
-    languages = languages_of(test.version) if test.version else []
-    records, published = (known, None) if test.official else ([], None)
-    if known and not test.official and test.version:
-        published = published_table(test.version, languages, known)
-    tables = [answer_table(table, test.unit, records), language_table(table, languages if records else [], records)]
-    return Part(test, table, everything, [*tables, condition_table(table), control_table(table)], records, published)
+    records = records_of(test.version) if test.official else []
+    languages = languages_of(test.version) if records and test.version else []
+    tables = [answer_table(table, test.unit, records), language_table(table, languages, records)]
+    return Part(test, table, everything, [*tables, condition_table(table), control_table(table)], records)
 
 
 def lead_of(part: Part) -> Row:

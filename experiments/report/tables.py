@@ -133,18 +133,6 @@ def language_table(table: pd.DataFrame, languages: list[str], records: Iterable[
     return Table("table2", "Train language → test language", columns, rows, words=3)
 
 
-def published_table(version: str, languages: list[str], records: Iterable[Published]) -> Table:
-    """What is published on the official test of a MAV-Celeb version, for runs that were tested on other lists of it."""
-    rows: list[list[Value]] = [
-        [*_by(record), stage, *record.cells.get(stage, (None,) * 4), overall]
-        for record in records
-        for stage, overall in record.overall.items()
-    ]
-    pairs = [f"{a} → {b}" for a in languages for b in languages]
-    title = f"Published on the official test of MAV-Celeb {version}: other identities and trials than here"
-    return Table("published", title, ["method", "lists", "scores", *pairs, "overall"], rows, words=3)
-
-
 def _by(record: Published) -> list[Value]:
     return [f"{record.name}, {record.source}", "official test"]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.table import Table
 
-from experiments.console.tables import percent, table_console
+from experiments.console.tables import NameTable, percent, table_console
 
 Record = dict[str, Any]
 PUBLISHED = Path(__file__).with_name("published_voxceleb.yaml")
@@ -28,9 +27,9 @@ def print_tasks(results: Mapping[str, Record], tasks: Mapping[str, Record]) -> N
         table_console().print(table)
 
 
-def task_table(tasks: Mapping[str, Record]) -> Table:
+def task_table(tasks: Mapping[str, Record]) -> NameTable:
     """A row per test: accuracy or mAP in percent, its 95 % interval, and the same for gender only and by chance."""
-    table = Table(
+    table = NameTable(
         caption="Accuracy (matching) and mAP (retrieval) of raw distances in %, higher is better; 95 % over identities."
     )
     table.add_column("test", overflow="fold")
@@ -48,9 +47,9 @@ def task_table(tasks: Mapping[str, Record]) -> Table:
     return table
 
 
-def published_table(results: Mapping[str, Record], tasks: Mapping[str, Record]) -> Table:
+def published_table(results: Mapping[str, Record], tasks: Mapping[str, Record]) -> NameTable:
     """Our figures and published ones on the same trial list; the name of a test includes its identity split."""
-    table = Table(caption="Published figures on the same trial lists, in %. Encoders and training data differ.")
+    table = NameTable(caption="Published figures on the same trial lists, in %. Encoders and training data differ.")
     for column in ("test", "metric", "ours", "published", "by"):
         table.add_column(column, justify="left" if column in ("test", "by") else "right")
     for entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))["records"]:

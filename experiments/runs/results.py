@@ -8,13 +8,12 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
 from datamodules.io.writing import draft_of, write_array, write_csv, write_json
-from datamodules.schema import MODALITIES, DataError, visible
-from experiments.console.tables import percent, table_console
+from datamodules.schema import MODALITIES, DataError
+from experiments.console.tables import NameTable, percent, table_console
 from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun, read_records
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
@@ -177,7 +176,7 @@ def print_results(results: dict[str, Record], trusted: Sequence[str] = ()) -> No
     table_console().print(results_table(results, trusted))
 
 
-def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Table:
+def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> NameTable:
     """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance.
 
     Args:
@@ -185,7 +184,7 @@ def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Ta
         trusted: names of trusted weights, see :class:`SavedRun`.
     """
     caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
-    table = Table(caption=" ".join(filter(None, [caption, visible(sizes_note(results)), trust_note(trusted)])))
+    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results), trust_note(trusted)])))
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -194,5 +193,5 @@ def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> Ta
         controls = [record.get(k) for k in ("auc", "eer_gender_only", "eer_chance")]
         cells = [percent(value) for value in row + controls]
         last = name.endswith("overall")
-        table.add_row(visible(name), *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
+        table.add_row(name, *cells, str(record["trials"]), end_section=last, style="bold" if last else None)
     return table

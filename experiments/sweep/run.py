@@ -12,11 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from datamodules.io.documents import damaged
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
-from experiments.console.tables import percent
+from experiments.console.tables import NameTable, percent
 from experiments.runs.fits import Fit, Main, run_fits
 from experiments.sweep.launch import JOB, queue, submit
 from experiments.sweep.points import Point, as_text
@@ -33,7 +32,11 @@ def states_of(points: list[Point], out: Path) -> dict[str, str]:
     """State by point id: finished, running, queued (in SLURM), failed, killed (its process is gone), or new."""
     fits = {point.id: fit_of(point, out) for point in points}
     jobs = queue() if any((fit.folder / JOB).exists() for fit in fits.values()) else {}
-    return {name: _state(fit, jobs) for name, fit in fits.items()}
+    states = {}
+    for name, fit in fits.items():
+        with damaged(str(fit.folder), "delete it, and the same command makes it again"):
+            states[name] = _state(fit, jobs)
+    return states
 
 
 def _state(fit: Fit, jobs: dict[str, str]) -> str:
@@ -61,11 +64,11 @@ def is_here(noted: dict[str, Any]) -> bool:
     return noted["host"] == os.uname().nodename and b"python" in command
 
 
-def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> Table:
+def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> NameTable:
     """A row per point: its state, the settings in which points differ, its EERs in percent."""
     columns = list(dict.fromkeys(key for point in points for key in point.overrides))
     shown = [key for key in columns if len({as_text(point.overrides.get(key, "")) for point in points}) > 1]
-    table = Table(caption="Overall EER in % on the main trial lists. A sweep does not choose by test results.")
+    table = NameTable(caption="Overall EER in % on the main trial lists. A sweep does not choose by test results.")
     for column in ("point", "state", *shown, "raw", "refined"):
         table.add_column(column, no_wrap=column == "point")
     for point in points:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import random
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.io.documents import MAX_DEPTH, read_json, read_yaml
@@ -24,8 +26,11 @@ from experiments.console.tables import defused
 from experiments.inference.exporting import export
 from experiments.inference.model_card import model_card
 from experiments.inference.trained import read_trained
+from experiments.protocol.tables import protocol_tables
+from experiments.report.tasks import task_table
 from experiments.run import main
-from experiments.runs.results import print_results
+from experiments.runs.rates import RATES
+from experiments.runs.results import print_results, results_table
 from tests.experiments.saved import save_tested
 
 FOREIGN = (
@@ -80,7 +85,10 @@ def test_files_variables_and_names_of_this_machine_are_not_read(content: Any, tr
 
 @pytest.mark.parametrize("name", ["lightning_modules.SCC", "lightning_modules.fop.FOP", "postproc.ChainingCluster"])
 def test_classes_of_this_project_pass(name: str) -> None:
-    check({"class_path": name, "init_args": {"n": 1, "mode": "auto", "norm": None, "file": "heard.csv"}}, "config.yaml")
+    spec = {"class_path": name, "init_args": {"n": 1, "mode": "auto", "norm": None, "file": "heard.csv"}}
+    check(spec, "config.yaml")
+    with pytest.raises(DataError, match="is no class of"):
+        check(spec | {"class_path": f"{name}s"}, "config.yaml")
 
 
 def test_score_refine_export_and_load_run_nothing_of_a_folder(
@@ -196,8 +204,10 @@ def _damage(file: Path, rng: random.Random) -> None:
         file.write_bytes(b"")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("FOREIGN_SEEDS", "60"))))
+SEEDS = [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 60))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_damaged_run_folder_is_one_line(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(seed)
     run = save_tested(tmp_path / "run", "English", "HeadPair", 0)
@@ -208,6 +218,86 @@ def test_a_damaged_run_folder_is_one_line(seed: int, tmp_path: Path, capsys: pyt
     ):
         assert main(command) in (0, 2)
         assert sum(line.startswith("error:") for line in capsys.readouterr().err.splitlines()) <= 1
+
+
+def test_damaged_and_unlabelled_runs_among_others_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [save_tested(tmp_path / "runs" / f"run{i}", "English", "HeadPair", 0, seed=i) for i in range(4)]
+    (runs[1] / "scores.parquet").write_bytes(b"PAR1")
+    results = json.loads((runs[2] / "results.json").read_text())
+    rate = {"score": 0.5, "score_gender_only": None, "score_chance": 0.5, "score_ci95": None}
+    task = {"task": "matching", "probe": "voice", "candidates": 2, "probes": 9, **rate}
+    (runs[2] / "results.json").write_text(json.dumps({"alignment": results["alignment"], "tasks": {"1:2": task}}))
+    (runs[3] / "results.json").unlink()
+    out = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "1 run of 1 method, 2 runs without EERs left out, 1 damaged run left out" in said.out
+    (line,) = [line for line in said.err.splitlines() if line.startswith("warning:")]
+    assert line.startswith(f"warning: left out: {runs[1]}/scores.parquet: not a readable parquet file")
+    page = out.read_text()
+    assert f"{runs[2]}: no EERs, only matching or retrieval: 1:2" in page
+    assert f"{runs[3]}: no results" in page
+    assert "1 run that cannot be read" in page
+    assert main(["report", str(runs[1]), "--out", str(out)]) == 2
+    assert main(["report", str(runs[2]), "--out", str(out)]) == 2
+    assert "no EERs, only matching or retrieval: 1:2; a report needs labelled" in capsys.readouterr().err
+
+
+def test_sizes_and_encoders_without_end_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder, other in zip(folders, folders[::-1], strict=True):
+        export(read_trained(tiny_run), folder)
+        spec = yaml.safe_load((folder / "config.yaml").read_text())
+        below = {"trained": str(other), "modality": "voice"}
+        spec["inputs"] = {"normalise": True, "voice": [below], "face": [below]}
+        (folder / "config.yaml").write_text(yaml.safe_dump(spec))
+    with pytest.raises(DataError, match="encoders of encoders without end"):
+        read_trained(folders[0]).encoder("voice")
+    for size in (10**5, 10**9, 10**15, 2**63, 2**64, -1, True, 0.5, "x", None, [3]):
+        spec["model"]["init_args"]["dims"] = [size, 8]
+        (folders[1] / "config.yaml").write_text(yaml.safe_dump(spec))
+        with pytest.raises(DataError):
+            read_trained(folders[1])
+
+
+def test_embed_makes_classes_of_a_folder_on_request_only(
+    trap: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = tmp_path / "exported"
+    export(read_trained(tiny_run), exported)
+    spec = yaml.safe_load((exported / "config.yaml").read_text())
+    (exported / "config.yaml").write_text(yaml.safe_dump(spec | {"model": {"class_path": "evil.Model"}}))
+    (tmp_path / "m.csv").write_text("voice,face,identity,language\na.wav,a.jpg,x,y\n")
+    embed = ["embed", "--manifest", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--ckpt", str(exported)]
+    assert main(embed) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert not trap.exists()
+    assert main([*embed, "--trust"]) == 2  # no model of dims None, but with the user's word it is imported
+    assert trap.exists()
+
+
+def test_tables_of_the_terminal_obey_no_name() -> None:
+    name = "\x1b]0;x\x07\x1b[2J|[red]=cmd()\r\n"
+    record = {"method": name, "strategy": name, "lists": name, "fits": 1, "change": None}
+    record |= dict.fromkeys(RATES) | {"people": {"change": None, "refined": None}}
+    record |= {"cells": {name: {}, "b": {}}, "conditions": {name: {"raw": None, "refined": None}}}
+    people = pd.DataFrame(
+        {"lists": [name], "strategy": name, "identity": name, "gender": "F", "raw": 0.1, "refined": 0.1}
+    )
+    task = {"task": "matching", "probe": "voice", "candidates": 2, "probes": 9, "score_ci95": [0, 1]}
+    task |= dict.fromkeys(("score", "score_gender_only", "score_chance"))
+    result = {"eer": 0.1, "trials": 3}
+    tables = [
+        *protocol_tables([record, record], people),
+        results_table({name: result}, [name]),
+        task_table({name: task}),
+    ]
+    text = io.StringIO()
+    console = Console(file=text, markup=False, width=400, force_terminal=False)
+    for table in tables:
+        console.print(table)
+    assert "\\x1b[2J|[red]=cmd()\\r\\n" in text.getvalue()
+    assert not set(text.getvalue()) & set("\x1b\x07\r")
 
 
 def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

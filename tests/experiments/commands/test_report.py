@@ -127,12 +127,12 @@ def test_published_figures_are_consistent() -> None:
             assert float(np.mean(cells)) == pytest.approx(record.overall[stage], abs=6e-4), record
 
 
-def test_markdown_holds_every_method_the_papers_and_the_controls(folder: Path, tmp_path: Path) -> None:
+def test_markdown_holds_every_method_and_the_controls(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.md"
     assert main(["report", str(folder), "--out", str(out)]) == 0
     text = out.read_text()
     assert re.search(r"^\| one +\|", text, re.MULTILINE)
-    assert r"SCC + chaining-cluster, \[SCC\]" in text.split("## Published on the official test")[1]
+    assert "Published" not in text  # other identities and trials than here
     assert re.search(r"gender only \| +chance", text)
     widths = {line.count("|") for line in text.split("\n## ")[2].splitlines() if line.startswith("|")}
     assert len(widths) == 1
@@ -151,7 +151,7 @@ def test_latex_escapes_and_balances(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.tex"
     assert main(["report", str(folder), "--format", "latex", "--out", str(out)]) == 0
     text = out.read_text()
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert "→" not in text
     assert not re.search(r"(?<!\\)%", text)
 
