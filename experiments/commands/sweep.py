@@ -1,6 +1,7 @@
 """``sweep``: many fits from one YAML file in W&B's sweep format, on this machine or a SLURM cluster.
 
-The same command continues an interrupted sweep: finished points are not run again.
+The same command continues an interrupted sweep: finished points are not run again. Further arguments go to every point,
+e.g. ``--data.voices='[other.npz]'``; points with other arguments are other points.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def run_fit(command: str, argv: list[str]) -> int:
 
 
 def main(command: str, argv: list[str]) -> int:
-    """``sweep --config sweeps/v1_table.yaml [--launcher L] [--parallel N] [--out DIR] [--dry_run] [--status]``."""
+    """``sweep --config sweeps/v1_table.yaml [--launcher L] [--out DIR] [--dry_run] [--status] [--KEY=...]...``."""
     parser = CommandParser(command, __doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", required=True, help="sweep file, e.g. sweeps/v1_table.yaml")
     launchers = "\n".join(f"{name}: {text}" for name, text in LAUNCHERS.items())
@@ -40,11 +41,16 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--slurm", default="slurm/trial.yaml", help="SLURM settings of one point")
     parser.add_argument("--dry_run", action="store_true", help="print the commands without running them")
     parser.add_argument("--status", action="store_true", help="show the points without running them")
-    arguments = parser.parse_args(argv)
-    return _sweep(arguments)
+    arguments, more = parser.parse_known_args(argv)
+    for argument in more:
+        if not (argument.startswith("--") and "=" in argument):
+            raise DataError(
+                f"{argument}: neither an option of sweep nor an argument of all points such as --data.batch_size=64"
+            )
+    return _sweep(arguments, more)
 
 
-def _sweep(options: argparse.Namespace) -> int:
+def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     # --help does not need these imports, which take a second
     from datamodules.io.writing import write_json
     from experiments.config.files import find_config
@@ -54,7 +60,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from experiments.sweep.run import counts_of, exclusive, fit_of, run_sweep, states_of, sweep_table
 
     path = find_config(options.config)
-    sweep = Sweep.read(path)
+    sweep = Sweep.read(path, more)
     out = Path(options.out or Path("runs") / path.stem).resolve()
     settings = find_config(options.slurm)
     if sweep.method == "bayes" or options.launcher == "wandb":

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,12 @@ class Sweep:
     content: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Sweep:
+    def read(cls, path: Path, more: Sequence[str] = ()) -> Sweep:
         """Reads and checks a sweep file.
+
+        Args:
+            path: the file.
+            more: ``--key=value`` of every point; it replaces what the file says of the key.
 
         Raises:
             DataError: unreadable, or a key, method or distribution is unknown or incomplete.
@@ -98,6 +102,10 @@ class Sweep:
             raise DataError(f"sweep {path}: method {method} needs run_cap, the number of points")
         for name, parameter in content["parameters"].items():
             _check(f"sweep {path}: parameters.{name}", method, parameter)
+        for argument in more:
+            key, _, value = argument.removeprefix("--").partition("=")
+            content["parameters"].pop(key, None)
+            content["parameters"][key] = {"value": value}  # behind mappings that set the same key
         seed = content.pop("seed", 0)
         return cls(path.stem, method, content["parameters"], content.get("run_cap"), seed, content)
 

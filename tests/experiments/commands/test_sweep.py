@@ -119,7 +119,25 @@ def test_a_bad_sweep_file_is_one_line(content: dict[str, Any], said: str, tmp_pa
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "count"), [("v1_table", 72), ("languages", 54)])
+def test_further_arguments_go_to_every_point_and_win(tmp_path: Path) -> None:
+    method = {"values": [{"model": "a.yaml", "data.batch_size": 32}, {"model": "b.yaml"}]}
+    path = write(tmp_path, "grid", {"data.batch_size": {"value": 8}, "method": method})
+    found = Sweep.read(path, ["--data.batch_size=64", "--data=demo.yaml"]).points()
+    assert [point.overrides for point in found] == [
+        {"model": f"{name}.yaml", "data.batch_size": "64", "data": "demo.yaml"} for name in "ab"
+    ]
+    assert found[0].arguments == ["--model=a.yaml", "--data=demo.yaml", "--data.batch_size=64"]
+    assert {point.id for point in found}.isdisjoint(point.id for point in Sweep.read(path).points())
+
+
+def test_a_wrong_option_of_a_sweep_is_named(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--config", str(three), "--paralel", "3"]) == 2
+    assert "--paralel: neither an option of sweep nor an argument of all points" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("v1_table", 72), ("v1_table_media", 6), ("v2_table", 6), ("languages", 54)]
+)
 def test_shipped_sweeps_name_configs_that_exist(name: str, count: int) -> None:
     found = Sweep.read(packaged() / "sweeps" / f"{name}.yaml").points()
     assert len({point.id for point in found}) == count
