@@ -49,15 +49,27 @@ def read_steps(path: Path, trust: bool = False, alternative: str = "") -> list[R
         strategy = content.get("postproc") or {}
         if not trust:
             check(strategy, f"{path}: postproc")
+    if alternative:
+        strategy = {"steps": _alternative(strategy, alternative, path)}
     callback: ChainingClusterCallback = _instantiated(parser, strategy, str(path))
-    if not alternative:
-        return callback.steps
-    known: dict[str, list[Refinement]] = {}
-    for step in callback.steps:
-        known |= getattr(step, "alternatives", {})
-    if alternative not in known:
-        raise DataError(f"{path}: no alternative {alternative}{nearest(alternative, list(known))}")
-    return known[alternative]
+    return callback.steps
+
+
+def _alternative(strategy: Any, name: str, path: Path) -> Any:
+    """The steps of an alternative, as the file names them.
+
+    Raises:
+        DataError: there is none of this name; names the nearest.
+    """
+    steps = strategy.get("steps") if isinstance(strategy, dict) else None
+    known: dict[str, Any] = {}
+    for step in steps if isinstance(steps, list) else ():
+        options = step.get("init_args") if isinstance(step, dict) else None
+        alternatives = options.get("alternatives") if isinstance(options, dict) else None
+        known |= alternatives if isinstance(alternatives, dict) else {}
+    if name not in known:
+        raise DataError(f"{path}: no alternative {name}{nearest(name, list(known))}")
+    return known[name]
 
 
 def _instantiated(parser: ArgumentParser, content: Any, where: str) -> Any:

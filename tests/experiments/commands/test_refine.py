@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from experiments.config.build import strategy_options
+from datamodules.schema import DataError
+from experiments.config.build import read_steps, strategy_options
+from experiments.config.files import packaged
+from experiments.protocol.file import Protocol
 from experiments.run import main
 from experiments.runs.saved import read_reference, read_run, write_reference
 from postproc.cells import scored_cell
@@ -156,3 +160,20 @@ def test_options_of_a_strategy_name_its_defaults_too(tmp_path: Path) -> None:
     assert strategy_options(file, 1) == [bare]
     file.write_text("steps: [{class_path: postproc.BlockAverage, init_args: {clustering: {ks: [3, 4]}}}]")
     assert strategy_options(file, 2)[0]["clustering"]["ks"] == [3, 4]
+
+
+def test_one_alternative_of_a_file_is_read_by_its_name(tmp_path: Path) -> None:
+    switches = packaged() / "postproc" / "chaining_switches.yaml"
+    (step,) = read_steps(switches, alternative="confident_half")
+    (paper,) = read_steps(switches, alternative="all_pairs")
+    changed = {key for key, value in vars(step).items() if value != vars(paper)[key]} - {"_probes"}
+    assert changed == {"pairs", "t_m"}
+    assert strategy_options(switches, 0, "confident_half") != strategy_options(switches, 0, "all_pairs")
+    with pytest.raises(DataError, match=r"no alternative confident_hlf; did you mean confident_half\?"):
+        read_steps(switches, alternative="confident_hlf")
+    plain = packaged() / "postproc" / "chaining.yaml"
+    with pytest.raises(DataError, match="no alternative knee"):
+        read_steps(plain, alternative="knee")
+    protocol = Protocol.read(packaged() / "protocols" / "chaining.yaml")
+    named = {text.partition("#")[2] for text in protocol.refinements.values()} - {""}
+    assert named == set(yaml.safe_load(switches.read_text())["steps"][0]["init_args"]["alternatives"])

@@ -118,3 +118,19 @@ def test_heard_and_unheard_stand_in_the_language_table_only() -> None:
     text = printed(made)
     assert "English→Urdu, raw" in text
     assert "by test condition" not in text
+
+
+def test_cross_validation_of_alternatives_is_averaged_over_fits() -> None:
+    record = dict.fromkeys(RATES.values(), 0.3)
+    selections = [{"chosen": "a", "eer": {"raw": 0.4, "a": 0.2}}, {"chosen": "raw", "eer": {"raw": 0.2, "a": 0.3}}]
+    fits = [
+        Outcome("cca", "eng", fold, 0, {"heard": record}, "selected", selection=selection)
+        for fold, selection in enumerate(selections)
+    ]
+    (found,) = summarise_protocol(fits)
+    assert found["selection"]["raw"] == {"mean": pytest.approx(0.3), "sd": pytest.approx(0.1414, abs=1e-4), "chosen": 1}
+    assert found["selection"]["a"]["chosen"] == 1
+    titles = [str(table.title) for table in protocol_tables([found], pd.DataFrame())]
+    assert sum("cross-validation on training identities" in title for title in titles) == 1
+    (without,) = summarise_protocol([Outcome("cca", "eng", 0, 0, {"heard": record})])
+    assert without["selection"] == {}
