@@ -47,7 +47,7 @@ from experiments.runs.folder import (
 )
 from experiments.runs.lock import locked
 from experiments.runs.results import print_results
-from experiments.runs.wandb import finish_wandb, has_room, prepare_wandb
+from experiments.runs.trackers import check_installed, finish_wandb, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 
@@ -170,6 +170,8 @@ class ExperimentCLI(LightningCLI):
             raise DataError("--resume auto finds the checkpoint itself; give either --resume or --ckpt_path")
         if resume and config.run_dir is None and "SLURM_JOB_ID" not in os.environ:
             raise DataError("--resume auto needs --run_dir, the folder of the run to continue")
+        if config.get("logger") is not None:
+            check_installed(config.logger.class_path)
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]

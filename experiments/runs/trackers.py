@@ -1,4 +1,4 @@
-"""How a run uses Weights & Biases: offline without a key or a connection, one id for the life of a run folder."""
+"""How a run uses its tracker; Weights & Biases: offline without a key, one id for the life of a run folder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.io.writing import write_text
-from datamodules.schema import one_line
+from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
+
+NEEDED = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow"}
+
+
+def check_installed(class_path: str) -> None:
+    """Refuses a tracker whose package is missing, before a run folder is made.
+
+    Raises:
+        DataError: names the command that installs it.
+    """
+    name = class_path.rpartition(".")[2]
+    if name in NEEDED and find_spec(NEEDED[name]) is None:
+        raise DataError(f"logger {name}: {NEEDED[name]} is not installed: pip install 'voiceface[trackers]'")
 
 
 def has_room(run_dir: Path) -> bool:
