@@ -18,6 +18,7 @@ def _fit(tracker: str, folder: Path) -> None:
     assert main([*command, "--pictures=false"]) == 0
 
 
+@pytest.mark.processes  # three fits, and imports of two large packages
 def test_trackers_get_the_same_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing import event_accumulator  # takes seconds to import
 
