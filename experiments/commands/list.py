@@ -25,6 +25,7 @@ CONFIGS = {
     "encoder": "encoders: embed --voice encoder/NAME, --face encoder/NAME",
     "trainer": "trainers: --trainer trainer/NAME",
     "logger": "trackers: --logger logger/NAME",
+    "presets": "published training loops: --config presets/NAME",
     "debug": "presets that shorten a run: --config debug/NAME",
     "protocols": "protocols: protocol --config protocols/NAME",
     "sweeps": "sweeps: sweep --config sweeps/NAME",

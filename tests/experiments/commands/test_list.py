@@ -15,6 +15,7 @@ from lightning_modules import AssociationModule, FrozenEncoder
 
 def test_all_configs_are_listed_with_a_line() -> None:
     listed = dict(sections())
+    assert {path.parent.name for path in packaged().glob("*/*.yaml")} == {*CONFIGS} - {""} | {"slurm"}
     for folder, title in CONFIGS.items():
         assert {name for name, _ in listed[title]} == {path.name for path in (packaged() / folder).glob("*.yaml")}
     for title, entries in listed.items():
