@@ -1,13 +1,15 @@
 """Public names of lightning_modules, for YAML and for Python code.
 
-Methods: ``SCC``, ``FOP``, ``FAA`` and ``RegularisedCCA``, with the base class ``AssociationModule``.
+Methods: ``SCC``, ``FOP``, ``FAA``, ``AAM`` and ``RegularisedCCA``, with the base class ``AssociationModule``.
 Networks: ``CAVMAE`` with its ``FrontEnd``, ``HeadPair``, ``SharedHeads``, and ``MatchingEncoder`` of FAA.
-Losses: ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSimilarityLoss``, ``OrthogonalProjectionLoss``, ``gather_rows``.
+Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSimilarityLoss``,
+``OrthogonalProjectionLoss``, ``gather_rows``.
 Frozen encoders: ``DlibFace``, ``ResemblyzerVoice``, ``TimmFace``, ``TorchaudioVoice``, with the base ``FrozenEncoder``.
 Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
 Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
 """
 
+from .aam import AAM as AAM
 from .base import AssociationModule as AssociationModule
 from .cca import RegularisedCCA as RegularisedCCA
 from .encoders.base import FrozenEncoder as FrozenEncoder
@@ -17,6 +19,7 @@ from .encoders.timm_face import TimmFace as TimmFace
 from .encoders.torchaudio_voice import TorchaudioVoice as TorchaudioVoice
 from .faa import FAA as FAA
 from .fop import FOP as FOP
+from .losses.angular_margin import AngularMarginLoss as AngularMarginLoss
 from .losses.contrastive import ContrastiveLoss as ContrastiveLoss
 from .losses.gather import gather_rows as gather_rows
 from .losses.matching import MatchingLoss as MatchingLoss

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +13,7 @@ from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.orthogonal import OrthogonalProjectionLoss
-from lightning_modules.networks.weights import load_weights, made_here, read_state_dict, set_learnt
+from lightning_modules.networks.weights import load_weights, made_here, other_classes, read_state_dict, set_learnt
 
 Fusion = Literal["gated", "linear"]
 WEIGHT, OF_FACE, OF_VOICE = (f"fusion_layer.{name}" for name in ("weight", "weight1", "weight2"))
@@ -129,13 +128,8 @@ class FOP(AssociationModule):
             set_learnt(self, self.learnt | Learnt(unit_length=False))
 
     def _load_branches(self, path: str) -> None:
-        state, left_out = read_state_dict(path), ()
-        stored, needed = len(state.get("logits_layer.bias", ())), self.logits_layer.out_features
-        if stored not in (0, needed):
-            rank_zero_warn(
-                f"{path} classifies {stored} identities, the data have {needed}; its classifier is not loaded"
-            )
-            left_out = ("logits_layer.weight", "logits_layer.bias")
+        state = read_state_dict(path)
+        left_out = other_classes(path, "logits_layer.weight", self.logits_layer.out_features)
         renamed: dict[str, str | None] = dict.fromkeys(left_out)
         two = isinstance(self.fusion_layer, LinearFusion) and {OF_FACE, OF_VOICE} <= set(state)
         if two:

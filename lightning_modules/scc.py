@@ -15,7 +15,7 @@ from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, Sam
 from lightning_modules.networks.heads import HeadPair
 from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.chunks import embed_in_chunks, refuse_batch_norm
-from lightning_modules.training.closed_form import start_from_cca
+from lightning_modules.training.closed_form import start_fit_from_cca
 
 
 class SCC(AssociationModule):
@@ -76,10 +76,8 @@ class SCC(AssociationModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if self.cca_start is not None and self.trainer.ckpt_path is None:  # a resumed run keeps its weights
-            start_from_cca(self.network, cast(Any, self.trainer).datamodule.reference_set(), self.cca_start)
-            for parameter in self.network.parameters():  # ranks on different machines may round differently
-                parameter.data.copy_(self.trainer.strategy.broadcast(parameter.data))
+        if self.cca_start is not None:
+            start_fit_from_cca(self, self.network, self.cca_start)
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.network.voice(x))

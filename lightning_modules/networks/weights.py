@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -185,6 +186,22 @@ def added_since(module: nn.Module) -> set[str]:
     """Keys that files of earlier versions lack: those that parts of a module list as ``ADDED``."""
     named = module.named_modules()
     return {f"{name}.{key}".lstrip(".") for name, part in named for key in getattr(part, "ADDED", ())}
+
+
+def other_classes(path: str | Path, key: str, classes: int) -> tuple[str, ...]:
+    """Keys of a classifier in a file that is for another number of identities, to be left out; with a warning.
+
+    Args:
+        path: see :func:`read_state_dict`.
+        key: of the classifier's weight (classes, d); its bias is looked for beside it.
+        classes: the number of identities of the data.
+    """
+    state = read_state_dict(path)
+    stored = len(state[key]) if key in state else classes
+    if stored == classes:
+        return ()
+    rank_zero_warn(f"{path} classifies {stored} identities, the data have {classes}; its classifier is not loaded")
+    return tuple(name for name in (key, key.removesuffix("weight") + "bias") if name in state)
 
 
 def misfits(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:

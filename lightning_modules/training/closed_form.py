@@ -5,10 +5,11 @@ The mathematics is in :mod:`postproc.cca`.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from datamodules.schema import MODALITIES, DataError
@@ -61,6 +62,21 @@ def fit_cca(moments: PairMoments, shrinkage: float = 100.0, directions: int = 16
     except DegenerateInput as reason:
         raise DataError("CCA: all training clips have the same features; check the feature file") from reason
     return solution
+
+
+def start_fit_from_cca(module: LightningModule, network: nn.Module, shrinkage: float) -> None:
+    """Starts a fit by :func:`start_from_cca`, equally on all ranks; a resumed fit keeps its weights.
+
+    Args:
+        module: the method, in ``on_fit_start``.
+        network: its linear heads.
+        shrinkage: see :func:`fit_cca`.
+    """
+    trainer = module.trainer
+    if trainer.ckpt_path is None:
+        start_from_cca(network, cast(Any, trainer).datamodule.reference_set(), shrinkage)
+        for parameter in network.parameters():  # ranks on different machines may round differently
+            parameter.data.copy_(trainer.strategy.broadcast(parameter.data))
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from tests.faults.worlds import LANGUAGES, TRANSFORMER, feature_world, media_wor
 METHODS: dict[str, dict[str, Any]] = {
     "SCC": {"network": {"class_path": "lightning_modules.HeadPair", "init_args": {"embedding_dim": 4}}},
     "FOP": {"network": None, "embedding_dim": 4},
+    "AAM": {"embedding_dim": 4},
     "FAA": {"clusters": [3], "matching": None, "diverse_positives": False},
     "RegularisedCCA": {"directions": 2},
 }

@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import lightning_modules
+from lightning_modules.aam import AAM
 from lightning_modules.base import AssociationModule
 from lightning_modules.cca import RegularisedCCA
 from lightning_modules.faa import FAA
@@ -24,7 +25,7 @@ CONFIGS = Path(lightning_modules.__file__).parents[1] / "configs" / "model"
 def build(name: str) -> AssociationModule:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
     content["init_args"]["dims"] = list(DIMS)
-    if name.startswith("fop"):
+    if name.startswith(("fop", "aam")):
         content["init_args"]["num_identities"] = 12
     if isinstance(content["init_args"].get("clusters"), list):
         content["init_args"]["clusters"] = [4, 8]  # the tiny world has 42 videos
@@ -41,6 +42,10 @@ def build(name: str) -> AssociationModule:
         ("scc_heads", SCC),
         ("scc_linear", SCC),
         ("fop", FOP),
+        ("fop_baseline", FOP),
+        ("aam", AAM),
+        ("aam_published", AAM),
+        ("aam_s2f", AAM),
         ("fop_linear", FOP),
         ("cca", RegularisedCCA),
         ("faa", FAA),
@@ -84,7 +89,7 @@ def test_public_names_load_and_unknown_ones_are_named() -> None:
         _ = lightning_modules.SSC
 
 
-@pytest.mark.parametrize("name", ["SCC", "FOP", "FAA", "RegularisedCCA"])
+@pytest.mark.parametrize("name", ["SCC", "FOP", "FAA", "AAM", "RegularisedCCA"])
 def test_yaml_takes_a_model_and_not_their_base(name: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(AssociationModule, "model")
