@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.learnt import Learnt, has_labels
@@ -43,7 +44,8 @@ class AssociationModule(TrialScorer):
     Args:
         dims: input sizes (voice, face); commands take them from the data module.
         optimizer: ``params -> Optimizer``.
-        scheduler: ``optimizer -> scheduler``, stepped after every optimiser step; None = constant learning rate.
+        scheduler: ``optimizer -> scheduler``, stepped after every optimiser step, ``ReduceLROnPlateau``
+            after every epoch; None = constant learning rate.
 
     Attributes:
         trust_weights: whether a labelled test takes weights without such a record, which may have learnt from the
@@ -224,8 +226,14 @@ class AssociationModule(TrialScorer):
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         if self.make_scheduler is None:
             return optimizer
-        scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        scheduler = self.make_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])  # as other schedulers do
+            how = {"interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/eer")}
+        else:
+            how = {"interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **how}}
 
     @torch.no_grad()
     def reference(self) -> Reference:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.io.writing import write_json
-from lightning_modules.training.optim import renew_schedule
+from lightning_modules.training.optim import train_on
 
 TRAINED = "trained.json"
 """Written into the run folder when training has ended by its schedule or by early stopping."""
@@ -46,6 +46,10 @@ class Resumable(Callback):
         self.out_of_time = self.renew = False
         self._trainer: Trainer | None = None
         self._restore: dict[str, Any] | None = None
+        self._epochs: int | None = None
+        self._monitored: dict[str, float] = {}
+        self._optimisers: list[dict[str, Any]] = []
+        self._schedules: list[dict[str, Any]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
@@ -57,16 +61,27 @@ class Resumable(Callback):
         if self._trainer.world_size > 1:
             ranks = ranks * self._trainer.world_size
             torch.distributed.all_gather_object(ranks, _random_state())
-        return {"random": ranks, "inside_epoch": not self._trainer.is_last_batch}
+        inside = not self._trainer.is_last_batch
+        epochs = self._trainer.fit_loop.epoch_progress.current.ready - inside
+        metrics = self._trainer.callback_metrics
+        monitors = [c.monitor for c in self._trainer.lr_scheduler_configs if c.reduce_on_plateau]
+        monitored = {name: float(metrics[name]) for name in monitors if name in metrics and not inside}
+        return {"random": ranks, "inside_epoch": inside, "epochs": epochs, "monitored": monitored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restore = state_dict
+        self._epochs, self._monitored = state_dict.get("epochs"), state_dict.get("monitored", {})
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps optimisers and schedules of the checkpoint from Lightning, which takes their options from it."""
+        if self.renew and trainer.state.fn == TrainerFn.FITTING:
+            self._optimisers, checkpoint["optimizer_states"] = checkpoint["optimizer_states"], []
+            self._schedules, checkpoint["lr_schedulers"] = checkpoint["lr_schedulers"], []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self.marker.unlink(missing_ok=True)
-        if self.renew and trainer.global_step:
-            _renew(trainer, pl_module)
+        self._train_on(trainer)
         if self._restore is not None and not self._restore["inside_epoch"]:
             self._restore_random_state(trainer)
         if any(isinstance(c, EarlyStopping) and c.wait_count >= c.patience for c in _callbacks(trainer)):
@@ -84,6 +99,24 @@ class Resumable(Callback):
         if trainer.is_global_zero and not self.out_of_time and not tried_out:
             write_json(self.marker, {"epochs": trainer.current_epoch, "steps": trainer.global_step})
 
+    def _train_on(self, trainer: Trainer) -> None:
+        """Gives the optimisers of the config the moments of the checkpoint, and its schedules their steps."""
+        epochs = trainer.current_epoch if self._epochs is None else self._epochs
+        fit = []
+        for i, (optimizer, saved) in enumerate(zip(trainer.optimizers, self._optimisers, strict=False)):
+            config = next((c for c in trainer.lr_scheduler_configs if c.scheduler.optimizer is optimizer), None)
+            passed = epochs if config is not None and config.interval == "epoch" else trainer.global_step
+            steps = passed // (1 if config is None else config.frequency)
+            schedule = self._schedules[i] if i < len(self._schedules) else None
+            fit.append(train_on(optimizer, config and config.scheduler, saved, schedule, steps))
+        for config in trainer.lr_scheduler_configs:  # a checkpoint is written before the step at the end of its epoch
+            if config.reduce_on_plateau and config.monitor in self._monitored and not epochs % config.frequency:
+                plateau: Any = config.scheduler
+                plateau.step(self._monitored[config.monitor])
+        if fit and trainer.global_step and trainer.is_global_zero:
+            print(f"training on from step {trainer.global_step}: {_rate_line(trainer, all(fit))}", flush=True)
+        self._optimisers, self._schedules, self._monitored = [], [], {}
+
     def _restore_random_state(self, trainer: Trainer) -> None:
         assert self._restore is not None
         ranks, self._restore = self._restore["random"], None
@@ -94,16 +127,12 @@ class Resumable(Callback):
                 torch.cuda.set_rng_state(state["cuda"])
 
 
-def _renew(trainer: Trainer, module: LightningModule) -> None:
-    """Optimisers and schedules of the config, at the step of the checkpoint."""
-    if not trainer.optimizers:
-        return
-    made: Any = module.configure_optimizers()
-    fresh = (made["optimizer"], made["lr_scheduler"]["scheduler"]) if isinstance(made, dict) else (made, None)
-    scheduler = next((c.scheduler for c in trainer.lr_scheduler_configs), None)
-    line = renew_schedule(trainer.optimizers[0], scheduler, fresh, trainer.global_step)
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        print(line, flush=True)
+def _rate_line(trainer: Trainer, moments: bool) -> str:
+    rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
+    if not rate:
+        return "the learning rate is 0 from here on, where the schedule ends; give it more steps to train on"
+    lost = "" if moments else "; the optimiser is another one and starts without moments"
+    return f"the learning rate and schedule are those of the config, now {rate:.3g}{lost}"
 
 
 def _random_state() -> dict[str, torch.Tensor]:

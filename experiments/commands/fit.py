@@ -31,7 +31,9 @@ from experiments.callbacks.resume import Resumable, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explained
-from experiments.config.files import expand_arguments, read_config, variables_read, variables_set
+from experiments.config.files import is_saved, read_config
+from experiments.config.overrides import expand_arguments
+from experiments.config.variables import check_variables
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
@@ -47,7 +49,7 @@ from experiments.runs.folder import (
 )
 from experiments.runs.lock import locked
 from experiments.runs.results import print_results
-from experiments.runs.trackers import check_installed, finish_wandb, has_room, prepare_wandb
+from experiments.runs.trackers import check_installed, finish_wandb, forget_logged, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
 
@@ -138,27 +140,7 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         with explained(parser):
             super().parse_arguments(parser, args)
-        self._check_vars(args)
-
-    def _check_vars(self, arguments: list[str]) -> None:
-        """``--vars.flod 3`` is refused: a value that no key of the config reads would change nothing."""
-        if not self.config_paths:
-            return
-        first, *later = (read_config(path).get("vars") or {} for path in self.config_paths)
-        known = set(first).union(*later)
-        for name in variables_set(arguments):
-            if name not in known:
-                raise DataError(
-                    f"--vars.{name}: the config has no such value; it has {', '.join(sorted(known)) or 'none'}"
-                )
-        read = variables_read(arguments)
-        for name, value in first.items():
-            changed = "${" not in str(value) and str(self.config.vars.get(name)) != str(value)
-            if changed and name not in read:
-                raise DataError(
-                    f"vars.{name}: no key of {self.config_paths[0]} reads it; the config.yaml of a run has its "
-                    "values in place: change those keys, or start from the config that the run was made of"
-                )
+        check_variables(args, self.config_paths, self.config.vars, self._config_name())
 
     def before_instantiate_classes(self) -> None:
         config: Namespace = self.config
@@ -184,9 +166,7 @@ class ExperimentCLI(LightningCLI):
             remove_unfinished(self.run_dir)
         logger = config.get("logger")
         if logger is not None:
-            if logger.init_args.get("id") in self._earlier_ids():
-                logger.init_args.id = logger.init_args.name = None  # written by an earlier version
-                logger.init_args.offline = False
+            forget_logged(logger.init_args, [c for path in self.config_paths if is_saved(c := read_config(path))])
             own = ("id", "name", "offline", "save_dir")
             self.logger_options.update({key: logger.init_args[key] for key in own if key in logger.init_args})
         if logger is not None and "save_dir" in logger.init_args:
@@ -314,11 +294,6 @@ class ExperimentCLI(LightningCLI):
         _say(f"resuming from {path}" if path else "no checkpoint to resume from, starting from the beginning")
         return str(path) if path else None
 
-    def _earlier_ids(self) -> set[str]:
-        """W&B's ids of the runs whose config.yaml this command starts from."""
-        files = (path.parent / "wandb_id" for path in self.config_paths if path.name == "config.yaml")
-        return {file.read_text(encoding="utf-8") for file in files if file.is_file()}
-
     def _continues(self) -> bool:
         """Whether ``--ckpt_path`` names a checkpoint of the run folder itself, which is to be trained on."""
         ckpt_path = self.config.ckpt_path
@@ -345,6 +320,30 @@ class ExperimentCLI(LightningCLI):
         """Where ``best`` and ``last`` are: beside the config of a finished run, else in the run folder."""
         folder = self.config_paths[0].parent if self.config_paths else self.run_dir
         return folder if (folder / "checkpoints").is_dir() else self.run_dir
+
+
+class CheckedCLI(ExperimentCLI):
+    """Reads the arguments of one command and goes no further."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass
+
+
+def check_arguments(command: str, argv: list[str]) -> Namespace:
+    """What a command would run with; nothing is made or written.
+
+    Raises:
+        DataError: a wrong file, key, class or value.
+    """
+    with ExitStack() as held:
+        config: Namespace = CheckedCLI(command, argv, held).config
+    return config
 
 
 def html_report(run_dir: Path) -> str:

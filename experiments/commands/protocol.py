@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.commands.sweep import run_fit
+from experiments.commands.sweep import check_fit, run_fit
 from experiments.console.arguments import CommandParser
 
 
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     path = find_config(options.config)
     out = Path(options.out or Path("runs") / path.stem).resolve()
     only = options.methods.split(",") if options.methods else None
-    outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more)
+    outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more, check_fit)
     records, people = summarise_protocol(outcomes), per_identity(outcomes)
     write_json(out / "protocol.json", records)
     write_csv(out / "protocol.csv", protocol_csv(records).map(defused))

@@ -33,11 +33,14 @@ def main(command: str, argv: list[str]) -> int:
         raise DataError(f"--postproc: {', '.join(names)}; names of strategies must differ")
     # these import torch and pandas, which --help and a wrong option need not wait for
     from experiments.config.build import read_steps
+    from experiments.runs.folder import refuse_run
     from experiments.runs.refine import write_refined
     from experiments.runs.results import print_results
     from experiments.runs.saved import read_run
     from postproc.memory import Memory
 
+    if options.out is not None:
+        refuse_run(options.out)
     strategies = {name: read_steps(path, options.trust) for name, path in zip(names, files, strict=True)}
     run, memory = read_run(options.run), Memory()
     out = options.out or options.run / "refined"

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from datamodules.io.writing import write_text
+from datamodules.schema import DataError
 from experiments.console.arguments import CommandParser
+from experiments.runs.folder import HOLDS_A_RUN
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
 
@@ -22,6 +24,8 @@ def main(command: str, argv: list[str]) -> int:
     by_ending = {ending: style for style, ending in FORMATS.items()}
     style = options.format or (by_ending.get(options.out.suffix) if options.out else None) or "html"
     out: Path = options.out or Path(f"report{FORMATS[style]}")
+    if out.name in (*HOLDS_A_RUN, "people.csv") and out.exists():
+        raise DataError(f"--out {out}: is a file of a run; choose another name")
     start = time.perf_counter()
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 

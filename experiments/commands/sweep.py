@@ -30,6 +30,14 @@ def run_fit(command: str, argv: list[str]) -> int:
     return fit.main(command, argv)
 
 
+def check_fit(command: str, argv: list[str]) -> None:
+    """Reads the arguments of a fit, and refuses wrong ones."""
+    # imports torch and Lightning, which --help of sweeps and protocols does not need
+    from experiments.commands import fit
+
+    fit.check_arguments(command, argv)
+
+
 def main(command: str, argv: list[str]) -> int:
     """``sweep --config sweeps/v1_table.yaml [--launcher L] [--out DIR] [--dry_run] [--status] [--KEY=...]...``."""
     parser = CommandParser(command, __doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -57,7 +65,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     from experiments.console.tables import table_console
     from experiments.sweep.launch import run_agents, show_agents
     from experiments.sweep.points import Sweep
-    from experiments.sweep.run import counts_of, exclusive, fit_of, run_sweep, states_of, sweep_table
+    from experiments.sweep.run import check_sweep, counts_of, exclusive, fit_of, run_sweep, states_of, sweep_table
 
     path = find_config(options.config)
     sweep = Sweep.read(path, more)
@@ -78,6 +86,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
             print(shlex.join(["python", "-m", "experiments.run", *fit_of(point, out).command]))
         return 0
     if not options.status:
+        check_sweep(points, out, check_fit)
         os.environ.setdefault("WANDB_RUN_GROUP", sweep.name)
         out.mkdir(parents=True, exist_ok=True)
         with exclusive(out):

@@ -28,6 +28,7 @@ EXPECTED = (ArgumentError, OmegaConfBaseException, ValueError, TypeError, Module
 """What the parser raises for a wrong config, and classes for wrong options."""
 
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
+_NEEDS = re.compile(r"arguments are required: (\w+)\b.*?class_path='([\w.]+)'", re.DOTALL)
 _OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
 _ATTRIBUTE = re.compile(
@@ -63,6 +64,8 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
             match = difflib.get_close_matches(head, tops, n=1)
             return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
         return f"unknown option {argument}{nearest_class(key, known, prefix='--')}"
+    if keys and (needs := _NEEDS.search(text)):
+        return f"{keys}: {needs[2]} needs {needs[1]}; give --{keys}.{needs[1]}"
     if "arguments are required:" in text:
         return f"{one_line(error)}; name a config, e.g. --config demo.yaml"
     if group := _GROUP.search(text):

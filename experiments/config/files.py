@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
-from collections import deque
-from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules.io.documents import read_yaml
-from datamodules.schema import DataError, one_line
+from datamodules.schema import DataError
 from experiments.config.renamed import Renamer
 
 GROUPS = ("data", "model", "trainer", "logger", "postproc", "checkpoint")
 """Keys whose value may be a file of their group: ``model: model/scc_heads.yaml``."""
+
+YAML = (".yaml", ".yml")
 
 LOCAL = "local.yaml"
 """Values of this machine, in the working directory: read after the configs of ``fit``, before its other arguments."""
@@ -70,146 +67,27 @@ def read_config(path: Path, renamer: Renamer | None = None) -> dict[str, Any]:
         DataError: unreadable, not YAML, or not a mapping.
     """
     renamer = Renamer() if renamer is None else renamer
-    content: dict[str, Any] = renamer.config(_load(path), str(path))
+    content: dict[str, Any] = renamer.config(read_mapping(path), str(path))
     for group in GROUPS:
         value = content.get(group)
-        if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-            content[group] = _group_file(find_config(value, path.parent, renamer), group, renamer)
+        if isinstance(value, str) and value.endswith(YAML):
+            content[group] = group_file(find_config(value, path.parent, renamer), group, renamer)
     if renamer.vars:
         content["vars"] = renamer.vars | (content.get("vars") or {})
     return content
 
 
-def expand_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
-    """Arguments under the names of today, with every config and group file found; the config files, in order.
+def is_saved(content: dict[str, Any]) -> bool:
+    """Whether a config was written by a run, which writes all keys."""
+    return all(key in content and content[key] is None for key in ("run_dir", "ckpt_path"))
 
-    ``local.yaml`` in the working directory counts as one more ``--config``, the last one.
-    A ``--config`` becomes its content, so that the parser sees group files by absolute path wherever the config lies.
-    A group file on the command line replaces the config's group as a whole. Merged with it, options of the one would
-    stay in the other.
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        DataError: unreadable, not YAML, or something else.
     """
-    out: list[str] = []
-    paths: list[Path] = []
-    contents: list[tuple[int, dict[str, Any]]] = []  # {GROUP: ...} for a group file of the command line
-    renamer, configured = Renamer(), dict[str, Any]()
-    rest = deque(_with_local(argv))
-    while rest:
-        argument = rest.popleft()
-        flag, equals, value = argument.partition("=")
-        key = flag.removeprefix("--")
-        if flag in ("-c", "--config"):
-            paths.append(find_config(value if equals else _next(rest)))
-            content = read_config(paths[-1], renamer)
-            for earlier in (earlier for _, earlier in contents):
-                for keys, new in _replacing(content):
-                    replace_value(earlier, keys, new)
-            configured |= content.get("vars") or {}
-            contents.append((len(out), content))
-            out.append("--config=")
-        elif flag.startswith("--") and key in GROUPS:
-            value = value if equals else _next(rest)
-            if value.endswith((".yaml", ".yml")):
-                for _, content in contents:
-                    content.pop(key, None)
-                contents.append((len(out), {key: _group_file(find_config(value, renamer=renamer), key, renamer)}))
-                out.append(f"{flag}=")
-            else:
-                out.append(renamer.argument(f"{flag}={value}", configured))
-        elif flag.startswith("--") and "." in flag and (equals or (rest and not rest[0].startswith("--"))):
-            value = value if equals else rest.popleft()
-            renamed = renamer.argument(f"{flag}={value}", configured)
-            out += [flag, value] if renamed == f"{flag}={value}" and not equals else [renamed]
-            name, _, value = renamed.removeprefix("--").partition("=")
-            if value.lstrip()[:1] in ("[", "{"):
-                for _, earlier in contents:
-                    replace_value(earlier, name.split("."), _parsed(value))
-        else:
-            out.append(renamer.argument(argument, configured))
-    configs = [content for position, content in contents if out[position] == "--config="]
-    if configs and renamer.vars:
-        configs[-1]["vars"] = (configs[-1].get("vars") or {}) | renamer.vars
-    for position, content in contents:
-        flag = out[position].removeprefix("--").removesuffix("=")
-        out[position] += _as_argument(content if flag == "config" else content[flag])
-    return out, paths
-
-
-def replace_value(content: dict[str, Any], keys: Sequence[str], new: Any) -> None:
-    """Replaces a list or dictionary of a config as a whole, if the config has it.
-
-    The parser would merge the new value into the old one, and fields of the old one would stay.
-
-    Args:
-        content: of the config; changed in place. A group file on the way to the key becomes its content.
-        keys: the path of the value; ``init_args`` may be left out, as on the command line.
-        new: what takes its place.
-    """
-    node: Any = content
-    for i, key in enumerate(keys):
-        if isinstance(node, dict) and key not in node and isinstance(node.get("init_args"), dict):
-            node = node["init_args"]
-        if not isinstance(node, dict) or key not in node:
-            return
-        if i == len(keys) - 1:
-            node[key] = new
-        elif i == 0 and key in GROUPS and isinstance(node[key], str) and Path(node[key]).is_file():
-            node[key] = _load(Path(node[key]))
-        node = node[key]
-
-
-def variables_set(arguments: list[str]) -> list[str]:
-    """Names that ``--vars.NAME VALUE`` or ``--vars {NAME: VALUE}`` sets."""
-    names = []
-    for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--vars":
-            values = _parsed(value if equals else "".join(arguments[i + 1 : i + 2]))
-            names += [str(name) for name in values] if isinstance(values, dict) else []
-        elif flag.startswith("--vars."):
-            names.append(flag.removeprefix("--vars."))
-    return names
-
-
-def variables_read(arguments: list[str]) -> set[str]:
-    """Names that ``${vars.NAME}`` reads in expanded arguments and the group files that they name."""
-    text = "\n".join(arguments)
-    files = re.findall(r"^(?:\S*[:=]\s*)?(/.*\.ya?ml)\s*$", text, re.MULTILINE)
-    texts = [text, *(Path(file).read_text(encoding="utf-8") for file in files if Path(file).is_file())]
-    return {
-        name for part in texts for name in re.findall(r"\bvars\.(\w+)", re.sub(r"--vars\.|(?m:(?:^|\s)#.*$)", "", part))
-    }
-
-
-def _replacing(content: dict[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Lists of a config by path, and the group files it names: they replace what an earlier config says."""
-    for key, value in content.items():
-        if isinstance(value, list) or (not keys and key in GROUPS and isinstance(value, str)):
-            yield (*keys, key), value
-        elif isinstance(value, dict):
-            yield from _replacing(value, (*keys, key))
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise DataError(f"{value[:60]}: not YAML ({one_line(error, 120)})") from error
-
-
-def _with_local(argv: list[str]) -> list[str]:
-    """Arguments with ``local.yaml`` as the last config, if there is one in the working directory."""
-    last = max((i for i, a in enumerate(argv) if a.partition("=")[0] in ("-c", "--config")), default=None)
-    if last is None or not Path(LOCAL).is_file():
-        return argv
-    after = last + (1 if "=" in argv[last] else 2)
-    return [*argv[:after], f"--config={LOCAL}", *argv[after:]]
-
-
-def _next(arguments: deque[str]) -> str:
-    return arguments.popleft() if arguments else ""
-
-
-def _load(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except DataError as error:
@@ -219,12 +97,29 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _group_file(path: Path, group: str, renamer: Renamer) -> str | dict[str, Any]:
+def group_file(path: Path, group: str, renamer: Renamer) -> str | dict[str, Any]:
     """The path of a group file, or its content under the new names where it holds an old one."""
-    content = _load(path)
+    content = read_mapping(path)
     renamed: dict[str, Any] = renamer.config(content, str(path), group)
     return str(path) if renamed is content else renamed
 
 
-def _as_argument(value: str | dict[str, Any]) -> str:
-    return value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False, width=10_000)
+PACKAGES = {"datamodules": "data", "lightning_modules": "model", "lightning.pytorch.loggers": "logger"}
+
+
+def other_kind(path: Path, content: dict[str, Any]) -> str | None:
+    """What a file is that is no config, and the option that takes it; None for a config."""
+    folder, named = path.parent.name, path.name
+    if isinstance(name := content.get("class_path"), str):
+        group = folder if folder in GROUPS else PACKAGES.get(name.rpartition(".")[0].removesuffix(".encoders"))
+        if folder == "encoder" or name.rpartition(".")[0].endswith(".encoders"):
+            return f"is an encoder, {name}; give it to embed or score as --voice {named} or --face {named}"
+        how = f"give it as --{group} {named}" if group else "name it under its key in a config"
+        return f"describes one object, {name}; {how}"
+    if folder in ("trainer", "postproc") and not set(content) & {*GROUPS, "seed_everything"}:
+        return f"holds the options of {folder} alone; give it as --{folder} {folder}/{named}"
+    if "steps" in content:
+        return f"is a refinement; give it as --postproc {named}"
+    if "parameters" in content and "model" not in content:
+        return f"is a sweep; run it by sweep --config {named}"
+    return f"is a protocol; run it by protocol --config {named}" if "methods" in content else None

@@ -196,12 +196,13 @@ def _of_class(table: Mapping[str, Mapping[str, Any]], class_path: str, option: s
     rows = {row: options[option] for row, options in table.items() if option in options}
     if class_path in rows:
         return rows[class_path]
-    if not rows or not isinstance(kind := _imported(class_path), type):
+    if not rows or not isinstance(kind := imported(class_path), type):
         return None
-    return next((said for row, said in rows.items() if issubclass(kind, _imported(row))), None)
+    return next((said for row, said in rows.items() if issubclass(kind, imported(row))), None)
 
 
-def _imported(class_path: str) -> Any:
+def imported(class_path: str) -> Any:
+    """The class of a path; None if there is none."""
     module, _, name = class_path.rpartition(".")
     try:
         return getattr(import_module(module), name, None)

@@ -27,6 +27,7 @@ from experiments.config.renamed import Renamer
 from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import Spec, read_trained
+from experiments.runs.folder import refuse_run
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import learnt_by
 
@@ -45,12 +46,15 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
     Raises:
         DataError: it holds something else.
     """
+    refuse_run(out)
     before: dict[Any, Spec] = read_config(out / ENCODERS) if (out / ENCODERS).is_file() else {}
     for modality, spec in specs.items():
         if before.get(modality, spec) != spec:
             raise DataError(f"{out / ENCODERS}: its {modality}s were embedded by another encoder; choose another --out")
         path = out / f"{modality}s.npy"
         if path.is_file():
+            if modality not in before:
+                raise DataError(f"{path}: is a feature file that embed has not made; choose another --out")
             have = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")

@@ -18,13 +18,20 @@ from experiments.console.tables import counted
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
 from experiments.protocol.numbers import Outcome
-from experiments.runs.fits import Main, run_fits, run_jobs
+from experiments.runs.fits import Check, Main, check_fits, run_fits, run_jobs
+from experiments.runs.folder import refuse_run
 from experiments.runs.people import read_people
 from experiments.runs.saved import trained_on
 
 
 def run_protocol(
-    protocol: Protocol, main: Main, out: Path, jobs: int, only: Sequence[str] | None = None, more: Sequence[str] = ()
+    protocol: Protocol,
+    main: Main,
+    out: Path,
+    jobs: int,
+    only: Sequence[str] | None = None,
+    more: Sequence[str] = (),
+    check: Check | None = None,
 ) -> list[Outcome]:
     """Runs what is not done yet in several processes, and returns all outcomes.
 
@@ -35,17 +42,24 @@ def run_protocol(
         jobs: number of processes.
         only: run these methods and their fusions; None = all.
         more: arguments of every fit.
+        check: reads the arguments of a ``fit`` before the first one starts; None trusts them.
 
     Raises:
-        DataError: some fits or refinements failed. Finished ones are kept, and the same command runs the rest.
+        DataError: wrong arguments or a folder of something else, and none has started; some fits or refinements
+            failed. Finished ones are kept, and the same command runs the rest.
     """
     methods = chosen_methods(protocol, only)
     planned = planned_fits(protocol, methods)
+    fits = [fit_of(protocol, each, out, more) for each in planned]
+    todo = [fit for fit in fits if fit.results() is None]
+    refuse_run(out)
+    if (out / "index.json").exists():
+        raise DataError(f"--out {out}: holds a sweep; choose another folder")
+    if check is not None:
+        check_fits(todo, check)
     for command in protocol.first:
         if run_command(command) != 0:
             raise DataError(f"{command[0]} failed, see above; no fit was started")
-    fits = [fit_of(protocol, each, out, more) for each in planned]
-    todo = [fit for fit in fits if fit.results() is None]
     print(f"protocol: {counted(len(fits), 'fit')}, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
     run_fits(todo, main, jobs)
     for what, derived in zip(("refinement", "fusion"), derived_in_order(protocol, methods, out), strict=True):

@@ -26,9 +26,11 @@ from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
 from experiments.console.errors import exit_status
 from experiments.console.progress import track
+from experiments.runs.folder import HOLDS_A_RUN
 from experiments.runs.saved import read_records
 
 Main = Callable[[str, list[str]], int]
+Check = Callable[[str, list[str]], object]
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -57,12 +59,32 @@ class Fit:
         state: dict[str, Any] = read_json(path) if path.exists() else {}
         return state
 
+    def refuse_other(self) -> None:
+        """Refuses a folder with the run of another command, which would be lost or continued.
+
+        Raises:
+            DataError: it holds one.
+        """
+        command = self.folder / "command.json"
+        if command.exists() and read_json(command) == list(self.command):
+            return
+        if held := [file for file in HOLDS_A_RUN if (self.folder / file).exists()]:
+            raise DataError(
+                f"{self.folder}: holds the run of another command ({', '.join(held)}); remove the folder to make it "
+                "again, or choose another --out"
+            )
+
     def start(self) -> None:
         """Notes that this process runs it; results of an earlier command go."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "results.json").unlink(missing_ok=True)
         write_text(self.folder / "command.json", json.dumps(self.command))
         self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+
+    def continued(self) -> list[str]:
+        """Arguments of the command; an earlier start of it is continued."""
+        resumes = any(argument.startswith("--resume") for argument in self.command)
+        return [*self.command[1:], *([] if resumes else ["--resume=auto"])]
 
     def end(self, status: int) -> str | None:
         """Notes how it ended; the error line if it failed."""
@@ -91,7 +113,7 @@ class Fit:
             contextlib.redirect_stderr(log),
         ):
             try:
-                status = exit_status(partial(main, self.command[0], list(self.command[1:])))
+                status = exit_status(partial(main, self.command[0], self.continued()))
             except Exception:  # a bug in one fit must not stop the others; the log says what it was
                 traceback.print_exc()
                 status = 1
@@ -102,6 +124,31 @@ class Fit:
 
     def _note(self, state: dict[str, Any]) -> None:
         write_json(self.folder / "state.json", state)
+
+
+def check_fits(fits: Sequence[Fit], check: Check) -> None:
+    """Refuses wrong arguments and folders of other runs before the first fit starts.
+
+    Arguments are read of as many fits as it takes to have read each argument once.
+
+    Args:
+        fits: what is to run.
+        check: reads the arguments of a command.
+
+    Raises:
+        DataError: a fit has wrong ones, or its folder holds another run; names the folder.
+    """
+    read: set[str] = set()
+    for fit in fits:
+        fit.refuse_other()
+        arguments = [argument for argument in fit.command[1:] if not argument.startswith("--run_dir=")]
+        if read.issuperset(arguments):
+            continue
+        read.update(arguments)
+        try:
+            check(fit.command[0], arguments)
+        except DataError as error:
+            raise DataError(f"{fit.folder.name}: {error}; no fit was started") from error
 
 
 def run_fits(fits: Sequence[Fit], main: Main, parallel: int, what: str = "fits") -> None:

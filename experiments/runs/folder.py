@@ -63,6 +63,16 @@ def refuse_used(folder: Path) -> None:
         )
 
 
+def refuse_run(out: Path) -> None:
+    """Refuses a run folder or an export as the place of something else.
+
+    Raises:
+        DataError: it is one.
+    """
+    if held := [file for file in ("config.yaml", "checkpoints", "history.csv") if (out / file).exists()]:
+        raise DataError(f"--out {out}: holds a run or an export ({', '.join(held)}); choose another folder")
+
+
 def remove_if_empty(folder: Path) -> None:
     """Removes the folder of a run that did not start, and its parent if nothing else is in it."""
     left = {path.name for path in folder.glob("*")} if folder.is_dir() else set()

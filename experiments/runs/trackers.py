@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,22 @@ def _go_offline() -> None:
     os.environ["WANDB_MODE"] = wandb.setup().settings.mode = "offline"
 
 
+def forget_logged(options: Any, saved: Sequence[Mapping[str, Any]]) -> None:
+    """Takes W&B's id of another run out, which comes with the config.yaml of that run.
+
+    Earlier versions wrote what the run had chosen for itself: name and offline go, too.
+
+    Args:
+        options: init args of the logger, changed in place.
+        saved: the configs of runs that they come from.
+    """
+    for before in ((content.get("logger") or {}).get("init_args") or {} for content in saved):
+        if before.get("id") is not None and before["id"] == options.get("id"):
+            options.id = None
+            if Path(before.get("save_dir") or ".").is_absolute():
+                options.name, options.offline = None, False
+
+
 def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
     """Fills in what a run decides for itself; what the config sets stays.
 
@@ -79,7 +96,7 @@ def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
     """
     id_file = run_dir / "wandb_id"
     if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        write_text(id_file, uuid.uuid4().hex[:8])
+        write_text(id_file, settings.id or uuid.uuid4().hex[:8])
     settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)
     settings.name = settings.name or f"{name}-{run_dir.name}"
     if not settings.offline and "WANDB_MODE" not in os.environ and not has_key():

@@ -16,7 +16,8 @@ from datamodules.io.documents import damaged
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.tables import NameTable, percent
-from experiments.runs.fits import Fit, Main, run_fits
+from experiments.runs.fits import Check, Fit, Main, check_fits, run_fits
+from experiments.runs.folder import refuse_run
 from experiments.sweep.launch import JOB, queue, submit
 from experiments.sweep.points import Point, as_text
 
@@ -80,6 +81,29 @@ def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> NameT
     return table
 
 
+def unfinished(points: list[Point], out: Path) -> list[Fit]:
+    """Fits of the points that are not finished, running or queued."""
+    states = states_of(points, out)
+    return [fit_of(point, out) for point in points if states[point.id] not in ("finished", "running", "queued")]
+
+
+def check_sweep(points: list[Point], out: Path, check: Check) -> None:
+    """Refuses a folder that holds something else, and wrong arguments, before the first point starts.
+
+    Args:
+        points: the points of the sweep.
+        out: folder of all runs.
+        check: reads the arguments of a ``fit``.
+
+    Raises:
+        DataError: there are such.
+    """
+    refuse_run(out)
+    if (out / "protocol.json").exists():
+        raise DataError(f"--out {out}: holds a protocol; choose another folder")
+    check_fits(unfinished(points, out), check)
+
+
 def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, parallel: int, settings: Path) -> None:
     """Launches the points that are not finished, running or queued.
 
@@ -95,7 +119,7 @@ def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, paralle
         DataError: some failed. Finished ones are kept, and the same command runs the rest.
     """
     states = states_of(points, out)
-    todo = [fit_of(point, out) for point in points if states[point.id] not in ("finished", "running", "queued")]
+    todo = unfinished(points, out)
     print(f"sweep: {counts_of(states)}; {len(todo)} to run by {launcher}, in {out}", flush=True)
     if launcher == "slurm" and todo:
         ids = submit(todo, out, settings)

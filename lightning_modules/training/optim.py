@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 
 class LayerwiseAdamW(AdamW):
@@ -92,49 +92,49 @@ class WarmupCosine(LambdaLR):
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def renew_schedule(optimizer: Optimizer, scheduler: Any, fresh: tuple[Optimizer, Any], steps: int) -> str:
-    """Gives a loaded optimiser the options of the config, and the learning rates of the config's schedule.
+def train_on(
+    optimizer: Optimizer, scheduler: Any, saved: dict[str, Any], schedule: dict[str, Any] | None, steps: int
+) -> bool:
+    """Puts a new optimiser and its scheduler where those of a checkpoint were; their options stay.
 
-    Lightning restores both from a checkpoint, with the values of the run that wrote it. Moments stay, unless they are
-    those of an optimiser with other options, which starts without any.
+    The optimiser takes the saved moments, unless they are those of one with other options. The scheduler takes its
+    steps again. ``ReduceLROnPlateau`` cannot: it takes the reductions of the saved one, where that was one too.
 
     Args:
-        optimizer: as loaded; changed in place.
-        scheduler: of ``optimizer`` as loaded, or None; changed in place. ``ReduceLROnPlateau`` stays as it is.
-        fresh: optimiser and scheduler as the config makes them; used up.
-        steps: how often the scheduler has been stepped.
+        optimizer: as the config makes it; changed in place.
+        scheduler: of ``optimizer``, or None; changed in place.
+        saved: state of the optimiser of the checkpoint.
+        schedule: state of its scheduler, None if it had none.
+        steps: how often a scheduler of this kind has been stepped by now.
 
     Returns:
-        A line about the learning rate.
+        Whether the moments were taken.
     """
-    made, schedule = fresh
-    if isinstance(schedule, LRScheduler):
+    state = optimizer.state_dict()
+    fits = _options(saved["param_groups"]) == _options(state["param_groups"])
+    if fits:
+        optimizer.load_state_dict({"state": saved["state"], "param_groups": state["param_groups"]})
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if schedule is not None and schedule.get("mode") == scheduler.mode and "num_bad_epochs" in schedule:
+            scheduler.__dict__.update({name: schedule[name] for name in FOUND})
+            for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=False):
+                group["lr"] *= before["lr"] / before.get("initial_lr", before["lr"])
+    elif scheduler is not None:
         with warnings.catch_warnings():
             # the steps of training were taken by the optimiser that the checkpoint is of
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             for _ in range(steps):
-                schedule.step()
-        kept = {"optimizer": optimizer, "_step_count": scheduler._step_count}
-        scheduler.__dict__.update({k: v for k, v in vars(schedule).items() if k not in kept and not callable(v)})
-        if hasattr(schedule, "lr_lambdas"):
-            scheduler.lr_lambdas = schedule.lr_lambdas
-    another = _options(optimizer) != _options(made)
-    if another:
-        optimizer.state.clear()
-    for group, new in zip(optimizer.param_groups, made.param_groups, strict=True):
-        rate = group["lr"] if scheduler is not None and not isinstance(schedule, LRScheduler) else new["lr"]
-        group.update({k: v for k, v in new.items() if k != "params"} | {"lr": rate})
-    rates = [group["lr"] for group in optimizer.param_groups]
-    if not any(rates):
-        return f"the learning rate is 0 from step {steps} on, where the schedule ends; give it more steps to train on"
-    moments = "; the optimiser is another one and starts without moments" if another else ""
-    rate = f"the learning rate and schedule of the config, now {max(rates):.3g}"
-    return f"training on from step {steps} with {rate}{moments}"
+                scheduler.step()
+    return fits
 
 
-def _options(optimizer: Optimizer) -> set[str]:
-    """Names of an optimiser's options, which tell its class."""
-    return {name for group in optimizer.param_groups for name in group} - {"params", "initial_lr"}
+FOUND = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+"""What ``ReduceLROnPlateau`` has come to; its other attributes are options."""
+
+
+def _options(groups: list[dict[str, Any]]) -> list[tuple[int, list[str]]]:
+    """Number of parameters and names of options by group, which tell the optimiser's class."""
+    return [(len(group["params"]), sorted(group.keys() - {"params", "initial_lr"})) for group in groups]
 
 
 class AveragedWeights(EMAWeightAveraging):

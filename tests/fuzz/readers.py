@@ -22,7 +22,8 @@ from datamodules.io.trials import read_trials
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.schema import DataError
 from experiments.config.build import read_steps
-from experiments.config.files import expand_arguments, read_config
+from experiments.config.files import read_config
+from experiments.config.overrides import expand_arguments
 from experiments.submission.check import check
 
 INDEX = b"item,identity,language,video,gender\na,p1,English,v,F\nb,p1,English,v,F\nc,p2,Urdu,w,M\n"

@@ -266,12 +266,22 @@ def test_training_on_takes_the_schedule_of_the_config(tmp_path: Path, capsys: py
     on = ["--ckpt_path", str(first / "checkpoints" / "last.ckpt"), "--trainer.max_epochs=2", f"--run_dir={second}"]
     assert main([*common, rate % 0.3, schedule % 4, *on]) == 0
     assert (
-        "training on from step 2 with the learning rate and schedule of the config, now 0.15" in capsys.readouterr().out
+        "training on from step 2: the learning rate and schedule are those of the config, now 0.15"
+        in capsys.readouterr().out
     )
     last = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 4
     assert last["optimizer_states"][0]["param_groups"][0]["initial_lr"] == 0.3
     assert last["lr_schedulers"][0]["total_steps"] == 4
+    plateau = "--model.init_args.scheduler={class_path: lightning.pytorch.cli.ReduceLROnPlateau, "
+    plateau += "init_args: {monitor: val/eer, patience: 0, factor: 0.5, threshold: 0.99}}"
+    third, fourth = tmp_path / "third", tmp_path / "fourth"
+    on[1], on[-1] = str(second / "checkpoints" / "last.ckpt"), f"--run_dir={third}"
+    assert main([*common, rate % 0.2, plateau, *on, "--trainer.max_epochs=4"]) == 0  # another kind of schedule
+    on[1], on[-1] = str(third / "checkpoints" / "last.ckpt"), f"--run_dir={fourth}"
+    assert main([*common, rate % 0.6, plateau, *on, "--trainer.max_epochs=6"]) == 0
+    assert pd.read_csv(third / "history.csv")["lr"].tolist() == [0.2, 0.2]
+    assert pd.read_csv(fourth / "history.csv")["lr"].tolist() == pytest.approx([0.3, 0.15])
 
 
 def test_a_run_from_the_config_of_another_has_its_own_wandb_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from datamodules.schema import DataError
-from experiments.config.files import expand_arguments, packaged
+from experiments.config.files import packaged
+from experiments.config.overrides import expand_arguments
 from experiments.run import main
 from experiments.sweep.launch import slurm_settings
 from experiments.sweep.points import Point, Sweep

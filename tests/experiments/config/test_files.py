@@ -11,14 +11,13 @@ from omegaconf import OmegaConf
 from datamodules.schema import DataError
 from experiments.config.files import (
     GROUPS,
-    expand_arguments,
     find_config,
     packaged,
     read_config,
-    variables_read,
-    variables_set,
 )
+from experiments.config.overrides import expand_arguments
 from experiments.config.renamed import FILES
+from experiments.config.variables import variables_read, variables_set
 
 
 def test_packaged_config_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from experiments.config import renamed
-from experiments.config.files import expand_arguments, read_config
+from experiments.config.files import read_config
+from experiments.config.overrides import expand_arguments
 from experiments.config.renamed import Renamer
 
 OLD_DATA = {"class_path": "datamodules.SyntheticDataModule", "init_args": {"batch": 8, "sampling": "each"}}
