@@ -22,7 +22,7 @@ from datamodules.schema import DataError, Items, Modality, one_line
 
 _LARGEST = 1e15  # of an embedding's numbers; the squares of larger ones leave float32
 _CHUNK = 1 << 14  # rows checked at once
-_FORMAT = 3  # of the cache; raise it when what is written changes
+_FORMAT = 4  # of the cache; raise it when what is written changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def open_feature_file(file: FeatureFile | str | Path, modality: Modality) -> Ope
     """
     file = file if isinstance(file, FeatureFile) else FeatureFile(str(file))
     paths = paths_of(file)
-    in_place = paths[0].suffix == ".npy"
+    in_place = paths[0].suffix.lower() == ".npy"
     key = cache_key(_FORMAT, split_fragment(file.path)[1], file.labelled is not False, file.columns, file.language,
                     modality, files=paths)  # fmt: skip
     for _ in range(2):
@@ -126,7 +126,7 @@ def _strings(values: NDArray[np.object_]) -> NDArray[np.str_]:
 
 def _check_finite(x: NDArray[np.floating], ids: NDArray[np.object_], path: str) -> None:
     for start in range(0, len(x), _CHUNK):
-        bad = ~(np.abs(x[start : start + _CHUNK]) <= _LARGEST).all(axis=1)
+        bad = ~(np.abs(x[start : start + _CHUNK]) <= np.float32(_LARGEST)).all(axis=1)  # a float16 has no such number
         if bad.any():
             row = start + int(bad.argmax())
             why = f"numbers beyond {_LARGEST:.0e}" if np.isfinite(x[row]).all() else "NaN or inf"

@@ -1,14 +1,21 @@
-"""JSON and YAML files of other people: plain values only, of bounded size and depth, with every key once."""
+"""JSON, YAML and numpy files of other people: plain values only, of bounded size and depth, with every key once."""
 
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
 
 from datamodules.schema import DataError, one_line
 
@@ -16,6 +23,11 @@ MAX_BYTES = 256 << 20
 """Of a JSON file; the traces of the largest refinement are a tenth of it."""
 MAX_CONFIG = 4 << 20
 """Bytes of a YAML file."""
+MAX_RATIO = 100
+"""By which an array of more than :data:`MAX_BYTES` may be packed; embeddings pack to nine tenths."""
+NUMPY = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
+         TypeError, TokenError, MemoryError, OverflowError, RuntimeError)  # fmt: skip
+"""What numpy raises for damaged files; RuntimeError and its NotImplementedError for encrypted and unknown archives."""
 MAX_DEPTH, MAX_NODES = 60, 200_000
 """Nesting, and values of a YAML file after its aliases are written out."""
 
@@ -80,6 +92,65 @@ class PlainLoader(yaml.CSafeLoader):  # type: ignore[misc]
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {what}, its aliases written out")
         known[id(node)] = count, depth
         return count, depth
+
+
+def read_array(path: Path, remedy: str, what: str = "", mapped: bool = False) -> NDArray[Any]:
+    """The array of an npy file.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
+        what: its role, for the message.
+        mapped: map it into memory instead of reading it.
+
+    Raises:
+        DataError: missing, unreadable, or of Python objects.
+    """
+    with _array_errors(path, remedy, what):
+        content = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if not isinstance(content, np.ndarray):
+            content.close()
+            raise ValueError("several arrays; name the file .npz")
+        return content
+
+
+@contextmanager
+def open_arrays(path: Path, remedy: str, what: str = "") -> Iterator[NpzFile]:
+    """The arrays of an npz file by name, each read when it is asked for.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
+        what: its role, for the message.
+
+    Raises:
+        DataError: as :func:`read_array`, or an array is there twice or unpacks to much more than the file has.
+    """
+    with _array_errors(path, remedy, what):
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, NpzFile):
+            raise ValueError("one array without a name; name the file .npy")
+        with content as arrays:
+            parts = arrays.zip.infolist()
+            if len(set(arrays.files)) < len(arrays.files):
+                raise ValueError("an array is there twice")
+            if any(part.file_size > MAX_BYTES and part.file_size > MAX_RATIO * part.compress_size for part in parts):
+                raise ValueError("an array unpacks to a hundred times its size")
+            yield arrays
+
+
+@contextmanager
+def _array_errors(path: Path, remedy: str, what: str) -> Iterator[None]:
+    """Turns what numpy says of a damaged file into a line without numpy's advice to load it unsafely."""
+    try:
+        yield
+    except DataError:
+        raise
+    except NUMPY as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else one_line(error, 120)
+        if "pickle" in why or "Python objects" in why:
+            why = "it holds Python objects or is no numpy file; objects are not loaded, for that could run code"
+        raise DataError(f"{what} {path}: cannot be read ({why}); {remedy}".lstrip()) from error
 
 
 @contextmanager

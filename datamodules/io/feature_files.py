@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.documents import open_arrays, read_array
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.tables import read_table
 from datamodules.io.text import (
+    WIDEST,
     blank_separated_rows,
+    check_lines,
     csv_rows,
     existing,
     nearest,
+    other_separator,
     plain_name,
     read_text,
     shown,
@@ -31,11 +31,9 @@ from datamodules.schema import DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
-_REMEDY = "write it with np.save or np.savez, from an array of float32"
+_REMEDY = "write it with np.save or np.savez, numbers as float32 and names by .astype(str)"
 _MANY = 8  # different whole numbers, in a column or line of a file with fractions, that are names and no features
 _CSV_REMEDY = "write it without row and column names, in pandas by to_csv(path, index=False, header=False)"
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
-               TokenError, MemoryError, NotImplementedError)  # fmt: skip
 
 
 @dataclass
@@ -95,11 +93,13 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
     """
     path, array = paths_of(file)[0], split_fragment(file.path)[1]
     where = f"feature file {file.path}"
-    if path.suffix == ".npz":
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
         rows = _read_npz(path, array or "x", where, file, modality)
-    elif path.suffix == ".npy":
-        rows = FeatureRows(_load(path, where), _index(file, modality, where), in_place=True)
-    elif path.suffix in (".csv", ".txt"):
+    elif suffix == ".npy":
+        x = read_array(path, _REMEDY, "feature file", mapped=True)
+        rows = FeatureRows(x, _index(file, modality, where), in_place=True)
+    elif suffix in (".csv", ".txt"):
         rows = _read_csv(path, where, file, modality)
     else:
         raise DataError(f"{where}: unknown kind {path.suffix or 'of file'}; use .npz, .npy or .csv")
@@ -119,29 +119,21 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
     return rows
 
 
-def _load(path: Path, where: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    except _UNREADABLE as error:
-        raise DataError(f"{where}: cannot be read ({one_line(error, 160)}); {_REMEDY}") from error
-
-
 def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if name not in arrays.files:
-                return _by_item(arrays, name, path, where, file, modality)
-            x = arrays[name]
-            columns = {
-                key: pd.Series(arrays[key].astype(str), dtype=str)
-                for key in (*FIELDS, *_ID_ARRAYS)
-                if key in arrays.files and arrays[key].shape == x.shape[:1]
-            }
-    except _UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{where}: cannot be read ({one_line(error, 160)}); {_REMEDY}") from error
+    with open_arrays(path, _REMEDY, "feature file") as arrays:
+        if name not in arrays.files:
+            return _by_item(arrays, name, path, where, file, modality)
+        x = arrays[name]
+        rows = len(x) if x.ndim else 1
+        others = [key for key in arrays.files if key not in (name, *FIELDS, *_ID_ARRAYS)]
+        columns = {}
+        for key in (key for key in (*FIELDS, *_ID_ARRAYS) if key in arrays.files):
+            values = arrays[key]
+            if values.ndim == 0 and key in FIELDS:  # one value for all rows
+                values = np.broadcast_to(values, x.shape[:1])
+            if values.size != rows and any(arrays[other].shape[:1] == (values.size,) for other in others):
+                continue  # it describes the rows of that array
+            columns[key] = _text(values, rows, f"{where}: {key}")
     ids = next((key for key in _ID_ARRAYS if key in columns), None)
     if ids is None:
         return FeatureRows(x, _index(file, modality, where))
@@ -157,6 +149,20 @@ def _read_npz(path: Path, name: str, where: str, file: FeatureFile, modality: Mo
         file,
         modality,
     )
+
+
+def _text(values: NDArray[Any], rows: int, where: str) -> pd.Series:
+    """An array of an npz that describes its rows, as text; floats must be whole, as ids that were read as numbers."""
+    if values.size != rows or values.squeeze().ndim > 1:
+        raise DataError(f"{where} has shape {values.shape}, but there are {rows} rows; write one for each row")
+    values = values.ravel()
+    if values.dtype.kind == "f":
+        if not ((np.rint(values) == values) & (np.abs(values) < 2**53)).all():
+            raise DataError(f"{where} holds numbers that are not whole, such as NaN; write it as text")
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iuUS":
+        raise DataError(f"{where} holds {values.dtype}; write it as text")
+    return pd.Series(values.astype(str), dtype=str)
 
 
 def _by_item(arrays: Any, name: str, path: Path, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
@@ -186,21 +192,31 @@ def _described(x: NDArray[Any], table: pd.DataFrame, where: str, file: FeatureFi
 
 def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> FeatureRows:
     labelled = file.labelled is not False
+    check_lines(path, "feature file")
     options: dict[str, Any] = {"header": None, "encoding": "utf-8-sig", "keep_default_na": False}
     try:
-        head = pd.read_csv(path, nrows=1, dtype=str, **options)
+        with path.open("rb") as lines:
+            if lines.readline().count(b",") >= WIDEST:  # before pandas, which takes seconds for so many columns
+                raise DataError(f"{where}, line 1: more than {WIDEST:,} columns; is it damaged?")
+        head = pd.read_csv(path, nrows=_MANY, dtype=str, **options)
+        if head.shape[1] == 1 and (separator := other_separator(head.iloc[0, 0])):
+            raise DataError(f"{where}: its columns are separated by {separator}; write commas")
         types: dict[int, Any] = dict.fromkeys(range(head.shape[1]), np.float32)
         if labelled:
             types[head.shape[1] - 1] = str
         frame = pd.read_csv(path, dtype=types, **options)
     except (ValueError, OSError) as error:  # pandas' parser and type errors are ValueErrors
+        if isinstance(error, DataError):
+            raise
         raise _locate(path, where, labelled) or DataError(
             f"{where}: cannot be read ({one_line(error, 160)})"
         ) from error
     x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
     if not np.isfinite(x).all() and (located := _locate(path, where, labelled)):
         raise located
-    _check_names(x, where)
+    _check_names(x, head.iloc[:, : x.shape[1]], where)
+    if not labelled:
+        _check_unlabelled(x, head, where)
     label = (
         frame.iloc[:, -1].str.strip().str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
     )
@@ -211,6 +227,8 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
         )
     if label.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").any():
         raise DataError(f"{where}: the last column is a feature, not an identity; set labelled: false")
+    if labelled:
+        _check_end(path, label.to_numpy(dtype=object), where)
     if file.index is None:
         numbers = [f"{path.stem}/{i}" for i in range(len(frame))]
         return FeatureRows(
@@ -223,16 +241,59 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
     return FeatureRows(x, table)
 
 
-def _check_names(x: NDArray[np.float32], where: str) -> None:
+def _check_names(x: NDArray[np.float32], head: pd.DataFrame, where: str) -> None:
     """Refuses row numbers in the first column and column numbers in the first row, which pandas writes by default."""
     if 0 in x.shape:
         return
+    fractions = bool((x != np.rint(x)).any())
+    written = _is_name(head, 0)
     for values, what in ((x[:, 0], "first column numbers the rows"), (x[0], "first line numbers the columns")):
-        steps = np.arange(len(values))
-        counts = len(values) > 1 and any(np.array_equal(values, steps + start) for start in (0, 1))
-        whole = len(values) >= _MANY and (values == np.rint(values)).all() and len(np.unique(values)) == len(values)
-        if counts or (whole and (x != np.rint(x)).any()):
+        steps = np.diff(values)
+        counts = len(values) > 1 and values[0] in (0, 1) and (steps == 1).all()
+        whole = (values == np.rint(values)).all() and fractions
+        rows = what.startswith("first column")
+        different = len(np.unique(values)) == len(values) or (rows and np.mean(steps == 1) > 2 / 3)
+        if counts or (whole and different and (len(values) >= _MANY or (rows and written))):
             raise DataError(f"{where}: the {what}, it holds no features; {_CSV_REMEDY}")
+
+
+def _check_unlabelled(x: NDArray[np.float32], head: pd.DataFrame, where: str) -> None:
+    """Refuses identities in the last column of a file that is said to have none: whole numbers beside fractions."""
+    last = x[:, -1]
+    if x.shape[1] < 2 or (last != np.rint(last)).any() or not last.any() or (x[:, :-1] == np.rint(x[:, :-1])).all():
+        return
+    if _is_name(head, -1) or (len(last) >= _MANY and len(np.unique(last)) > 1):
+        raise DataError(
+            f"{where}: the last column holds whole numbers, as identities do, but labelled is false; set labelled: true"
+            " or leave the column out"
+        )
+
+
+def _is_name(head: pd.DataFrame, column: int) -> bool:
+    """Whether the first rows of a column are written as whole numbers while most of the others have a point."""
+    texts = np.char.strip(head.to_numpy(dtype=str))
+    pointed = (np.char.find(texts, ".") >= 0).any(axis=0)
+    return bool(np.char.isdigit(texts[:, column]).all() and pointed.mean() > 0.5)
+
+
+def _check_end(path: Path, label: NDArray[np.object_], where: str) -> None:
+    """Refuses a file that ends within its last label: without a line end, in the beginning of another identity.
+
+    In a file whose identities follow each other, the last one is then either new or out of its place.
+    """
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        if file.read() in (b"\n", b"\r"):
+            return
+    last, before = label[-1], label[:-1]
+    if not any(name != last and name.startswith(last) for name in set(before)):
+        return
+    grouped = np.count_nonzero(before[1:] != before[:-1]) + 1 == len(set(before))
+    if last not in set(before) or (grouped and before[-1] != last):
+        raise DataError(
+            f"{where}, line {len(label)}: ends in {last!r} without a line end, which begins another identity; if the "
+            "file is whole, end its last line"
+        )
 
 
 def _check_labels(label: pd.Series, identity: pd.Series, where: str, index: str) -> None:
@@ -266,7 +327,7 @@ def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
     """The index of a feature file: a row for each of its rows, with ``item`` and :data:`FIELDS`."""
     if file.index is None:
         raise DataError(f"{where}: has no item ids; give the feature file an index")
-    if Path(file.index).suffix not in (".csv", ".tsv", ".parquet"):
+    if Path(file.index).suffix.lower() not in (".csv", ".tsv", ".parquet"):
         return _challenge_list(file.index, modality)
     source = read_table(file.index, "index")
     columns = {name: name for name in FIELDS if name in source.columns}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import struct
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -19,12 +20,18 @@ from datamodules.schema import DataError, one_line
 SAMPLE_RATE = 16_000
 SHORTEST = 400  # samples: one analysis window of 25 ms
 QUIETEST = 2 / 32768  # peak to peak: the dither of 16-bit audio stays below it, every sound is above
-STREAMED = 0x7FFF0000  # a wav that was written to a pipe declares at least this many bytes, or none
+STREAMED = 0x7F000000  # a recording that was written to a pipe declares at least this many bytes, or none
+RATES = 1000, 768_000  # Hz; a header with another rate is damaged
 LOUDEST = 2.0  # of float audio, where 1 is full scale; twice that is the headroom of loud masters and of decoders
 CANCELLED = 0.05  # share of the channels' power that their mean keeps; 1 / channels for independent ones
 FLOAT_WIDTH = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples beyond full scale
-BLOCK = 1 << 20  # frames read at once where the whole recording is looked at
+BLOCK = 1 << 20  # samples read at once where the whole recording is looked at
 OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
+CHUNKED = {b"RIFF": "little", b"RF64": "little", b"RIFX": "big", b"FORM": "big"}  # wav, wav, wav, aiff: byte orders
+SAMPLED = {b"data", b"SSND", b"BODY"}  # their chunks that hold the samples
+PIXELS = 89_478_485  # the most of an image; Pillow warns of more
+FULL, MAX_SAMPLE_VALUE = 65_535, 281  # white of 16 bits; the tag by which a TIFF may declare another
+DEPTHS = 8, 10, 12, 14  # bits of numbers that cameras store in 16-bit images as they are
 
 
 def samples_of(frames: int) -> int:
@@ -70,9 +77,13 @@ def open_audio(path: Path) -> soundfile.SoundFile:
         if lacks := truncation(path):
             raise DataError(f"{path}: truncated audio, {lacks}")
         file = soundfile.SoundFile(_with_length(path))
+        if not RATES[0] <= file.samplerate <= RATES[1]:
+            raise DataError(f"{path}: its header declares {file.samplerate} Hz; it is damaged")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such audio file") from error
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless audio (.raw)
+    except DataError:
+        raise
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:  # TypeError: headerless audio (.raw)
         raise DataError(f"{path}: not readable as audio ({_one_line(error, path)})") from error
     if file.frames * SAMPLE_RATE < SHORTEST * file.samplerate:
         seconds = file.frames / file.samplerate
@@ -85,12 +96,8 @@ def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) 
     length = min(-(-samples * down // up), file.frames)
     mono = _read(file, path, round(position * (file.frames - length)), length)
     if np.ptp(mono) <= QUIETEST:
-        whole = _read(file, path, 0, file.frames)
-        if np.ptp(whole) <= QUIETEST:
-            raise DataError(f"{path}: silent audio")
-        peak = int(np.abs(whole - whole.mean()).argmax())
-        start = min(max(0, peak - length // 2), file.frames - length)
-        mono = whole[start : start + length]
+        start = min(max(0, _loudest(file, path) - length // 2), file.frames - length)
+        mono = _read(file, path, start, length)
     if up != down:
         common = int(np.gcd(up, down))
         mono = resample_poly(mono, up // common, down // common).astype(np.float32)[:samples]
@@ -118,13 +125,32 @@ def _mono(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     return loudest if mono.var(dtype=np.float64) < CANCELLED * power.mean() else mono
 
 
+def _loudest(file: soundfile.SoundFile, path: Path) -> int:
+    """The frame that is farthest from the mean of the recording."""
+    step = max(1, BLOCK // file.channels)
+    total, low, high = 0.0, (np.inf, 0), (-np.inf, 0)
+    for start in range(0, file.frames, step):
+        mono = _read(file, path, start, min(step, file.frames - start))
+        total += float(mono.sum(dtype=np.float64))
+        low = min(low, (float(mono.min()), start + int(mono.argmin())))
+        high = max(high, (float(mono.max()), start + int(mono.argmax())), key=lambda peak: peak[0])
+    if high[0] - low[0] <= QUIETEST:
+        raise DataError(f"{path}: silent audio")
+    mean = total / file.frames
+    return high[1] if high[0] - mean > mean - low[0] else low[1]
+
+
 def _check_scale(file: soundfile.SoundFile, path: Path) -> None:
-    """Refuses float audio whose samples are not in -1..1, such as 16-bit integers stored as floats.
+    """Refuses float audio whose samples are not in -1..1, such as 16-bit integers stored as floats, or not finite.
 
     The whole recording is looked at: the level of a crop alone may be low.
     """
-    peak = max((float(np.abs(block).max()) for block in file.blocks(BLOCK, dtype="float32") if block.size), default=0.0)
-    if np.isfinite(peak) and peak > LOUDEST:
+    peak = 0.0
+    for block in file.blocks(max(1, BLOCK // file.channels), dtype="float32"):
+        if not np.isfinite(block).all():
+            raise DataError(f"{path}: NaN or infinite audio samples")
+        peak = max(peak, float(np.abs(block).max(initial=0)))
+    if peak > LOUDEST:
         raise DataError(
             f"{path}: float samples up to {peak:.6g}, full scale is 1; divide them by 32768 if they are 16-bit integers"
         )
@@ -133,36 +159,93 @@ def _check_scale(file: soundfile.SoundFile, path: Path) -> None:
 def _with_length(path: Path) -> Path | io.BytesIO:
     """The file; a wav that was written to a pipe and declares no length in memory, with the length that it has."""
     with path.open("rb") as file:
-        if not (found := _wav_data(file)) or found[1] > 0 or found[2] == path.stat().st_size - 8:
+        if file.read(4) != b"RIFF" or not (declared := _declared(file)) or declared[1] > 0:
+            return path
+        start = declared[0]
+        file.seek(start)
+        content = bytearray(file.read())
+        if not content or _are_chunks(content):
             return path
         file.seek(0)
-        content = bytearray(file.read())
-    start = found[0]
-    content[start - 4 : start] = (len(content) - start).to_bytes(4, "little")
-    content[4:8] = (len(content) - 8).to_bytes(4, "little")
-    return io.BytesIO(content)
+        head = bytearray(file.read(start))
+    head[start - 4 : start] = len(content).to_bytes(4, "little")
+    head[4:8] = (start + len(content) - 8).to_bytes(4, "little")
+    return io.BytesIO(bytes(head) + content)
 
 
-def _wav_data(file: BinaryIO) -> tuple[int, int, int] | None:
-    """Where the samples of a wav begin, and the bytes that its data chunk and the whole file declare; None: no wav."""
-    head = file.read(12)
-    if head[:4] != b"RIFF":
-        return None
-    while len(chunk := file.read(8)) == 8:
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"data":
-            return file.tell(), length, int.from_bytes(head[4:8], "little")
-        file.seek(length + length % 2, 1)
+def _are_chunks(content: bytearray) -> bool:
+    """Whether the bytes are chunks of a wav to their end: such a wav holds no samples."""
+    at = 0
+    while at + 8 <= len(content) and content[at : at + 4].isascii():
+        at += 8 + int.from_bytes(content[at + 4 : at + 8], "little")
+        if at == len(content):
+            return True
+        at += at % 2
+    return at == len(content)
+
+
+def _declared(file: BinaryIO) -> tuple[int, int] | None:
+    """Where the samples of a recording begin and how many bytes of them its header declares; None where it does not."""
+    file.seek(0)
+    head = file.read(16)
+    if order := CHUNKED.get(head[:4]):
+        return _sample_chunk(file, order == "little")
+    if head[:4] in (b".snd", b"dns."):
+        start, length = (int.from_bytes(head[i : i + 4], "big" if head[:1] == b"." else "little") for i in (4, 8))
+        return start, length
+    if head[:4] == b"caff":
+        file.seek(8)
+        while len(chunk := file.read(12)) == 12:
+            length = int.from_bytes(chunk[4:], "big")
+            if chunk[:4] == b"data":
+                return file.tell(), length
+            file.seek(length, 1)
+    elif head[:4] == b"riff":  # W64: names of 16 bytes, lengths include name and length
+        file.seek(40)
+        while len(chunk := file.read(24)) == 24:
+            length = int.from_bytes(chunk[16:], "little") - 24
+            if chunk[:4] == b"data" or length < 0:
+                return file.tell(), length
+            file.seek(length + -length % 8, 1)
+    elif head[:8] == b"NIST_1A\n":
+        return _nist(head + file.read(4096))
     return None
 
 
+def _sample_chunk(file: BinaryIO, little: bool) -> tuple[int, int] | None:
+    """:func:`_declared` of a file of chunks with names of four letters."""
+    order: Literal["little", "big"] = "little" if little else "big"
+    file.seek(12)
+    long = 0
+    while len(chunk := file.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], order)
+        if chunk[:4] == b"ds64":
+            long = int.from_bytes(file.read(16)[8:], order)
+            length -= 16
+        elif chunk[:4] in SAMPLED:
+            return file.tell(), long if length == 0xFFFFFFFF and long else length
+        file.seek(max(0, length) + length % 2, 1)
+    return None
+
+
+def _nist(head: bytes) -> tuple[int, int] | None:
+    """:func:`_declared` of a SPHERE file: a header in words, and samples that are not compressed."""
+    fields = dict(re.findall(rb"^(\w+) -\S+ (\S+)$", head.partition(b"end_head")[0], re.MULTILINE))
+    try:
+        start = int(head[8:16])
+        size = [int(fields[name]) for name in (b"sample_count", b"sample_n_bytes", b"channel_count")]
+    except (KeyError, ValueError):
+        return None
+    return None if b"," in fields.get(b"sample_coding", b"") else (start, size[0] * size[1] * size[2])
+
+
 def truncation(path: Path) -> str:
-    """What a truncated wav or Ogg file lacks, "" if it is whole. Libsndfile reads such a file without an error."""
+    """What a truncated recording lacks, "" if it is whole. Libsndfile reads such a file without an error."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if data := _wav_data(file):
-            start, length, _ = data
-            lost = 0 if length >= STREAMED else start + length - size
+        if declared := _declared(file):
+            start, length = declared
+            lost = start + length - size if length < STREAMED else 0
             return f"{lost} bytes that its header declares are missing" if lost > 0 else ""
         file.seek(0)
         if (magic := file.read(4)) == b"OggS":
@@ -180,25 +263,35 @@ def read_image(path: str | Path) -> Image.Image:
     16-bit images are scaled to 8 bits, float images from 0..1 or 0..255.
 
     Raises:
-        DataError: the file is missing, truncated, not an image, or has numbers of an unknown range.
+        DataError: the file is missing, truncated, not an image, too large, or has numbers of an unknown range.
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            return _eight_bits(ImageOps.exif_transpose(image), image.format, path).convert("RGB")
+        # an open file, no name: Pillow maps uncompressed TIFF files into memory, and turns those maps wrongly
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if image.width * image.height > PIXELS:
+                    raise DataError(f"{path}: {image.width} x {image.height} pixels; scale the image down")
+                if image.format == "EPS":
+                    raise DataError(f"{path}: a PostScript program, which is not run; save it as png")
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                grey = _eight_bits(image, path)
+                return grey if grey.mode == "RGB" else grey.convert("RGB")
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders fail in more ways than can be listed
         raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
 
 
-def _eight_bits(image: Image.Image, kind: str | None, path: Path) -> Image.Image:
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     """A grey image of 16-bit, 32-bit or float numbers as 8-bit grey; Pillow cuts them off at 255. Others stay."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):  # those hold 16 bits in 32
-        levels = np.asarray(image).astype(np.float64) / 257
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # 16 bits in 32
+        numbers = np.asarray(image)
+        levels = numbers * np.float32(255 / _white(numbers, image, path))
     elif image.mode == "F":
         levels = np.asarray(image, dtype=np.float64)
         if np.isfinite(levels).all() and levels.min() >= 0 and levels.max() <= 1:
@@ -210,6 +303,33 @@ def _eight_bits(image: Image.Image, kind: str | None, path: Path) -> Image.Image
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 255:
         raise DataError(f"{path}: numbers outside 0..1 and 0..255; save the image with 8 bits")
     return Image.fromarray(np.rint(levels).astype(np.uint8))
+
+
+def _white(numbers: NDArray[Any], image: Image.Image, path: Path) -> int:
+    """The number that means white in a 16-bit image: its full range, or that of 8 to 14 bits which it uses.
+
+    A TIFF may declare it. Else numbers that end within one level of the white of a smaller depth are of that depth,
+    unless they are an 8-bit picture's in 16 bits (multiples of 256 or 257). A darker picture is taken as it is.
+    """
+    top = int(numbers.max(initial=0))
+    declared = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
+    declared = declared[0] if isinstance(declared, tuple) and declared else declared
+    if isinstance(declared, int) and 255 <= declared < FULL and top <= declared:
+        return declared
+    if top == 0 or top > 2 ** DEPTHS[-1] - 1 or not (numbers % 257).any() or not (numbers % 256).any():
+        return FULL
+    for bits in DEPTHS:
+        white = 2**bits - 1
+        if white - white // 255 <= top <= white:
+            warnings.warn(f"{path}: the brightest of its 16-bit numbers is {top}; read as {bits}-bit", stacklevel=2)
+            return white
+    if top < 2 ** DEPTHS[-2]:
+        warnings.warn(
+            f"{path}: the brightest of its 16-bit numbers is {top}; read as a dark picture. If its numbers have fewer"
+            " bits, save it with 8",
+            stacklevel=2,
+        )
+    return FULL
 
 
 def _one_line(error: Exception, path: Path) -> str:

@@ -6,10 +6,15 @@ import csv
 import difflib
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from datamodules.schema import DataError
+
+LONGEST = 1 << 20
+"""Bytes of a line. A row of a feature file with ten thousand numbers has a fifth of it."""
+WIDEST = 1 << 15
+"""Columns of a row."""
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -103,6 +108,31 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def check_lines(path: Path, what: str) -> None:
+    """Refuses a file with a line that is too long for any list or table, before it is read into memory.
+
+    Raises:
+        DataError: unreadable, or a line of more than a MiB; names it.
+    """
+    line, length = 1, 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(LONGEST):
+                first, last = _line_end(block, block.find), _line_end(block, block.rfind)
+                if length + (len(block) if first < 0 else first) > LONGEST:
+                    raise DataError(f"{what} {path}, line {line}: longer than {LONGEST >> 20} MiB; is it damaged?")
+                length = length + len(block) if last < 0 else len(block) - last - 1
+                line += block.count(b"\n")
+    except OSError as error:
+        raise DataError(f"{what} {path}: cannot be read ({error.strerror})") from error
+
+
+def _line_end(block: bytes, find: Callable[[bytes], int]) -> int:
+    r"""Position of the first or last ``\n``, or of ``\r`` where there is none; -1 without a line end."""
+    at = find(b"\n")
+    return at if at >= 0 else find(b"\r")
+
+
 def read_text(path: str | Path, what: str) -> str:
     r"""Text of a UTF-8 file, without byte order mark, lines ended by ``\n``.
 
@@ -110,6 +140,8 @@ def read_text(path: str | Path, what: str) -> str:
         DataError: missing, unreadable or not UTF-8 (names the line).
     """
     path = existing(path, what)
+    if Path(path).suffix.lower() != ".json":
+        check_lines(path, what)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -138,12 +170,20 @@ def csv_rows(text: str, where: str) -> tuple[list[list[str]], list[int]]:
     try:
         for row in reader:
             row = [field.strip() for field in row]
+            if len(row) > WIDEST:
+                raise DataError(f"{where}, line {reader.line_num}: more than {WIDEST:,} columns; is it damaged?")
             if any(row):
                 rows.append(row)
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}; check the quotes") from error
     return rows, lines
+
+
+def other_separator(head: str) -> str:
+    """The separator of columns other than a comma, by name, of a line that has no comma; "" where it has none."""
+    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    return "" if "," in head else next((name for sign, name in names.items() if sign in head), "")
 
 
 def blank_separated_rows(text: str) -> tuple[list[list[str]], list[int]]:

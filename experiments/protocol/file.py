@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from datamodules.io.documents import read_yaml
 from datamodules.schema import DataError
 from experiments.config.files import find_config
 from experiments.runs.fits import Fit
@@ -66,8 +65,8 @@ class Protocol:
         Raises:
             DataError: a missing or unknown key, a fusion of unknown methods, or a refinement file that does not exist.
         """
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         try:
+            content: dict[str, Any] = dict(read_yaml(path))
             methods = {name: Method(**(options or {})) for name, options in content.pop("methods").items()}
             files = {}
             for name, text in content.pop("refinements", {}).items():
@@ -75,6 +74,8 @@ class Protocol:
                 files[name] = f"{find_config(file, near=path.parent)}{sign}{alternative}"
             return cls(**content, methods=methods, refinements=files)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
             takes = "configs, folds, seeds, methods, first, refinements, fusions"
             raise DataError(f"protocol {path}: {error}; it takes {takes}") from error
 

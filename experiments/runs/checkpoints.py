@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from datamodules.schema import DataError, one_line
-from lightning_modules.networks.weights import DAMAGED
+from lightning_modules.networks.weights import DAMAGED, load_pickle, reason
 
 UNFINISHED = ".*.ckpt.tmp"
 """Checkpoints that were being written, next to the finished ones; a killed run leaves one."""
@@ -61,15 +61,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, no Lightning checkpoint, or holding objects whose loading would run code.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_pickle(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({one_line(error, 120)})"
+            f"{path}: not a checkpoint of tensors and plain values, nothing in it was run ({reason(error)})"
         ) from error
     except DAMAGED as error:
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({one_line(error, 120)})") from error
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason(error)})") from error
     needed = ("state_dict", "global_step", "pytorch-lightning_version")
     missing = [key for key in needed if not isinstance(content, Mapping) or key not in content]
     if missing or not isinstance(content["state_dict"], Mapping):

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.io.documents import open_arrays
 from datamodules.io.writing import write_arrays, write_csv
+from datamodules.schema import DataError, one_line
 from experiments.runs.saved import SavedRun
 from postproc.metrics import eer
 from postproc.metrics.bootstrap import draw_identities, resampled_eers
@@ -30,11 +32,28 @@ def write_people(folder: Path, run: SavedRun) -> None:
 
 
 def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
-    """Reads both back."""
+    """Reads both back.
+
+    Raises:
+        DataError: one of them is missing or damaged.
+    """
+    remedy = "remove the folder and run the protocol again"
     text, unknown = {"cell": str, "identity": str, "gender": str}, {"raw": [""], "refined": [""]}
-    rows = pd.read_csv(folder / "people.csv", dtype=text, keep_default_na=False, na_values=unknown)
-    with np.load(folder / "people.npz", allow_pickle=False) as saved:
-        parts = {tuple(name.split("|", 1)): saved[name] for name in saved.files}
+    path = folder / "people.csv"
+    try:
+        rows = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=unknown)
+        numbers = rows[list(COLUMNS[3:])].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error, 120)}); {remedy}") from error
+    if list(rows.columns) != list(COLUMNS) or numbers["voices"].isna().any():
+        raise DataError(f"{path}: holds what no protocol writes; {remedy}")
+    path = folder / "people.npz"
+    with open_arrays(path, remedy) as saved:
+        rates_by_key = {name: saved[name] for name in saved.files}
+    for name, rates in rates_by_key.items():
+        if "|" not in name or rates.ndim != 1 or rates.dtype.kind != "f":
+            raise DataError(f"{path}: holds what no protocol writes; {remedy}")
+    parts = {name.partition("|")[::2]: rates for name, rates in rates_by_key.items()}
     return rows, {(cell, stage): rates for (stage, cell), rates in parts.items()}
 
 

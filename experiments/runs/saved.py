@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyarrow import ArrowException
 
-from datamodules.io.documents import read_json
+from datamodules.io.documents import open_arrays, read_array, read_json
+from datamodules.io.tables import read_parquet
 from datamodules.io.writing import write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
@@ -119,10 +118,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         what = "no such run folder" if not folder.is_dir() else "no scores.parquet in it; run test or predict"
         raise DataError(f"run {folder}: {what}")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, ArrowException) as error:
-        raise DataError(f"{path}: not a readable parquet file ({one_line(error)})") from error
+    table = read_parquet(path, "scores")
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]}; run test again")
@@ -204,27 +200,34 @@ def read_reference(folder: Path) -> Reference:
         DataError: there is none, or it cannot be read.
     """
     path = folder / "embeddings" / "reference.npz"
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            arrays = dict(saved)
-        if "met" in arrays:  # what runs of earlier versions call ``seen``
-            arrays["seen"] = arrays.pop("met")
-        known = [arrays.pop(name) for name in REFERENCE]
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        why = "no such file" if not path.is_file() else one_line(error)
-        raise DataError(
-            f"{path}: {why}; a step learns from training identities: "
-            f"first run test --config {folder / 'config.yaml'} --ckpt_path best --postproc.keep_reference true "
-            f"--run_dir {folder}"
-        ) from error
-    sides = ({k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES)
-    voices, faces = sides
-    return Reference(voices, faces, *known)
+    remedy = (
+        "a step learns from training identities: "
+        f"first run test --config {folder / 'config.yaml'} --ckpt_path best --postproc.keep_reference true "
+        f"--run_dir {folder}"
+    )
+    with open_arrays(path, remedy) as saved:
+        arrays = dict(saved)
+    if "met" in arrays:  # what runs of earlier versions call ``seen``
+        arrays["seen"] = arrays.pop("met")
+    voices, faces = (
+        {k.removeprefix(f"{m}_"): x for k, x in arrays.items() if k.startswith(f"{m}_")} for m in MODALITIES
+    )
+    known = {name: arrays[name] for name in REFERENCE if name in arrays}
+    rows = len(known["identity"]) if known.get("identity", np.empty(())).ndim else -1
+    kinds = {"seen": "b"} | dict.fromkeys(REFERENCE[:3], "U")
+    right = (
+        len(known) == len(REFERENCE)
+        and all(x.shape == (rows,) and x.dtype.kind == kinds[name] for name, x in known.items())
+        and all(x.ndim == 2 and x.dtype.kind == "f" and len(x) == rows for x in (*voices.values(), *faces.values()))
+    )
+    if not right:
+        raise DataError(f"{path}: holds what no test writes; {remedy}")
+    return Reference(voices, faces, *known.values())
 
 
 def read_seen_tests(folder: Path) -> list[str]:
     """Names of the test conditions that are made of training identities; none in runs of earlier versions."""
-    with np.load(folder / "embeddings" / "reference.npz", allow_pickle=False) as saved:
+    with open_arrays(folder / "embeddings" / "reference.npz", "run test again") as saved:
         return list(saved[SEEN_TESTS].tolist()) if SEEN_TESTS in saved else []
 
 
@@ -259,13 +262,9 @@ def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.flo
 
 def _read_array(path: Path, rows: int) -> NDArray[np.float32]:
     """Embeddings (n, d), one of each row of the CSV beside them."""
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise DataError(f"{path}: {one_line(error, 120)}; run test again") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{path}: expected numbers (n, d), found {found}; run test again")
+    array = read_array(path, "run test again")
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        raise DataError(f"{path}: expected numbers (n, d), found {array.dtype} {array.shape}; run test again")
     if len(array) != rows:
         raise DataError(f"{path}: {len(array)} rows, but its CSV names {rows}; run test again")
     if not np.isfinite(array).all():

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from submitit.helpers import DelayedSubmission
 
+from datamodules.io.documents import read_yaml
 from datamodules.io.text import nearest
 from datamodules.io.writing import write_json
 from datamodules.schema import DataError, one_line
@@ -199,7 +200,9 @@ def slurm_settings(path: Path) -> dict[str, Any]:
     """
     from submitit.slurm.slurm import SlurmExecutor
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected submitit's parameters and their values")
     known = sorted(SlurmExecutor._valid_parameters())
     for key in content:
         if key not in known:

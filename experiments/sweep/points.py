@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from datamodules.io.documents import read_yaml
 from datamodules.io.text import nearest
-from datamodules.schema import DataError, one_line
+from datamodules.schema import DataError
 
 METHODS = ("grid", "random", "bayes")
 KEYS = (
@@ -86,10 +86,7 @@ class Sweep:
         Raises:
             DataError: unreadable, or a key, method or distribution is unknown or incomplete.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"sweep {path}: {one_line(error)}") from error
+        content = read_yaml(path)
         if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
             raise DataError(f"sweep {path}: expected W&B's sweep format: method and parameters")
         for key in content:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -19,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datamodules.evaluation.learnt import Learnt
-from datamodules.schema import DataError
+from datamodules.schema import DataError, one_line
 
 LEARNT = "learnt"
 """Key of the record in checkpoints and in the metadata of exports; attribute of modules that have read one."""
@@ -48,16 +50,38 @@ def read_file(path: str | Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_pickle(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: holds more than tensors and plain values, so it was not loaded, nothing in it was run; "
-            f"save its state_dict as .safetensors ({_one_line(error)})"
+            f"save its state_dict as .safetensors ({reason(error)})"
         ) from error
     except (*DAMAGED, SafetensorError) as error:
         raise WeightsError(
-            f"{path}: damaged or not a checkpoint; copy or download it again ({_one_line(error)})"
+            f"{path}: damaged or not a checkpoint; copy or download it again ({reason(error)})"
         ) from error
+
+
+def load_pickle(path: Path, mapped: bool = False) -> Any:
+    """``torch.load`` of tensors and plain values, on the CPU, without its guesses about damaged files.
+
+    Args:
+        path: the file.
+        mapped: map the tensors into memory instead of reading them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def reason(error: Exception) -> str:
+    """Why a weights file cannot be read, without torch's advice to load it unsafely."""
+    text = one_line(error)
+    if found := re.search(r"Unsupported operand \d+|GLOBAL \S+|Unsupported class \S+", text):
+        return f"not allowed: {found[0]}"
+    if "weights_only" in text or not re.search("[a-z]{3} ", text):  # the latter: a key that the unpickler lacked
+        return "its content is in no known format"
+    return one_line(text, 120)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -87,7 +111,7 @@ def learnt_of(path: str | Path) -> Learnt:
     path = Path(path).expanduser()
     if path.suffix != ".safetensors":
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = load_pickle(path, mapped=zipfile.is_zipfile(path))
         except (*DAMAGED, pickle.UnpicklingError):
             content = read_file(path)  # says in one line what is wrong
         return learnt_in(content, path)
@@ -96,7 +120,7 @@ def learnt_of(path: str | Path) -> Learnt:
             record = (file.metadata() or {}).get(LEARNT)
             return learnt_in({} if record is None else {LEARNT: json.loads(record)}, path)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise WeightsError(f"{path}: {_one_line(error)}; copy or download it again") from error
+        raise WeightsError(f"{path}: {reason(error)}; copy or download it again") from error
 
 
 def learnt_in(content: Any, path: str | Path) -> Learnt:
@@ -229,8 +253,3 @@ def misfits(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], optional:
 def _some(keys: list[str]) -> str:
     more = len(keys) - LISTED
     return ", ".join(keys[:LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _one_line(error: Exception, limit: int = 120) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[:limit] + "..."

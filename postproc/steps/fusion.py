@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pyarrow import ArrowException
 
-from datamodules.schema import DataError, ScoredCell
+from datamodules.schema import DataError, ScoredCell, one_line
 from postproc.cells import DegenerateInput, initial_distances
 from postproc.refinement import Refined, Refinement, unchanged
 
@@ -91,10 +92,9 @@ def _normalised(d: NDArray[np.float64], how: str) -> NDArray[np.float64]:
 def _read(path: Path, name: str, keys: NDArray[np.str_], column: str) -> NDArray[np.float64]:
     try:
         table = pd.read_parquet(path, columns=["cell", "key", column])
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, ValueError, KeyError, ArrowException) as error:
         raise DataError(
-            f"fusion {path}: unreadable as scores with cell, key, {column} ({reason}); run test first"
+            f"fusion {path}: unreadable as scores with cell, key, {column} ({one_line(error, 160)}); run test first"
         ) from error
     rows = table[table["cell"] == name]
     if rows.empty:

@@ -165,7 +165,7 @@ def test_wrong_npz_says_what(tmp_path: Path) -> None:
         open_npz(tmp_path / "int.npz", x=np.ones((48, 2), dtype=np.int64))
     with pytest.raises(DataError, match=r"contains float32 of shape \(48,\)"):
         open_npz(tmp_path / "flat.npz", x=x[:, 0])
-    with pytest.raises(DataError, match="give the feature file an index"):
+    with pytest.raises(DataError, match=r"identity has shape \(48,\), but there are 47 rows"):
         open_npz(tmp_path / "long.npz", x=x[:-1])
     with pytest.raises(DataError, match=r"no array voice among x, .*; name one as good\.npz#x"):
         open_feature_file(f"{tmp_path}/good.npz#voice", "voice")

@@ -359,3 +359,99 @@ def test_numbers_of_unknown_range_are_refused(tmp_path: Path, levels: np.ndarray
     Image.fromarray(levels.astype(np.float32) if levels.dtype.kind == "f" else levels).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match=r"^[^:]*a\.tif: .*save the image with 8"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["L", "I;16", "RGB", "P", "lzw"])
+def test_a_tiff_is_turned_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if kind == "I;16" else Image.fromarray(GREY)
+    image = image.convert(kind) if kind in ("RGB", "P") else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.tif", exif=exif, compression="tiff_lzw" if kind == "lzw" else None)
+    turned = {1: GREY, 2: GREY[:, ::-1], 3: GREY[::-1, ::-1], 4: GREY[::-1], 5: GREY.T, 6: GREY[::-1].T,
+              7: GREY[::-1, ::-1].T, 8: GREY[:, ::-1].T}[orientation]  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], turned)
+
+
+FEWER_BITS = [(bits, np.rint(GREY * (white / 255))) for bits, white in ((8, 255), (10, 1023), (12, 4095))]
+FEWER_BITS += [(bits, GREY * 2.0 ** (bits - 8)) for bits in (10, 12, 14)]
+
+
+@pytest.mark.parametrize(("bits", "numbers"), FEWER_BITS)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_fewer_bits_in_a_16_bit_image_are_read_right_and_said(
+    tmp_path: Path, name: str, bits: int, numbers: np.ndarray
+) -> None:
+    Image.fromarray(numbers.astype(np.uint16)).save(tmp_path / name)
+    with pytest.warns(UserWarning, match=rf"{name}: the brightest of its 16-bit numbers is \d+; read as {bits}-bit"):
+        read = np.asarray(read_image(tmp_path / name))[..., 0].astype(int)
+    assert np.abs(read - GREY).max() <= 1
+
+
+def test_dark_16_bit_images_stay_dark(tmp_path: Path) -> None:
+    dark = GREY // 16
+    Image.fromarray(dark.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png"))[..., 0], dark)
+    raw = GREY.astype(np.uint16) * 257 // 23
+    Image.fromarray(raw).save(tmp_path / "b.png")
+    with pytest.warns(UserWarning, match=r"b\.png: .* is 2849; read as a dark picture"):
+        assert np.abs(np.asarray(read_image(tmp_path / "b.png"))[..., 0] - raw / 257).max() <= 0.5
+    Image.fromarray(raw).save(tmp_path / "c.tif", tiffinfo={281: 3000})  # it says what is white
+    assert np.abs(np.asarray(read_image(tmp_path / "c.tif"))[..., 0] - raw * (255 / 3000)).max() <= 0.5
+
+
+def test_images_of_too_many_pixels_and_programs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.io.media.PIXELS", 1199)
+    jpg(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: 40 x 30 pixels; scale"):
+        read_image(tmp_path / "a.png")
+    Image.fromarray(GREY[:5]).save(tmp_path / "b.jpg", "EPS")
+    with pytest.raises(DataError, match=r"b\.jpg: a PostScript program, which is not run"):
+        read_image(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "RF64", "NIST", "WAV", "SVX"])
+@pytest.mark.parametrize("part", [0.5, 0.99])
+def test_a_truncated_recording_of_any_format_is_refused(tmp_path: Path, kind: str, part: float) -> None:
+    audio = noise()
+    whole = write(tmp_path / f"a.{kind.lower()}", audio, format=kind)
+    assert np.abs(read_audio(whole, 16000, [0.0])[0] - audio).max() < 0.01
+    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * part)])
+    with pytest.raises(DataError, match=r"truncated audio, \d+ bytes that its header declares are missing"):
+        read_audio(whole, 1000, [0.0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_numbers_that_are_not_finite_are_refused_outside_the_crop_too(
+    tmp_path: Path, value: float, subtype: str
+) -> None:
+    audio = noise()
+    audio[15_000] = value
+    with pytest.raises(DataError, match=r"a\.wav: NaN or infinite audio samples"):
+        read_audio(write(tmp_path / "a.wav", audio, subtype=subtype), 1000, [0.0])
+
+
+def test_a_wav_whose_data_alone_have_no_length_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise())
+    expected = read_audio(path, 8000, [0.5])[0]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    assert np.array_equal(read_audio(path, 8000, [0.5])[0], expected)
+    listed = bytes(content[: at + 4]) + b"LIST" + (4).to_bytes(4, "little") + b"INFO"  # no samples, a chunk of words
+    path.write_bytes(listed[:4] + (len(listed) - 8).to_bytes(4, "little") + listed[8:])
+    with pytest.raises(DataError, match=r"a\.wav: 0\.000 s of audio"):
+        read_audio(path, 8000, [0.5])
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 2**31 - 1])
+def test_impossible_rates_are_refused(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", noise())
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.wav: "):
+        read_audio(path, 8000, [0.5])
