@@ -146,8 +146,10 @@ def _array_errors(path: Path, remedy: str, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except FileNotFoundError as error:
+        raise DataError(f"{what} {path}: no such file; {remedy}".lstrip()) from error
     except NUMPY as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else one_line(error, 120)
+        why = one_line(error, 120)
         if "pickle" in why or "Python objects" in why:
             why = "it holds Python objects or is no numpy file; objects are not loaded, for that could run code"
         raise DataError(f"{what} {path}: cannot be read ({why}); {remedy}".lstrip()) from error
