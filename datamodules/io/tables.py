@@ -45,7 +45,7 @@ def read_table(path: str | Path, what: str) -> pd.DataFrame:
     return table
 
 
-def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pd.DataFrame:
+def read_parquet(path: Path, what: str = "", columns: list[str] | None = None) -> pd.DataFrame:
     """The table of a parquet file with the types that it has.
 
     Args:
@@ -56,15 +56,16 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pd.
     Raises:
         DataError: unreadable, or with more values than any table here has.
     """
+    where = f"{what} {path}".lstrip()
     try:
         size = parquet.read_metadata(path)
         if size.num_rows * size.num_columns > MOST:
-            raise DataError(f"{what} {path}: {size.num_rows:,} rows of {size.num_columns:,} columns are too many")
+            raise DataError(f"{where}: {size.num_rows:,} rows of {size.num_columns:,} columns are too many")
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, ArrowException, MemoryError, KeyError, OverflowError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{what} {path}: not a readable parquet file ({one_line(error, 160)})") from error
+        raise DataError(f"{where}: not a readable parquet file ({one_line(error, 160)})") from error
 
 
 def _from_parquet(path: Path, what: str) -> pd.DataFrame:

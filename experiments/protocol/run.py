@@ -113,7 +113,7 @@ def selection_in(path: Path) -> dict[str, Any] | None:
 def languages_of(run: Path) -> dict[str, str]:
     """``train→test`` language of a run by test condition."""
     config: dict[str, Any] = read_yaml(run / "config.yaml")
-    tests = read_parquet(run / "scores.parquet", "scores", ["cell", "language"]).drop_duplicates()
+    tests = read_parquet(run / "scores.parquet", columns=["cell", "language"]).drop_duplicates()
     languages = dict(zip(*tests.to_numpy().T, strict=True))
     train = trained_on(config, languages)
     return {cell: f"{train}→{language or 'all'}" for cell, language in languages.items()}

@@ -118,7 +118,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         what = "no such run folder" if not folder.is_dir() else "no scores.parquet in it; run test or predict"
         raise DataError(f"run {folder}: {what}")
-    table = read_parquet(path, "scores")
+    table = read_parquet(path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]}; run test again")
