@@ -37,6 +37,7 @@ CLASSES = {
     "data modules, in data: class_path": ("datamodules", r"module$|^datasets\.synthetic"),
     "steps of a refinement, in postproc: steps": ("postproc", r"^steps\."),
 }
+LONGEST = 160  # characters of a line
 _PARTS = r"(?m)^\s*@(abstractmethod|dataclass)|^class \w+Error\b"
 
 
@@ -77,7 +78,8 @@ def first_sentence(path: Path) -> str:
     if comment and comment[0].startswith(("python -m", "--")):  # "--trainer NAME: what it is"
         comment[0] = comment[0].partition(": ")[2] if comment[0].startswith("--") else ""
     text = " ".join(filter(None, comment))
-    return re.split(r"(?<=[.;])\s+(?=[A-Z-])|\s+python -m", text, maxsplit=1)[0].rstrip(".;:")
+    sentence = re.split(r"(?<=[.;])\s+(?=[A-Z-])|\s+python -m", text, maxsplit=1)[0].rstrip(".;:")
+    return textwrap.shorten(sentence, LONGEST, placeholder=" ...")
 
 
 def public_classes(package: str) -> Iterator[tuple[str, str, str]]:

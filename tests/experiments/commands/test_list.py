@@ -21,7 +21,7 @@ def test_all_configs_are_listed_with_a_line() -> None:
     for title, entries in listed.items():
         assert entries, title
         for name, line in entries:
-            assert 5 < len(line) < 250, (name, line)
+            assert 5 < len(line) < 200, (name, line)
             assert "python -m" not in line
             assert "``" not in line
 
