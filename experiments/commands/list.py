@@ -75,9 +75,9 @@ def first_sentence(path: Path) -> str:
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# "))
-    if comment and comment[0].startswith(("python -m", "--")):  # "--trainer NAME: what it is"
-        comment[0] = comment[0].partition(": ")[2] if comment[0].startswith("--") else ""
-    text = " ".join(filter(None, comment))
+    if comment and comment[0].startswith("--"):  # "--trainer NAME: what it is"
+        comment[0] = comment[0].partition(": ")[2]
+    text = " ".join(line for line in comment if not line.startswith("python -m"))
     sentence = re.split(r"(?<=[.;])\s+(?=[A-Z-])|\s+python -m", text, maxsplit=1)[0].rstrip(".;:")
     return textwrap.shorten(sentence, LONGEST, placeholder=" ...")
 
