@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from datamodules.io.tables import read_table
 from datamodules.io.text import name_key, nearest, plain_name, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
+_NUMBERED = re.compile(r"(\D*)0*([0-9]+?)(?:\.0+)?")
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 
 
@@ -115,7 +117,9 @@ def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | 
 
 
 def check_spelling(names: Iterable[str], what: str) -> None:
-    """Refuses names that differ only in case or Unicode form: they are one name, and would count as two.
+    """Refuses names that differ only in case, Unicode form or the writing of a number: they would count as two.
+
+    ``id07`` is ``id7``, and ``7.0``, as a table of numbers may be written, is ``7``.
 
     Args:
         names: all of them.
@@ -126,10 +130,11 @@ def check_spelling(names: Iterable[str], what: str) -> None:
     """
     spelling: dict[str, str] = {}
     for name in sorted(set(names)):
-        if (other := spelling.setdefault(name_key(name), name)) != name:
-            raise DataError(
-                f"data: {what} {other!r} and {name!r} differ only in case or Unicode form; write them in one way"
-            )
+        key = name_key(name)
+        numbered = _NUMBERED.fullmatch(key)
+        if (other := spelling.setdefault("".join(numbered.groups()) if numbered else key, name)) != name:
+            how = "case or Unicode form" if name_key(other) == key else "how a number is written"
+            raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way")
 
 
 def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from datamodules.datasets.voxceleb.people import People
 from datamodules.io.identities import check_spelling
 from datamodules.io.text import plain_name, shown
+from datamodules.prepare.languages import LANGUAGE_FOLDER as _LANGUAGE
 from datamodules.schema import DataError, Modality
 
 _SHOWN = 5
@@ -21,20 +22,6 @@ COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read the
 FACES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _FIELDS = {"identity": r"(?P<identity>[^/]+)", "language": r"(?P<language>[^/]+)", "video": r"(?P<video>[^/]+)",
            "file": r"[^/]+", "any": r".*"}  # fmt: skip
-# names of languages and their ISO 639 codes
-_LANGUAGES = (
-    "afrikaans|albanian|amharic|arabic|armenian|azerbaijani|bangla|basque|bengali|bosnian|bulgarian|burmese|"
-    "cantonese|catalan|chinese|croatian|czech|danish|dutch|english|estonian|farsi|finnish|french|galician|"
-    "georgian|german|greek|gujarati|hausa|hebrew|hindi|hungarian|icelandic|igbo|indonesian|irish|italian|"
-    "japanese|javanese|kannada|kashmiri|kazakh|khmer|korean|kurdish|lao|latvian|lithuanian|macedonian|malay|"
-    "malayalam|maltese|mandarin|marathi|mongolian|nepali|norwegian|odia|oriya|pashto|persian|polish|"
-    "portuguese|punjabi|romanian|russian|serbian|sindhi|sinhala|slovak|slovenian|somali|spanish|swahili|"
-    "swedish|tagalog|tamil|telugu|thai|tibetan|turkish|ukrainian|urdu|uyghur|uzbek|vietnamese|welsh|xhosa|"
-    "yoruba|zulu|af|am|ar|az|be|bg|bn|bs|ca|cs|cy|da|de|el|en|es|et|eu|fa|fi|fr|ga|gl|gu|ha|he|hi|hr|hu|hy|id|"
-    "is|it|ja|ka|kk|km|kn|ko|ku|lo|lt|lv|mk|ml|mn|mr|ms|my|ne|nl|no|or|pa|pl|ps|pt|ro|ru|sd|si|sk|sl|so|sq|sr|"
-    "sv|sw|ta|te|th|tl|tr|uk|ur|uz|vi|zh|zu"
-)
-_LANGUAGE = f"(?:(?i:{_LANGUAGES})(?:[-_][A-Za-z]{{2,4}})?)"
 _SPLIT = "(?:(?i:train|dev|test|val|valid|validation)/)"
 _ABOVE = r"(?P<above>(?:[^/]+/)*?)"
 _SIDES = {
@@ -127,8 +114,12 @@ class MediaFile:
     video: str
 
 
-def list_files(root: str | Path) -> Iterator[tuple[str, Modality]]:
+def list_files(root: str | Path, unread: dict[str, str]) -> Iterator[tuple[str, Modality]]:
     """Relative paths of all voices and faces below a folder, sorted within each folder, without hidden files.
+
+    Args:
+        root: the folder. Links out of it are followed.
+        unread: gets recordings and pictures of kinds that are not read, and folders that have another name here.
 
     Raises:
         DataError: it is not a folder, or a folder in it cannot be read.
@@ -139,31 +130,28 @@ def list_files(root: str | Path) -> Iterator[tuple[str, Modality]]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    seen: set[tuple[int, int]] = set()
+    top, seen = Path(root).resolve(), dict[Path, str]()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+        below, place = os.path.relpath(folder, root).replace(os.sep, "/"), Path(folder).resolve()
+        inside = Path(folder).is_symlink() and below != "." and place.is_relative_to(top)
+        if inside or place in seen:
             folders.clear()
+            if place not in (top / below).parents:  # one above is read where it is
+                unread[below] = f"is the same folder as {place.relative_to(top) if inside else seen[place]}"
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen[place] = below
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(files):
-            suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and (suffix in VOICES or suffix in COMPRESSED or suffix in FACES):
+            suffix, path = Path(name).suffix.lower(), name if below == "." else f"{below}/{name}"
+            if _UNREAD.fullmatch(name):
+                unread[path] = "its kind is not read; convert it to wav or jpg"
+            elif not name.startswith(".") and (suffix in VOICES or suffix in COMPRESSED or suffix in FACES):
                 modality: Modality = "face" if suffix in FACES else "voice"
-                yield (name if below == "." else f"{below}/{name}"), modality
+                yield path, modality
 
 
 _LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
 """Names of MAV-Celeb's lists."""
-
-
-def unread_files(root: Path) -> dict[str, str]:
-    """Recordings and pictures of kinds that are not read, and what to do about them."""
-    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
-    kind = "its kind is not read; convert it to wav or jpg"
-    return {path.relative_to(root).as_posix(): kind for path in paths if _UNREAD.fullmatch(path.name)}
 
 
 def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool) -> Layout:
@@ -185,6 +173,7 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
             raise DataError(
                 f"--pattern {described.name}: matches none of {len(listing)} files, such as {shown(misfits)}"
             )
+        _check_apart(root, described, listing)
         return described
     lists = [
         path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*_t*.txt") if _LIST.fullmatch(path.name)
@@ -226,10 +215,30 @@ def _misfits(layout: Layout, listing: Sequence[tuple[str, Modality]]) -> list[st
 def _corpus(layout: Layout, path: str, modality: Modality) -> str:
     """Folders above the identity that may name a data set: not those of a split, or of voices and faces."""
     match = next(m for p in layout.patterns(modality) if (m := p.fullmatch(path)))
+    return "" if layout.by_name else _named(match.groupdict().get("above") or "")
+
+
+def _check_apart(root: Path, layout: Layout, listing: Sequence[tuple[str, Modality]]) -> None:
+    """Refuses patterns that take one name in two data sets for one identity."""
+    found: dict[tuple[str, Modality], dict[str, str]] = {}
+    for path, modality in listing:
+        if match := next((m for p in layout.patterns(modality) if (m := p.fullmatch(path))), None):
+            above = "/".join(match[name] or "" for name in match.re.groupindex if name.startswith("above"))
+            folders = found.setdefault((match["identity"], modality), {})
+            folders.setdefault(_named(above), path)
+            if len(folders) > 1:
+                raise DataError(
+                    f"{root}: --pattern {layout.name} takes {' and '.join(folders.values())} for one identity, in "
+                    "folders that may be two data sets; write {video} or {language} for that folder if it is one, give "
+                    "a --pattern with the name of each folder, or prepare each folder by itself"
+                )
+
+
+def _named(folders: str) -> str:
+    """Folders that may name a data set: not those of a split, or of voices and faces."""
     sides = "|".join(_SIDES.values())
-    folders = (match.groupdict().get("above") or "").split("/")
-    named = [f for f in folders if f.lower() not in _NOT_CORPORA and not re.fullmatch(sides, f, re.IGNORECASE)]
-    return "" if layout.by_name else "/".join(filter(None, named))
+    named = [f for f in folders.split("/") if f.lower() not in _NOT_CORPORA]
+    return "/".join(f for f in named if f and not re.fullmatch(sides, f, re.IGNORECASE))
 
 
 def compile_patterns(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
@@ -249,8 +258,12 @@ def compile_patterns(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
                 f"--pattern {pattern}: use {{identity}} once, {{language}}, {{video}} and {{file}} at most once, "
                 "{any} any number of times, and no other field"
             )
-        text = "".join(_FIELDS[part] if i % 2 else re.escape(part) for i, part in enumerate(parts))
-        compiled.append(re.compile(f"(?:.*/)?{text}"))
+        text, above = "", True  # an {any} before the identity may stand for data sets side by side
+        for i, part in enumerate(parts):
+            above = above and not (i % 2 and part == "identity")
+            named = f"(?P<above{i}>.*)" if above and part == "any" else _FIELDS.get(part, "")
+            text += named if i % 2 else re.escape(part)
+        compiled.append(re.compile(f"(?P<above>(?:.*/)?){text}"))
     return tuple(compiled)
 
 
@@ -329,9 +342,39 @@ def summary(files: Sequence[MediaFile], problems: dict[str, str]) -> list[str]:
         both = len(set(voices) & set(faces))
         name = language or "no language"
         lines.append(f"{name}: {len(voices)} voices, {len(faces)} faces; {both} identities have both")
+    lines += [*_by_split(files), *_by_identity(files)]
     left_out = [f"left out: {path}: {why}" for path, why in sorted(problems.items())]
     more = [f"left out: {len(left_out) - _SHOWN} more"] if len(left_out) > _SHOWN else []
     return [*lines, *left_out[:_SHOWN], *more]
+
+
+def _by_split(files: Sequence[MediaFile]) -> list[str]:
+    """Counts of each folder ``train``, ``dev``, ``test`` ...; none without such folders."""
+    splits: dict[str, list[MediaFile]] = {}
+    for file in files:
+        name = next((part for part in file.path.split("/")[:-1] if part.lower() in _NOT_CORPORA), "")
+        splits.setdefault(name, []).append(file)
+    return [
+        f"split {name or '(none)'}: {len({f.identity for f in part})} identities, {_counts(part)}"
+        for name, part in sorted(splits.items())
+        if set(splits) != {""}
+    ]
+
+
+def _by_identity(files: Sequence[MediaFile]) -> list[str]:
+    """How many identities there are, and the counts of those with the fewest and the most files."""
+    groups: dict[str, list[MediaFile]] = {}
+    for file in files:
+        groups.setdefault(file.identity, []).append(file)
+    ordered = sorted(groups, key=lambda name: (len(groups[name]), name))
+    few = [name for name in ordered if len(ordered) <= 2 * _SHOWN or name in ordered[:_SHOWN] + ordered[-_SHOWN:]]
+    lines = [f"  {name}: {_counts(groups[name])}" for name in few]
+    return [f"{len(groups)} identities" + ", the smallest and largest:" * (len(few) < len(groups)), *lines]
+
+
+def _counts(files: Sequence[MediaFile]) -> str:
+    voices = sum(file.modality == "voice" for file in files)
+    return f"{voices} voices, {len(files) - voices} faces"
 
 
 def why_unpaired(file: MediaFile) -> str:

@@ -55,7 +55,6 @@ def _prepare(options: argparse.Namespace) -> int:
         layout_of,
         list_files,
         summary,
-        unread_files,
         why_unpaired,
     )
 
@@ -66,14 +65,14 @@ def _prepare(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise DataError(f"--workers {options.workers}: give 1 or more")
     people = read_people(options.people) if options.people else None
-    listing = list(list_files(root))
+    unread: dict[str, str] = {}
+    listing = list(list_files(root, unread))
     if not listing:
         raise DataError(f"{root}: holds no voice and no face; wav, flac, ogg, m4a and jpg, png are looked for")
     layout = layout_of(root, listing, options.pattern, people is not None)
     problems: dict[str, str] = {}
     files = describe_all(listing, layout, people, options.language, problems)
     print("\n".join(layout_lines(layout, files)))
-    unread = unread_files(root)
     if options.show:
         problems |= unread
         print("\n".join([*summary(files, problems), "nothing was written; leave out --show to make the manifest"]))
@@ -81,7 +80,7 @@ def _prepare(options: argparse.Namespace) -> int:
     compressed = [path for path, _ in listing if Path(path).suffix.lower() in COMPRESSED]
     problems |= dict(_convert(root, compressed, options))
     if compressed:
-        listing = [file for file in list_files(root) if Path(file[0]).suffix.lower() not in COMPRESSED]
+        listing = [file for file in list_files(root, {}) if Path(file[0]).suffix.lower() not in COMPRESSED]
         files = describe_all(listing, layout, people, options.language, problems)
     parts = out.with_name(f".{out.name}.parts")
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]

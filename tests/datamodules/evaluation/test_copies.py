@@ -72,6 +72,10 @@ def test_a_video_of_training_under_another_name_is_found(world: Path) -> None:
     [
         ("identity", "p9", "P0", "identity 'P0' and 'p0' differ only in case"),
         ("identity", "p9", "p0\u0130", None),
+        ("identity", "p9", "p00", "identity 'p0' and 'p00' differ only in how a number is written"),
+        ("identity", "p9", "p01.0", "identity 'p01.0' and 'p1' differ only in how a number is written"),
+        ("identity", "p9", "p10", None),
+        ("identity", "p9", "p1a", None),
         ("language", "Urdu", "english", "language 'English' and 'english' differ only in case"),
     ],
 )

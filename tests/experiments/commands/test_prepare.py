@@ -13,7 +13,7 @@ import pytest
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.module import MediaOptions
 from datamodules.prepare import manifest as prepare
-from datamodules.prepare.paths import compile_patterns, describe
+from datamodules.prepare.paths import compile_patterns, describe, list_files
 from datamodules.schema import DataError
 from experiments.run import main
 from tests.datamodules.media_tree import make_training, patch, tone
@@ -229,6 +229,70 @@ def test_other_trees_are_refused(
     assert error.count("\n") == 1
     assert "--pattern" in error or "differ" in error or "side by side" in error
     assert not list(tmp_path.glob("*manifest*"))
+
+
+def empty(root: Path, *files: str) -> list[str]:
+    """Files without content, of which only the names matter; voices and faces below each folder."""
+    made = [f"{name}.{ending}" for name in files for ending in ("wav", "jpg")]
+    for name in made:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("files", "patterns", "refused"),
+    [
+        (["v1/x/id1/a/1", "v2/x/id1/a/1"], ["{any}/{identity}/{video}/{file}"], True),
+        (["v1/x/id1/a/1", "v2/x/id1/a/1"], ["{identity}/{video}/{file}"], True),
+        (["v1/id1_1", "v2/id1_2"], ["{any}/{identity}_{any}"], True),
+        (["v1/id1/a/1", "v2/id1/a/1"], ["v1/{identity}/{video}/{file}", "v2/{identity}/{video}/{file}"], False),
+        (["v1/id1/a/1", "v2/id2/a/1"], ["{any}/{identity}/{video}/{file}"], False),
+        (["train/id1/a/1", "test/id1/b/1"], ["{any}/{identity}/{video}/{file}"], False),
+        (["day1/ann/1", "day2/ann/1"], ["{video}/{identity}/{file}"], False),
+        (["ann/day1/x/1", "ann/day2/x/1"], ["{identity}/{any}/x/{file}"], False),
+    ],
+)
+def test_patterns_keep_data_sets_side_by_side_apart(
+    files: list[str], patterns: list[str], refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty(tmp_path, *files)
+    status = main(["prepare", str(tmp_path), "--show", *(f"--pattern={pattern}" for pattern in patterns)])
+    said = capsys.readouterr()
+    assert status == (2 if refused else 0), said
+    assert ("for one identity, in folders that may be two data sets; write {video}" in said.err) is refused
+
+
+def test_a_folder_of_two_names_is_read_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    empty(root, "voices/bob/v/1", "faces/bob/v/1")
+    empty(elsewhere, "v/1")
+    (root / "voices" / "ann").symlink_to(elsewhere)  # out of the root: another place for its files
+    (root / "voices" / "anna").symlink_to(elsewhere)
+    (root / "faces" / "b").symlink_to("bob")  # sorted before it
+    (root / "faces" / "bob" / "up").symlink_to(root)
+    unread: dict[str, str] = {}
+    paths = [path for path, _ in list_files(root, unread)]
+    people = ("voices/ann", "voices/bob", "faces/bob")
+    assert sorted(paths) == sorted(f"{who}/v/1.{ending}" for who in people for ending in ("wav", "jpg"))
+    assert unread == {
+        "voices/anna": "is the same folder as voices/ann",
+        "faces/b": "is the same folder as faces/bob",
+    }
+
+
+def test_show_counts_splits_and_identities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty(tmp_path, *(f"id{i}/v/{j}" for i in range(20) for j in range(i + 1)))
+    assert main(["prepare", str(tmp_path), "--show"]) == 0
+    said = capsys.readouterr().out
+    assert "20 identities, the smallest and largest:\n  id0: 1 voices, 1 faces\n" in said
+    assert "  id19: 20 voices, 20 faces\n" in said
+    assert "id7" not in said
+    assert "split" not in said
+    empty(tmp_path / "test", "id20/v/1")
+    assert main(["prepare", str(tmp_path), "--show"]) == 0
+    said = capsys.readouterr().out
+    assert "split (none): 20 identities, 210 voices, 210 faces\nsplit test: 1 identities, 1 voices, 1 faces" in said
 
 
 def test_mavceleb_with_its_lists_has_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
