@@ -29,6 +29,8 @@ def build(name: str) -> AssociationModule:
         content["init_args"]["num_identities"] = 12
     if isinstance(content["init_args"].get("clusters"), list):
         content["init_args"]["clusters"] = [4, 8]  # the tiny world has 42 videos
+    if name == "aam_s2f":
+        content["init_args"]["embedding_dim"] = 8  # CCA has no more directions than the smaller input
     if name == "cca":
         content["init_args"]["directions"] = 4  # the tiny voices are 12 wide
     parser = ArgumentParser(exit_on_error=False)
