@@ -24,6 +24,7 @@ from .refinement import Refined as Refined
 from .refinement import Refinement as Refinement
 from .refinement import calibrate as calibrate
 from .refinement import refine as refine
+from .selection.averaged import Averaged as Averaged
 from .selection.guarded import Guarded as Guarded
 from .selection.selected import Selected as Selected
 from .steps.blocks import BlockAverage as BlockAverage

@@ -1,4 +1,4 @@
-"""``bench``: EER and refinement against scikit-learn, raw media against the plain way; each in its own process."""
+"""``bench``: EER and refinement against scikit-learn, raw media against the plain way; refinements by scenario."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodules.io.writing import write_json
 from experiments.bench.sizes import MEASURED, MEDIA_SIZES, SIZES
+from experiments.config.files import find_config
 from experiments.console.arguments import CommandParser
 from experiments.console.tables import NameTable, table_console
 
@@ -56,25 +57,44 @@ def media_table_of(rows: list[Record]) -> NameTable:
 
 
 def main(command: str, argv: list[str]) -> int:
-    """``bench eer|refine|train_step|loader|memory|recluster|all [--sizes N...] [--out bench.json]``."""
+    """``bench eer|refine|train_step|loader|memory|recluster|all|scenarios [--sizes N...] [--out bench.json]``."""
     parser = CommandParser(command, __doc__)
-    parser.add_argument("what", choices=(*SIZES, "train_step", "loader", "memory", "recluster", "all"), help="which")
-    text = "trials (eer), items per modality (refine), pairs (train_step, memory), batches (loader), clips (recluster)"
+    parser.add_argument(
+        "what", choices=(*SIZES, "train_step", "loader", "memory", "recluster", "all", "scenarios"), help="which"
+    )
+    text = (
+        "trials (eer), items per modality (refine), pairs (train_step, memory), batches (loader), clips (recluster), "
+        "an eighth of the test sets of each scenario (scenarios: EER of refinements, from $VOICEFACE_DATA/mavceleb)"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", help=text)
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     options = parser.parse_args(argv)
+    console = table_console()
+    if options.what == "scenarios":
+        # these import torch, too
+        from experiments.bench.scenarios import measure_scenarios, scenario_table
+        from experiments.config.build import read_steps
+
+        rows = measure_scenarios(
+            (options.sizes or [1])[0], lambda name: read_steps(find_config(f"postproc/{name}.yaml"))
+        )
+        console.print(scenario_table(rows))
+        return _written(rows, options.out)
     chosen = [*SIZES, *MEDIA_SIZES] if options.what == "all" else MEASURED.get(options.what, [options.what])
     from experiments.bench.compare import compare  # imports torch, which --help need not wait for
 
     rows = [compare(what, n) for what in chosen for n in options.sizes or SIZES.get(what) or [MEDIA_SIZES[what]]]
-    console = table_console()
     for table, part in (
         (table_of, [r for r in rows if "ours" in r]),
         (media_table_of, [r for r in rows if "ways" in r]),
     ):
         if part:
             console.print(table(part))
-    if options.out is not None:
-        write_json(options.out, rows)
-        print(f"written: {options.out}")
+    return _written(rows, options.out)
+
+
+def _written(rows: list[Record], out: Path | None) -> int:
+    if out is not None:
+        write_json(out, rows)
+        print(f"written: {out}")
     return 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, embeddings
 from postproc.clustering.kmeans import Backend, kmeans, resolve_backend
+from postproc.clustering.linkage import cut_at
 from postproc.clustering.number import estimate_identities
+from postproc.clustering.threshold import Thresholds
 from postproc.memory import Memory
 
 LARGEST_TREE = 20_000  # most items for Ward's tree: it needs all n^2 / 2 distances, 1.6 GB here
@@ -26,7 +29,10 @@ class Clustering:
     Attributes:
         space: ``input`` (encoder embeddings, which separate the identities of one modality best) or ``model`` (learnt).
             Without input embeddings, ``model`` is used and the trace says so.
-        algorithm: ``kmeans``, or ``ward``: one tree, cut for every k, up to 20,000 items.
+        algorithm: ``kmeans``; ``ward``: one tree, cut for every k, up to 20,000 items; ``threshold``: average linkage,
+            cut at distances that are calibrated on training identities
+            (:func:`postproc.clustering.threshold.calibrated_thresholds`), whatever the number of identities is; only in
+            ``input``. Where nothing could be calibrated, k-means is used and the trace says why.
         ks: numbers of clusters; results are averaged over them. ``silhouette`` estimates the number of identities
             (:func:`postproc.clustering.number.estimate_identities`) and takes numbers around it, rather too many than
             too few: 5, 6, 7, 8, 10 and 12 for six identities. A k not below the number of items is left out.
@@ -41,7 +47,7 @@ class Clustering:
     """
 
     space: Literal["input", "model"] = "input"
-    algorithm: Literal["kmeans", "ward"] = "kmeans"
+    algorithm: Literal["kmeans", "ward", "threshold"] = "kmeans"
     ks: tuple[int, ...] | Literal["silhouette"] = "silhouette"
     repeats: int = 8
     seed: int = 0
@@ -51,8 +57,10 @@ class Clustering:
     def __post_init__(self) -> None:
         if self.space not in ("input", "model"):
             raise ValueError(f"clustering.space: {self.space!r} is neither 'input' nor 'model'")
-        if self.algorithm not in ("ward", "kmeans"):
-            raise ValueError(f"clustering.algorithm: {self.algorithm!r} is neither 'ward' nor 'kmeans'")
+        if self.algorithm not in ("ward", "kmeans", "threshold"):
+            raise ValueError(f"clustering.algorithm: {self.algorithm!r} is none of 'kmeans', 'ward' and 'threshold'")
+        if self.algorithm == "threshold" and self.space != "input":
+            raise ValueError("clustering.space: 'model' has no thresholds: training identities lie too far apart in it")
         if self.ks != "silhouette" and (isinstance(self.ks, str) or not self.ks or min(self.ks) < 2):
             raise ValueError(
                 f"clustering.ks: {self.ks!r} must be silhouette, or name numbers of clusters, each 2 or more"
@@ -62,21 +70,30 @@ class Clustering:
         if self.algorithm == "kmeans":
             resolve_backend(self.backend)  # report a missing GPU before the run, not after it
 
-    def __call__(self, cell: ScoredCell, memory: Memory | None = None) -> tuple[list[Labels], dict[str, Any]]:
+    def __call__(
+        self, cell: ScoredCell, memory: Memory | None = None, thresholds: Thresholds | str = "not calibrated"
+    ) -> tuple[list[Labels], dict[str, Any]]:
         """Clusters both modalities of a test condition.
 
         Args:
             cell: a scored cell.
             memory: keeps the partitions of equal embeddings; None = they are computed.
+            thresholds: of ``algorithm: threshold``, or why there are none.
 
         Returns:
-            For each usable k (and repeat) the labels of voices (n,) and of faces (m,), 0..clusters-1, without gaps; and
-            a trace.
+            For each usable k (and repeat), or threshold, the labels of voices (n,) and of faces (m,), 0..clusters-1,
+            without gaps; and a trace.
 
         Raises:
             DegenerateInput: embeddings that cannot be clustered, or no usable k.
         """
         memory = Memory() if memory is None else memory
+        if self.algorithm == "threshold":
+            if all("input" in spaces for spaces in (cell.voices, cell.faces)) and not isinstance(thresholds, str):
+                return self._at_thresholds(cell, memory, thresholds)
+            why = thresholds if isinstance(thresholds, str) else "no input embeddings of both modalities"
+            partitions, record = replace(self, algorithm="kmeans")(cell, memory)
+            return partitions, record | {"threshold_fallback": f"k-means: {why}"}
         space = self.space
         if space == "input" and not all("input" in spaces for spaces in (cell.voices, cell.faces)):
             space = "model"
@@ -98,6 +115,26 @@ class Clustering:
             trace["ks_left_out"] = [k for k in candidates if k >= smallest]
         both = zip(cuts["voice"], cuts["face"], strict=True)
         return [{"voice": voice, "face": face} for voice, face in both], trace
+
+    def _at_thresholds(
+        self, cell: ScoredCell, memory: Memory, thresholds: Thresholds
+    ) -> tuple[list[Labels], dict[str, Any]]:
+        """The partitions at each threshold that leaves two clusters or more of both modalities."""
+        points = embeddings(cell, "input")
+        cuts = {
+            m: memory.recall(
+                f"cut at {thresholds[m]}", [points[m]], partial(cut_at, points[m], thresholds[m], self.seed)
+            )
+            for m in MODALITIES
+        }
+        both: list[Labels] = [
+            {"voice": voice, "face": face} for voice, face in zip(cuts["voice"], cuts["face"], strict=True)
+        ]
+        kept = [labels for labels in both if min(int(x.max()) for x in labels.values()) > 0]
+        if not kept:
+            raise DegenerateInput("all voices, or all faces, are one cluster at the calibrated threshold")
+        counts = {m: [int(labels[m].max()) + 1 for labels in both] for m in MODALITIES}
+        return kept, {"space": "input", "thresholds": thresholds, "clusters": counts}
 
     def _cut(
         self, x: NDArray[np.float64], ks: list[int], modality: Modality, memory: Memory

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,42 @@ from numpy.typing import NDArray
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
 from postproc.clustering.partitions import Clustering, Labels, cluster_means
+from postproc.clustering.threshold import Thresholds, calibrated_thresholds
+from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
 
 Similarity = Literal["cosine", "dot"]
 
 
-class BlockAverage(Refinement):
+class Clustered(Refinement):
+    """A step on clusters of voices and of faces, whose distance thresholds may come from training identities.
+
+    Args:
+        clustering: of voices and faces; None = :class:`Clustering` with its defaults.
+    """
+
+    def __init__(self, clustering: Clustering | None = None) -> None:
+        self.clustering = clustering or Clustering()
+        self._thresholds: Thresholds | str = "no reference identities were given"
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.clustering.algorithm == "threshold"
+
+    def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
+        if not self.needs_reference:
+            return
+        try:
+            self._thresholds = calibrated_thresholds(reference, self.clustering.seed, self.memory)
+        except DegenerateInput as reason:
+            self._thresholds = str(reason)
+
+    def clusters(self, cell: ScoredCell) -> tuple[list[Labels], dict[str, Any]]:
+        """Partitions and trace of a test condition, as :meth:`Clustering.__call__`."""
+        return self.clustering(cell, self.memory, self._thresholds)
+
+
+class BlockAverage(Clustered):
     """Replaces a distance by minus the mean centred similarity of its voice cluster x face cluster block.
 
     Averaging over a cluster removes what differs between the clips of one identity. Transductive. The mean over a block
@@ -49,14 +80,15 @@ class BlockAverage(Refinement):
     def __init__(self, clustering: Clustering | None = None, similarity: Similarity = "cosine") -> None:
         if similarity not in ("cosine", "dot"):
             raise ValueError(f"similarity: {similarity!r} is neither 'cosine' nor 'dot'")
-        self.clustering, self.similarity = clustering or Clustering(), similarity
+        super().__init__(clustering)
+        self.similarity = similarity
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition; the trace holds ``ks``, ``space`` and ``spread`` of the similarities by k."""
         try:
             initial_distances(cell)
             learnt = comparable(shared_space(cell, normalise=False), self.similarity)
-            partitions, trace = self.clustering(cell, self.memory)
+            partitions, trace = self.clusters(cell)
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
         total = np.zeros(len(cell.distances))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, initial_distances, shared_space
 from postproc.clustering.partitions import Clustering
-from postproc.refinement import Refined, Refinement, unchanged
-from postproc.steps.blocks import Similarity, block_similarity, comparable
+from postproc.refinement import Refined, unchanged
+from postproc.steps.blocks import Clustered, Similarity, block_similarity, comparable
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn; it ends sooner when the error of the marginals is smaller
 _LARGEST_EXPONENT = 500.0  # of a kernel in double precision, well below overflow
@@ -22,7 +22,7 @@ Masses = Literal["uniform", "sizes"]
 Problem = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
-class Transport(Refinement):
+class Transport(Clustered):
     """Matches voice clusters with face clusters, and scores a pair by how strongly its two clusters are matched.
 
     A test set has voices and faces of the same identities, so a face cluster that belongs to one voice cluster cannot
@@ -78,7 +78,8 @@ class Transport(Refinement):
         for name, value in (("temperature", temperature), ("clip", clip), ("unbalanced", unbalanced)):
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"{name}: {value} must be positive and finite")
-        self.clustering, self.similarity, self.masses = clustering or Clustering(), similarity, masses
+        super().__init__(clustering)
+        self.similarity, self.masses = similarity, masses
         self.temperature, self.clip, self.unbalanced = temperature, clip, unbalanced
 
     def __call__(self, cell: ScoredCell) -> Refined:
@@ -103,7 +104,7 @@ class Transport(Refinement):
     def _refine(self, cell: ScoredCell) -> Refined:
         initial_distances(cell)
         learnt = comparable(shared_space(cell, normalise=False), self.similarity)
-        partitions, trace = self.clustering(cell, self.memory)
+        partitions, trace = self.clusters(cell)
         total = np.zeros(len(cell.distances))
         information, mismatch = [], []
         problems = [

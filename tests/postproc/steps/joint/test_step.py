@@ -14,12 +14,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from datamodules.schema import ScoredCell
 from postproc import JointIdentities, Transport
+from postproc.clustering import linkage as trees
+from postproc.clustering.linkage import LARGEST_TREE, cut, link
 from postproc.clustering.partitions import cluster_means
 from postproc.metrics import eer
-from postproc.steps.joint import step as joint
 from postproc.steps.joint.gibbs import Prior, SubClusters, sample_identities
 from postproc.steps.joint.plda import fit_plda, log_evidence
-from postproc.steps.joint.step import LARGEST_TREE, centred_similarity, cut, link
+from postproc.steps.joint.step import centred_similarity
 from tests.postproc.synthetic_people import World
 
 QUICK: dict[str, Any] = {"chains": 4, "sweeps": 30, "burn_in": 20}
@@ -168,8 +169,8 @@ def test_more_items_than_a_tree_takes_make_the_same_people(monkeypatch: pytest.M
     cell, labels = world.cell()
     step = calibrated(world)
     exact = step(cell)
-    monkeypatch.setattr(joint, "LARGEST_TREE", 50)
-    monkeypatch.setattr(joint, "_MICRO", 30)
+    monkeypatch.setattr(trees, "LARGEST_TREE", 50)
+    monkeypatch.setattr(trees, "_MICRO", 30)
     linked = step(cell)
     assert linked.trace["identities"] == pytest.approx(exact.trace["identities"], abs=0.5)
     assert error(linked.distances, labels) == pytest.approx(error(exact.distances, labels), abs=0.03)
