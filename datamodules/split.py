@@ -352,7 +352,7 @@ class SplitDataModule(ConditionDataModule):
         return evaluation_set(conditions, self._genders)
 
     def _check_spelling(self, conditions: Collection[Condition | RankingCondition]) -> None:
-        """Refuses identities and languages that differ only in case or Unicode form, of training and of all tests."""
+        """Refuses identities and languages of two spellings, of training and of all tests."""
         tables = [*self.tables, *(table for c in conditions for table in (c.voices, c.faces))]
         unique = {id(table): table for table in tables}.values()
         check_spelling(np.unique(np.concatenate([t.items.identity for t in unique])).tolist(), "identity")

@@ -29,7 +29,7 @@ class Learnt:
     """Whom and which languages weights have learnt from, themselves and through the weights they started from.
 
     It is in every checkpoint and export. Identities are kept as hashes: no name of a person travels with weights, and a
-    tested name can still be compared. Names that differ only in case or Unicode form are equal. The same name in two
+    tested name can still be compared. Names of one :func:`name_key` are equal. The same name in two
     corpora, as id0001 in MAV-Celeb v1 and v2, is two people; where one of the corpora is unknown (""), it is one.
 
     Attributes:

@@ -117,7 +117,7 @@ def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | 
 
 
 def check_spelling(names: Iterable[str], what: str) -> None:
-    """Refuses names that differ only in case, Unicode form or the writing of a number: they would count as two.
+    """Refuses names that differ only in case, blanks, Unicode form or the writing of a number: they would count as two.
 
     ``id07`` is ``id7``, and ``7.0``, as a table of numbers may be written, is ``7``.
 
@@ -133,7 +133,7 @@ def check_spelling(names: Iterable[str], what: str) -> None:
         key = name_key(name)
         numbered = _NUMBERED.fullmatch(key)
         if (other := spelling.setdefault("".join(numbered.groups()) if numbered else key, name)) != name:
-            how = "case or Unicode form" if name_key(other) == key else "how a number is written"
+            how = "case, blanks or Unicode form" if name_key(other) == key else "how a number is written"
             raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way")
 
 

@@ -35,8 +35,16 @@ def plain_name(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """What two spellings of one name have in common: they may differ in case and in Unicode form (NFC, NFD)."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """What two spellings of one name have in common.
+
+    They may differ in case, in Unicode form (NFC, NFD, full width, ligatures), in letters that are not seen, and in
+    blanks or underscores between words.
+    """
+    text = name.casefold()
+    if not name.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return " ".join(text.replace("_", " ").split())
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

@@ -306,7 +306,7 @@ def describe_all(
         problems: gets the files that cannot be described, and why.
 
     Raises:
-        DataError: ``language`` beside languages of folders, or names that differ only in case or Unicode form.
+        DataError: ``language`` beside languages of folders, or names that :func:`check_spelling` refuses.
     """
     files = []
     for path, modality in listing:

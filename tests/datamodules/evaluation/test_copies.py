@@ -65,6 +65,9 @@ def test_a_video_of_training_under_another_name_is_found(world: Path) -> None:
     change(world / "manifest.csv", lambda t: t.loc.__setitem__(([0, 36], "video"), "dQw4w9WgXcQ"))
     assert "1 voices are those of training by their videos: p6/English/0 = p0/English/0 in training" in refusal(world)
     module(world, shared_videos=True).setup("test")
+    address = "https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=1s"
+    change(world / "manifest.csv", lambda t: t.loc.__setitem__((36, "video"), address))
+    assert "1 voices are those of training by their videos: p6/English/0 = p0/English/0 in training" in refusal(world)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,9 @@ def test_a_video_of_training_under_another_name_is_found(world: Path) -> None:
         ("identity", "p9", "p01.0", "identity 'p01.0' and 'p1' differ only in how a number is written"),
         ("identity", "p9", "p10", None),
         ("identity", "p9", "p1a", None),
+        ("identity", "p9", "p0\u200b", "identity 'p0' and 'p0\\u200b' differ only in case, blanks or Unicode form"),
+        ("identity", "p9", "\uff500", "identity 'p0' and '\uff500' differ only in case, blanks or Unicode form"),
+        ("language", "Urdu", "\uff25nglish", "language 'English' and '\uff25nglish' differ only in case, blanks"),
         ("language", "Urdu", "english", "language 'English' and 'english' differ only in case"),
     ],
 )
