@@ -16,7 +16,7 @@ from lightning_modules.evaluation.scorer import TrialScorer
 
 ITEMS = 256  # of each modality that are looked at
 FEWEST = 8  # items whose variance says something
-FACTOR = 10.0  # between variances; other identities and languages stay far below it, unit length far above
+FACTOR = 20.0  # between variances; with other or few identities 2 to 4, with another length hundreds and more
 SETTLED = 30  # training steps after which the statistics of a model trained here say more than its start
 
 
