@@ -52,7 +52,7 @@ class FAA(AssociationModule):
         matching: ``(embedding_dim) -> module`` from aligned voices and faces to logits, see :class:`MatchingEncoder`;
             None = no matching head.
         clusters: numbers of pseudo-identities of the first clustering, the second, ...; the last one stays.
-            ``silhouette`` (not from the papers): estimated, see :func:`cluster_by_silhouette`.
+            ``silhouette`` (not from the papers): estimated at the first, see :func:`cluster_by_silhouette`.
         recluster_every: epochs between clusterings.
         learnt_from: number of the clustering from which the learnt embeddings are clustered: 0 = always, as published.
             None (not from the papers) = never: always the embeddings of the encoders that the data module reads.
@@ -71,7 +71,7 @@ class FAA(AssociationModule):
             encoder gets all of it. 1 = the joint objective as printed in [FAA]. 0 (default, not from the paper): the
             contrastive loss aligns, the multimodal encoder fuses.
         diverse_positives: the face of a pair is from another video of the pseudo-identity than the voice ([FAA],
-            effective pair selection); False: from the same video.
+            effective pair selection); False: any face of the unit.
         hard_negatives: negatives of the matching loss are drawn by similarity ([FAA], effective pair selection).
         scoring: distance of a pair. ``cosine``: 1 - cosine of the unimodal embeddings. ``matching``: negative log of
             the matching head's probability of "same person". ``rerank``: as ``matching``, but in retrieval the head
@@ -145,10 +145,10 @@ class FAA(AssociationModule):
 
     def set_pseudo_identities(
         self, labels: NDArray[np.int64], videos: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sets pseudo-identities (n,) of the training clips; gives the units of batches and the groups of partners."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Sets the pseudo-identities (n,) of the clips; gives the units of batches and groups of diverse positives."""
         self._labels = torch.from_numpy(labels).to(self.device)
-        return (labels if self.unit == "pseudo_identity" else videos), (labels if self.diverse_positives else videos)
+        return (labels if self.unit == "pseudo_identity" else videos), (labels if self.diverse_positives else None)
 
     def embed_voice(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.network.voice(x))

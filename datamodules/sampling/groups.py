@@ -14,10 +14,9 @@ Labels = NDArray[np.int64]
 class GroupedPairSampler(PairBatchSampler):
     """Batches in which no unit (a video or a pseudo-identity) occurs twice; the model says what the units are.
 
-    Each batch draws units without replacement. For each it draws a voice uniformly from the clips of the unit, and a
-    face from the partners of that clip: those of its partner group in another video, or where there is none, any of the
-    group. With pseudo-identities as partner groups, voice and face come from different videos ([FAA], diverse
-    positives); with videos as partner groups, from one video ([Self-Lifting]). How batches are made is not from [FAA].
+    Each batch draws units without replacement, and a voice of each, uniformly from its clips. The face is any of the
+    unit ([Self-Lifting], whose units are videos), or with diverse positives ([FAA]) one of the voice's pseudo-identity
+    from another video; where there is none, any of the pseudo-identity. How batches are made is not from [FAA].
 
     Args:
         video: (n,) video of each clip.
@@ -43,15 +42,20 @@ class GroupedPairSampler(PairBatchSampler):
         self.batch_size, self.steps = batch_size, steps_per_epoch or -(-len(video) // batch_size)
         _, self.video = np.unique(video, return_inverse=True)
         self._units: _Groups | None = None
-        self._partners: _Groups | None = None
+        self._diverse: _Groups | None = None
 
-    def set_groups(self, unit: Labels, partners: Labels) -> None:
-        """Sets the (n,) unit and the (n,) partner group of each clip, from the next batch on.
+    def set_groups(self, unit: Labels, diverse: Labels | None) -> None:
+        """Sets the (n,) unit of each clip, from the next batch on.
+
+        Args:
+            unit: (n,) video or pseudo-identity.
+            diverse: (n,) pseudo-identity, in which the faces of diverse positives are drawn; None = any of the unit.
 
         Raises:
             DataError: a single unit, or fewer units than ranks.
         """
-        self._units, self._partners = _Groups(unit, self.video), _Groups(partners, self.video)
+        self._units = _Groups(unit, self.video)
+        self._diverse = None if diverse is None else _Groups(diverse, self.video)
         units = len(self._units.count)
         if units < 2:
             raise DataError("contrastive batches need at least 2 pseudo-identities or videos; there is one")
@@ -61,12 +65,12 @@ class GroupedPairSampler(PairBatchSampler):
         return self.steps
 
     def batch(self, step: int) -> Pairs:
-        if self._units is None or self._partners is None:
+        if self._units is None:
             raise DataError("data.sampling: grouped needs a model that groups the clips, such as FAA; use shuffle")
         rng = np.random.default_rng((self.seed, self.epoch, step))
         units = rng.choice(len(self._units.count), self.share * self.world, replace=False)
         voices = self._units.draw(units, rng)
-        faces = self._partners.draw_other_video(voices, rng)
+        faces = self._units.draw(units, rng) if self._diverse is None else self._diverse.draw_other_video(voices, rng)
         part = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return list(zip(voices[part].tolist(), faces[part].tolist(), strict=True))
 

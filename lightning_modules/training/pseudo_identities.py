@@ -27,11 +27,11 @@ STARTS = 1  # restarts of k-means; more are not worth the time for labels that c
 class LearnsFromClusters(Protocol):
     """A model that is trained on pseudo-identities."""
 
-    def set_pseudo_identities(self, labels: Labels, videos: Labels) -> tuple[Labels, Labels]:
+    def set_pseudo_identities(self, labels: Labels, videos: Labels) -> tuple[Labels, Labels | None]:
         """Sets pseudo-identities (n,) and videos (n,) of the training clips for the next batches.
 
         Returns:
-            The (n,) units that batches are drawn from, and the (n,) groups in which a clip has its partners; see
+            The (n,) units that batches are drawn from, and the (n,) groups of diverse positives or None; see
             :class:`datamodules.sampling.groups.GroupedPairSampler`.
         """
 
@@ -46,7 +46,7 @@ class PseudoIdentities(Callback):
 
     Args:
         clusters: k of the first clustering, the second, ...; the last one stays ([FAA], progressive clustering).
-            ``silhouette``: see :func:`cluster_by_silhouette`.
+            ``silhouette``: the number that :func:`cluster_by_silhouette` estimates at the first clustering.
         every: epochs between clusterings.
         learnt_from: number of the clustering (0 = the first) from which the learnt embeddings are clustered; until then
             those of the encoders are. None = always those of the encoders.
@@ -133,17 +133,17 @@ class PseudoIdentities(Callback):
         if not self.supervised:
             quality = cluster_quality(cast(Labels, self.labels), train.identity)
             module.log_dict({f"cluster/{name}": value for name, value in quality.items()}, rank_zero_only=True)
-        units, partners = cast(LearnsFromClusters, module).set_pseudo_identities(cast(Labels, self.labels), self._video)
+        units, diverse = cast(LearnsFromClusters, module).set_pseudo_identities(cast(Labels, self.labels), self._video)
         sampler = cast(Any, trainer.train_dataloader).pairs
         if hasattr(sampler, "set_groups"):
-            sampler.set_groups(units, partners)
+            sampler.set_groups(units, diverse)
 
     def _learnt(self, turn: int) -> bool:
         """Whether a clustering is one of the learnt embeddings."""
         return self.learnt_from is not None and turn >= self.learnt_from
 
     def _k(self, turn: int) -> int | None:
-        """Number of clusters of a clustering; None = estimated."""
+        """Number of clusters of a clustering; None = estimated at the first."""
         return None if self.clusters == "silhouette" else self.clusters[min(turn, len(self.clusters) - 1)]
 
     def _differ(self, turn: int, before: int) -> bool:
@@ -156,6 +156,8 @@ class PseudoIdentities(Callback):
         labels = None
         if trainer.is_global_zero:
             videos, k = pool_videos(voices, faces, self._video, self.pooling), self._k(turn)
+            if k is None and self.labels is not None:  # a learnt space shrinks to few clusters: the estimate stays
+                k = len(np.unique(self.labels))
             if k is None:
                 labels = cluster_by_silhouette(videos)[self._video]
             else:

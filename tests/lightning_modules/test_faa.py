@@ -195,21 +195,21 @@ def test_without_its_parts_nothing_of_them_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "units", "partners"),
+    ("options", "units", "diverse"),
     [
         ({}, "labels", "labels"),
-        ({"diverse_positives": False}, "labels", "videos"),
+        ({"diverse_positives": False}, "labels", None),
         ({"unit": "video"}, "videos", "labels"),
-        (SELF_LIFTING, "videos", "videos"),
+        (SELF_LIFTING, "videos", None),
     ],
 )
-def test_units_of_batches_and_partners_are_those_of_the_switches(
-    options: dict[str, Any], units: str, partners: str
+def test_units_of_batches_and_positives_are_those_of_the_switches(
+    options: dict[str, Any], units: str, diverse: str | None
 ) -> None:
     groups = {"labels": np.array([0, 0, 1]), "videos": np.array([0, 1, 2])}
     found = faa(**options).set_pseudo_identities(groups["labels"], groups["videos"])
     assert found[0] is groups[units]
-    assert found[1] is groups[partners]
+    assert found[1] is (None if diverse is None else groups[diverse])
 
 
 def independent_infonce(voice: Tensor, face: Tensor, label: Tensor, tau: float, joint: bool) -> Tensor:

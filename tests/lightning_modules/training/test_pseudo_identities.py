@@ -144,7 +144,9 @@ class Quality(Callback):
         self.nmi.append(float(trainer.callback_metrics["cluster/nmi"]))
 
 
-@pytest.mark.parametrize(("learnt_from", "clusters"), [(None, "silhouette"), (None, [12]), (2, [12])])
+@pytest.mark.parametrize(
+    ("learnt_from", "clusters"), [(None, "silhouette"), (None, [12]), (2, [12]), (2, "silhouette")]
+)
 def test_clusters_get_no_worse_while_training(learnt_from: int | None, clusters: Any, tmp_path: Path) -> None:
     """Of videos that show one identity each, as those of real data."""
     quality, data = Quality(), TinyData(clips=8)
