@@ -52,7 +52,7 @@ class FAA(AssociationModule):
         matching: ``(embedding_dim) -> module`` from aligned voices and faces to logits, see :class:`MatchingEncoder`;
             None = no matching head.
         clusters: numbers of pseudo-identities of the first clustering, the second, ...; the last one stays.
-            ``silhouette`` (not from the papers): estimated at the first, see :func:`cluster_by_silhouette`.
+            ``silhouette`` (not from the papers): estimated at the first, see :func:`count_by_silhouette`.
         recluster_every: epochs between clusterings.
         learnt_from: number of the clustering from which the learnt embeddings are clustered: 0 = always, as published.
             None (not from the papers) = never: always the embeddings of the encoders that the data module reads.

@@ -15,7 +15,7 @@ from lightning_modules.evaluation.bank import EmbeddingBank
 from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.cells import unit
 from postproc.clustering.kmeans import kmeans
-from postproc.clustering.videos import MOST_VIDEOS, cluster_by_silhouette
+from postproc.clustering.videos import MOST_VIDEOS, count_by_silhouette
 from postproc.metrics.clusters import cluster_quality
 
 Labels = NDArray[np.int64]
@@ -46,7 +46,7 @@ class PseudoIdentities(Callback):
 
     Args:
         clusters: k of the first clustering, the second, ...; the last one stays ([FAA], progressive clustering).
-            ``silhouette``: the number that :func:`cluster_by_silhouette` estimates at the first clustering.
+            ``silhouette``: the number that :func:`count_by_silhouette` estimates at the first clustering.
         every: epochs between clusterings.
         learnt_from: number of the clustering (0 = the first) from which the learnt embeddings are clustered; until then
             those of the encoders are. None = always those of the encoders.
@@ -158,10 +158,9 @@ class PseudoIdentities(Callback):
             videos, k = pool_videos(voices, faces, self._video, self.pooling), self._k(turn)
             if k is None and self.labels is not None:  # a learnt space shrinks to few clusters: the estimate stays
                 k = len(np.unique(self.labels))
-            if k is None:
-                labels = cluster_by_silhouette(videos)[self._video]
-            else:
-                labels = kmeans(videos, k, seed=self.seed + turn, n_init=STARTS).labels[self._video]
+            k = count_by_silhouette(videos) if k is None else k
+            found = kmeans(videos, k, seed=self.seed + turn, n_init=STARTS).labels if k < len(videos) else np.arange(k)
+            labels = found[self._video]
         return cast(Labels, trainer.strategy.broadcast(labels, src=0))
 
 

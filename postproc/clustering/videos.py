@@ -1,4 +1,4 @@
-"""Clusters of videos whose number is estimated by silhouettes. Not from the papers."""
+"""The number of clusters of videos, estimated by silhouettes. Not from the papers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ LEAST_SILHOUETTE = 0.1  # V1's videos have .32; those of s2f, each of another id
 STEP = 1.1  # ratio of the numbers of clusters that are tried
 
 
-def cluster_by_silhouette(videos: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Cuts Ward's tree of the videos where the mean silhouette is largest.
+def count_by_silhouette(videos: NDArray[np.floating]) -> int:
+    """Number of clusters at which a cut of Ward's tree of the videos has the largest mean silhouette.
 
     A silhouette compares a video's mean distance to its own cluster with that to the nearest other one. If no cut
-    reaches 0.1, the videos form no clusters, and each is its own: as where every video shows another identity.
+    reaches 0.1, the videos form no clusters, and each counts: as where every video shows another identity.
 
     Args:
         videos: (v, d) pooled embeddings of 2 to 8,192 videos.
 
-    Returns:
-        (v,) cluster of each video, 0..k-1.
-
     Example:
-        >>> cluster_by_silhouette(np.repeat(np.eye(3), [2, 1, 3], axis=0) + np.arange(6)[:, None] / 100).tolist()
-        [1, 1, 2, 0, 0, 0]
+        >>> count_by_silhouette(np.repeat(np.eye(3), [2, 1, 3], axis=0) + np.arange(6)[:, None] / 100)
+        3
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
     from scipy.spatial.distance import pdist, squareform
@@ -32,15 +29,15 @@ def cluster_by_silhouette(videos: NDArray[np.floating]) -> NDArray[np.int64]:
 
     apart = pdist(np.asarray(videos, dtype=np.float64))
     tree, square = linkage(apart, "ward"), squareform(apart)
-    best, labels = LEAST_SILHOUETTE, np.arange(len(videos))
+    largest, count = LEAST_SILHOUETTE, len(videos)
     for k in _counts(len(videos)):
-        cut = np.unique(fcluster(tree, k, "maxclust"), return_inverse=True)[1]
-        if cut.max() == 0:  # equal videos cannot be cut
+        cut = fcluster(tree, k, "maxclust")
+        if len(np.unique(cut)) < 2:  # equal videos cannot be cut
             continue
         silhouette = float(silhouette_score(square, cut, metric="precomputed"))
-        if silhouette > best:
-            best, labels = silhouette, cut
-    return labels.astype(np.int64)
+        if silhouette > largest:
+            largest, count = silhouette, len(np.unique(cut))
+    return count
 
 
 def _counts(videos: int) -> list[int]:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postproc.clustering.videos import cluster_by_silhouette
-from postproc.metrics.clusters import cluster_quality
+from postproc.clustering.videos import count_by_silhouette
 
 
 @pytest.mark.parametrize("identities", [2, 7, 40])
-def test_clear_clusters_are_found(identities: int) -> None:
+def test_clear_clusters_are_counted(identities: int) -> None:
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(identities), rng.integers(1, 9, size=identities))
     centres = rng.normal(size=(identities, 64))
-    quality = cluster_quality(cluster_by_silhouette(centres[owner] + 0.3 * rng.normal(size=(len(owner), 64))), owner)
-    assert quality["nmi"] > 0.97
+    videos = centres[owner] + 0.3 * rng.normal(size=(len(owner), 64))
+    assert abs(count_by_silhouette(videos) - identities) <= 1 + identities // 10  # some have a single video
 
 
 def test_videos_of_as_many_identities_stay_apart() -> None:
     x = np.random.default_rng(0).normal(size=(300, 64))
-    assert cluster_by_silhouette(x).tolist() == list(range(300))
+    assert count_by_silhouette(x) == 300
 
 
 @pytest.mark.parametrize("videos", [np.zeros((5, 3)), np.arange(2.0)[:, None]])
 def test_too_little_to_cut_is_left_apart(videos: np.ndarray) -> None:
-    assert cluster_by_silhouette(videos).tolist() == list(range(len(videos)))
+    assert count_by_silhouette(videos) == len(videos)
