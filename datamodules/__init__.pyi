@@ -18,6 +18,8 @@ from .io.tables import read_table as read_table
 from .io.trials import read_trials as read_trials
 from .io.trials import resolve as resolve
 from .io.trials import write_trials as write_trials
+from .joint.module import JointDataModule as JointDataModule
+from .joint.sets import SetTest as SetTest
 from .media.manifest import ManifestDataModule as ManifestDataModule
 from .media.manifest import read_manifest as read_manifest
 from .media.module import MediaDataModule as MediaDataModule

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.evaluation.learnt import Learnt, check_inputs, check_learnt
+from datamodules.evaluation.learnt import UNKNOWN, Learnt, check_inputs, check_learnt
 from datamodules.sampling.groups import GroupedPairSampler
 from datamodules.sampling.samplers import (
     EvenShardSampler,
@@ -53,10 +53,12 @@ class VoiceFaceDataModule(LightningDataModule):
     Attributes:
         corpus: the data set that the identities belong to, "" where unknown; see :class:`Learnt`.
         unit_length: whether embeddings are scaled to unit length; None for media.
+        takes_unknown: whether an unheard language may be among those of unlabelled training clips.
     """
 
     corpus: str = ""
     unit_length: bool | None = None
+    takes_unknown: bool = False
 
     def __init__(
         self,
@@ -106,9 +108,17 @@ class VoiceFaceDataModule(LightningDataModule):
         """The record of a fit on these data, which every checkpoint keeps."""
         train, held_out = self.training_set(), self.held_out_set()
         validation = [] if held_out is None else held_out.identities.tolist()
-        languages = np.unique(train.language).tolist()
-        own = Learnt.of(self.corpus, train.identities.tolist(), validation, languages, self.unit_length)
-        return self.inherited() | own
+        own = Learnt.of(self.corpus, train.identities.tolist(), validation, (), self.unit_length)
+        return self.inherited() | own | self.learnt_languages()
+
+    def learnt_languages(self) -> Learnt:
+        """The languages of the training clips, as a record without identities."""
+        train = self.training_set()
+        return Learnt.of_languages(self.corpus, train.language, self.labelled(train))
+
+    def labelled(self, train: TrainingSet) -> NDArray[np.bool_]:
+        """Whether the language of each training clip (n,) is known, and not what the data set is taken for."""
+        return ~np.isin(train.language, UNKNOWN)
 
     def inherited(self) -> Learnt:
         """What the models have learnt from that made these data, where a trained model embedded them."""
@@ -126,7 +136,7 @@ class VoiceFaceDataModule(LightningDataModule):
         """
         check_inputs(self.unit_length, learnt)
         for part in self.measured(stage):
-            check_learnt(self.evaluation_set(part), self.corpus, learnt, part)
+            check_learnt(self.evaluation_set(part), self.corpus, learnt, part, unknown=self.takes_unknown)
 
     def measured(self, stage: Stage | Literal["fit"]) -> tuple[Stage, ...]:
         """The stages of a command that evaluate: for a fit, validation and, where there is one, the test."""
@@ -138,25 +148,38 @@ class VoiceFaceDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         train = self.training_set()
+        of_model: Sampling = getattr(self.trainer and self.trainer.lightning_module, "sampling", "identity")
+        sampling = self.sampling or of_model
+        return ResumableLoader(_Pairs(train), self.pair_sampler(train, sampling), **self._options())
+
+    def pair_sampler(self, train: TrainingSet, sampling: Sampling) -> PairBatchSampler:
+        """The sampler of training pairs.
+
+        Raises:
+            DataError: an unknown way of sampling.
+        """
         rank, world = self._shard()
-        sampling = self.sampling or getattr(self.trainer and self.trainer.lightning_module, "sampling", "identity")
         size = len(train.identity)
-        sampler: PairBatchSampler
         if sampling == "identity":
-            sampler = IdentityBatchSampler(
-                train.identity, train.language, self.batch_size, self.steps_per_epoch, self.seed, rank, world
-            )
-        elif sampling == "shuffle":
-            sampler = ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
-        elif sampling == "fixed_order":
-            sampler = FixedOrderPairSampler(size, self.batch_size, self.seed, rank, world)
-        elif sampling == "grouped":
-            sampler = GroupedPairSampler(train.video, self.batch_size, self.steps_per_epoch, self.seed, rank, world)
-        elif sampling == "once":
-            sampler = OncePairSampler(size, self.batch_size, rank, world)
-        else:
-            raise DataError(f"data.sampling: {sampling!r} is unknown; use one of {', '.join(get_args(Sampling))}")
-        return ResumableLoader(_Pairs(train), sampler, **self._options())
+            names, chance, steps = self.spread_over(train), self.chances(train), self.steps_per_epoch
+            return IdentityBatchSampler(train.identity, names, self.batch_size, steps, self.seed, rank, world, chance)
+        if sampling == "shuffle":
+            return ShuffledPairSampler(size, self.batch_size, self.seed, rank, world)
+        if sampling == "fixed_order":
+            return FixedOrderPairSampler(size, self.batch_size, self.seed, rank, world)
+        if sampling == "grouped":
+            return GroupedPairSampler(train.video, self.batch_size, self.steps_per_epoch, self.seed, rank, world)
+        if sampling == "once":
+            return OncePairSampler(size, self.batch_size, rank, world)
+        raise DataError(f"data.sampling: {sampling!r} is unknown; use one of {', '.join(get_args(Sampling))}")
+
+    def spread_over(self, train: TrainingSet) -> NDArray[np.str_]:
+        """Names (n,) over which ``identity`` sampling spreads the clips of an identity: their languages."""
+        return train.language
+
+    def chances(self, train: TrainingSet) -> NDArray[np.float64] | None:
+        """Relative chance (C,) of each identity to be in a batch of ``identity`` sampling; None = equal."""
+        return None
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         return self._unique_items("validate")

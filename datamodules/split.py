@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,18 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.builder import evaluation_set
-from datamodules.evaluation.checks import check_both_classes, check_heard, check_labels, check_seen, check_unseen
+from datamodules.evaluation.checks import (
+    Role,
+    check_both_classes,
+    check_labels,
+    check_languages,
+    check_names,
+    check_seen,
+    check_unseen,
+)
 from datamodules.evaluation.conditions import DRAWN, CellSpec, Condition, RankingCondition, as_spec
 from datamodules.evaluation.copies import Copies
-from datamodules.io.identities import check_known, check_spelling, items_of, read_genders, read_identities
+from datamodules.io.identities import check_known, items_of, read_genders, read_identities
 from datamodules.io.rankings import read_matching, read_retrieval
 from datamodules.io.text import expanded
 from datamodules.io.trials import read_trials
@@ -189,6 +197,9 @@ class SplitDataModule(ConditionDataModule):
             unknown, then equal names are equal people.
         shared_videos: whether the data set has videos that show several identities. Otherwise a test is refused if one
             of its videos is in training under another identity.
+        languages_unknown: whether tests of an ``unheard`` language are refused where nothing says in which language
+            some training clips are, of these data or of weights: ``refuse`` or ``allow``; results.json then names their
+            data set. ``""`` in ``train_languages`` takes clips without a language.
         **options: options of :class:`ConditionDataModule`.
     """
 
@@ -205,9 +216,13 @@ class SplitDataModule(ConditionDataModule):
         equal_clips: list[str] | None = None,
         corpus: str | None = None,
         shared_videos: bool = False,
+        languages_unknown: Literal["refuse", "allow"] = "refuse",
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if languages_unknown not in ("refuse", "allow"):
+            raise DataError(f"data.languages_unknown: {languages_unknown!r} is unknown; use refuse or allow")
+        self.takes_unknown = languages_unknown == "allow"
         if not train_languages:
             raise DataError("data.train_languages: is empty; name the languages to train on")
         self.train_languages, self.val_languages = train_languages, val_languages or train_languages
@@ -250,8 +265,8 @@ class SplitDataModule(ConditionDataModule):
         return self._clips_of(self.training_rows, self.plain_sources())
 
     def held_out_set(self) -> TrainingSet | None:
-        held_out = np.isin(self.tables[1].items.identity[self._clips[1]], self._val_names)
-        rows = self._clips[0][held_out], self._clips[1][held_out]
+        held_out = np.isin(self.tables[1].items.identity[self.usable_clips[1]], self.val_names)
+        rows = self.usable_clips[0][held_out], self.usable_clips[1][held_out]
         return self._clips_of(rows, self.plain_sources()) if held_out.any() else None
 
     def measured(self, stage: Stage | Literal["fit"]) -> tuple[Stage, ...]:
@@ -266,12 +281,12 @@ class SplitDataModule(ConditionDataModule):
         return self._evaluations[kind]
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        return super().val_dataloader() if len(self._val_names) else []
+        return super().val_dataloader() if len(self.val_names) else []
 
     # -- training -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def _clips(self) -> tuple[Rows, Rows]:
+    def usable_clips(self) -> tuple[Rows, Rows]:
         """Voice and face rows of the clips that training and validation may use."""
         voice, face = self.clip_rows()
         voices, faces = self.tables[0].items, self.tables[1].items
@@ -295,9 +310,9 @@ class SplitDataModule(ConditionDataModule):
         return voice[keep], face[keep]
 
     @cached_property
-    def _val_names(self) -> NDArray[np.str_]:
+    def val_names(self) -> NDArray[np.str_]:
         """Sorted validation identities."""
-        identities = np.unique(self.tables[1].items.identity[self._clips[1]])
+        identities = np.unique(self.tables[1].items.identity[self.usable_clips[1]])
         if isinstance(self.val_identities, int):
             if self.val_identities < 0 or self.val_identities == 1 or self.val_identities >= len(identities):
                 raise DataError(
@@ -311,13 +326,13 @@ class SplitDataModule(ConditionDataModule):
 
     @cached_property
     def _copies(self) -> Copies:
-        return Copies(self.tables, self._clips, self.shared_videos)
+        return Copies(self.tables, self.usable_clips, self.shared_videos)
 
     @cached_property
     def training_rows(self) -> tuple[Rows, Rows]:
         """Rows of ``tables`` that training uses: (n,) voices and (n,) faces of the same clips."""
-        voice, face = self._clips
-        keep = ~np.isin(self.tables[1].items.identity[face], self._val_names)
+        voice, face = self.usable_clips
+        keep = ~np.isin(self.tables[1].items.identity[face], self.val_names)
         if not keep.any():
             raise DataError("data.val_identities: leaves no identity to train on; name fewer")
         return voice[keep], face[keep]
@@ -337,28 +352,35 @@ class SplitDataModule(ConditionDataModule):
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     def _validation_set(self) -> EvaluationSet:
-        if not len(self._val_names):
-            return evaluation_set([], self._genders)
+        return evaluation_set(self.validation_conditions(self.train_languages), self._genders)
+
+    def validation_conditions(self, heard: Sequence[str]) -> list[Condition]:
+        """Drawn trials of the validation identities in each validation language; none without such identities.
+
+        Args:
+            heard: the languages of training.
+        """
+        if not len(self.val_names):
+            return []
         voices, faces = self.tables
         check_known(self.val_languages, np.unique(voices.items.language), "val_languages")
         conditions = []
         for language in self.val_languages:
-            kind = "heard" if language in self.train_languages else "unheard"
-            only = sum((other in self.train_languages) == (kind == "heard") for other in self.val_languages) == 1
-            val_voices = items_of(voices.items, self._val_names, [language])
-            val_faces = items_of(faces.items, self._val_names, [language, ""])
+            kind = "heard" if language in heard else "unheard"
+            only = sum((other in heard) == (kind == "heard") for other in self.val_languages) == 1
+            val_voices = items_of(voices.items, self.val_names, [language])
+            val_faces = items_of(faces.items, self.val_names, [language, ""])
             trials = make_trials(val_voices, val_faces, self.val_trials, self.split_seed)
             conditions.append(Condition(kind if only else f"{language}/{kind}", voices, faces, trials=trials))
-        return evaluation_set(conditions, self._genders)
+        return conditions
 
-    def _check_spelling(self, conditions: Collection[Condition | RankingCondition]) -> None:
-        """Refuses identities and languages of two spellings, of training and of all tests."""
-        tables = [*self.tables, *(table for c in conditions for table in (c.voices, c.faces))]
-        unique = {id(table): table for table in tables}.values()
-        check_spelling(np.unique(np.concatenate([t.items.identity for t in unique])).tolist(), "identity")
-        languages = np.unique(np.concatenate([t.items.language for t in unique])).tolist()
-        tested = [c.language for c in conditions]
-        check_spelling([*languages, *self.train_languages, *self.val_languages, *tested], "language")
+    def check_copies_of(self, condition: Condition | RankingCondition) -> None:
+        """Refuses a test whose items are in training under another name."""
+        self._copies.refuse(condition)
+
+    def roles(self) -> list[Role]:
+        """Identities that no test may have, by what they do."""
+        return [Role("training", self.training_set().identities), Role("validation", self.val_names)]
 
     def _test_set(self) -> EvaluationSet:
         if not self.test:
@@ -366,17 +388,18 @@ class SplitDataModule(ConditionDataModule):
         specs = {name: as_spec(spec) for name, spec in self.test.items()}
         conditions = {name: self.condition(name, spec) for name, spec in specs.items()}
         evaluation = evaluation_set(list(conditions.values()), self._genders)
-        roles = {"training": self.training_set().identities, "validation": self._val_names}
-        self._check_spelling(conditions.values())
+        roles = self.roles()
+        languages = [*self.train_languages, *self.val_languages]
+        check_names(self.tables, conditions.values(), languages)
         for name, condition in conditions.items():
             if specs[name].seen:
                 check_seen(condition, self.tables, self.training_rows)
             else:
                 check_unseen(condition, roles)
             check_labels(condition)
-            self._copies.refuse(condition)
+            self.check_copies_of(condition)
         for cell in evaluation.cells.values():
-            check_heard(cell, evaluation.voices, self.train_languages)
+            check_languages(cell, evaluation.voices, self.train_languages, self.learnt_languages(), self.takes_unknown)
         cells = {name: replace(cell, seen=specs[name].seen) for name, cell in evaluation.cells.items()}
         rankings = {name: replace(ranking, seen=specs[name].seen) for name, ranking in evaluation.rankings.items()}
         return replace(evaluation, cells=cells, rankings=rankings)

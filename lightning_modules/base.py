@@ -168,7 +168,7 @@ class AssociationModule(TrialScorer):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[LEARNT] = self.learnt.plain()
-        checkpoint["languages"] = sorted(self.learnt.languages)  # where earlier versions look for them
+        checkpoint["languages"] = sorted(self.learnt.heard)  # where earlier versions look for them
 
     def on_test_start(self) -> None:
         self.refuse_learnt("test")

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
+from datamodules.evaluation.learnt import Learnt, check_unlabelled, spoken_in
+from datamodules.io.identities import check_spelling
 from datamodules.io.text import shown
 from datamodules.schema import Cell, DataError, Items, ItemTable, Rows
 
 
-def check_unseen(condition: Condition | RankingCondition, roles: Mapping[str, NDArray[np.str_]]) -> None:
+@dataclass(frozen=True, eq=False)
+class Role:
+    """Identities that no test may have.
+
+    Attributes:
+        name: what they do: ``training``, ``validation``.
+        identities: (n,) their names.
+        option: where a config leaves identities out.
+        written: their names as that option writes them, where these differ.
+    """
+
+    name: str
+    identities: NDArray[np.str_]
+    option: str = "data.exclude_identities"
+    written: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_unseen(condition: Condition | RankingCondition, roles: Sequence[Role]) -> None:
     """Refuses a test whose identities are in training or validation.
 
     Args:
         condition: the test.
-        roles: (n,) identities by role: ``training``, ``validation``.
+        roles: the identities of both.
 
     Raises:
         DataError: some are; names the first five.
     """
     tested = np.union1d(*(table.items.identity[rows] for table, rows in _sides(condition)))
-    for role, identities in roles.items():
-        both = np.intersect1d(tested[tested != ""], identities)
-        if len(both):
+    for role in roles:
+        both = np.intersect1d(tested[tested != ""], role.identities).tolist()
+        if both:
+            names = shown([role.written.get(name, name) for name in both])
             raise DataError(
-                f"data.test.{condition.name}: {len(both)} test identities are also in {role}: {shown(both.tolist())}; "
-                "name them in data.exclude_identities"
+                f"data.test.{condition.name}: {len(both)} test identities are also in {role.name}: {names}; "
+                f"name them in {role.option}"
             )
 
 
@@ -117,3 +138,47 @@ def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> No
             f"data.test.{cell.name}: contains {', '.join(wrong)} voices, training uses {', '.join(train_languages)}; "
             f"name it {'unheard' if kind == 'heard' else 'heard'} or change data.train_languages"
         )
+
+
+def check_languages(
+    cell: Cell, voices: Items, train_languages: Sequence[str], learnt: Learnt, unknown: bool = False
+) -> None:
+    """:func:`check_heard`, and refuses an ``unheard`` language that may be among those of unlabelled clips.
+
+    Args:
+        cell: the test condition.
+        voices: of all conditions.
+        train_languages: as the config names them.
+        learnt: record of the languages of the training clips.
+        unknown: whether unlabelled clips may be in any language.
+
+    Raises:
+        DataError: see :func:`check_heard` and :func:`check_unlabelled`.
+    """
+    if cell.name.rpartition("/")[2] != "unheard":
+        check_heard(cell, voices, train_languages)
+        return
+    guessed = learnt.heard - learnt.languages if unknown else frozenset[str]()
+    check_heard(cell, voices, [name for name in train_languages if name not in guessed])
+    if not unknown:
+        check_unlabelled(f"data.test.{cell.name}", spoken_in(cell, voices), learnt, "training uses")
+
+
+def check_names(
+    tables: Sequence[ItemTable], conditions: Collection[Condition | RankingCondition], languages: Sequence[str]
+) -> None:
+    """Refuses identities and languages that differ only in case or Unicode form, of training and of all tests.
+
+    Args:
+        tables: voices and faces of the training clips.
+        conditions: all tests.
+        languages: as the config names them.
+
+    Raises:
+        DataError: there are such names.
+    """
+    both = [*tables, *(table for condition in conditions for table in (condition.voices, condition.faces))]
+    unique = {id(table): table for table in both}.values()
+    check_spelling(np.unique(np.concatenate([table.items.identity for table in unique])).tolist(), "identity")
+    spoken = np.unique(np.concatenate([table.items.language for table in unique])).tolist()
+    check_spelling([*spoken, *languages, *(condition.language for condition in conditions)], "language")

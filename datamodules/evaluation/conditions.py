@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,9 @@ def as_spec(spec: str | CellSpec) -> CellSpec:
     return CellSpec(trials=spec) if isinstance(spec, str) else spec
 
 
+Test = TypeVar("Test", bound="_Tables")
+
+
 @dataclass(frozen=True, eq=False)
 class _Tables:
     """The tables that the items of a test condition are in.
@@ -85,6 +89,13 @@ class _Tables:
     language: str = ""
     separate: tuple[bool, bool] = (False, False)
     rows: tuple[Rows, Rows] = field(init=False)
+
+    def moved(self: Test, name: str, voices: ItemTable, faces: ItemTable, rows: tuple[Rows, Rows]) -> Test:
+        """The same test under another name, over other tables that hold its items in other rows."""
+        twin = copy(self)
+        for field_name, value in (("name", name), ("voices", voices), ("faces", faces), ("rows", rows)):
+            object.__setattr__(twin, field_name, value)
+        return twin
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ _BLOCK = 1 << 12  # bytes at both ends of a file that are compared first
 _PROJECTIONS, _CELL, _NEAR, _FEW = 6, 0.02, 4e-3, 32
 # The id of a video at YouTube: 11 characters, of which some are capitals and some are not. Numbers and words are ids
 # that data sets give, and are the same for many identities. It may stand in an address.
-_GLOBAL_VIDEO = re.compile(
+GLOBAL_VIDEO = re.compile(
     r"(?:.*(?:youtu\.be/|[?&]v=|/embed/|/shorts/))?((?=[^?&#]*[A-Z])(?=[^?&#]*[a-z])[A-Za-z0-9_-]{11})(?:[?&#].*)?"
 )
 
@@ -125,7 +125,7 @@ def _data(table: ItemTable, rows: Rows) -> _Prints:
 
 def _videos(table: ItemTable, rows: Rows) -> _Prints:
     """A video of several tested identities is still a video of training, so the first of its rows stands for it."""
-    videos = zip(rows.tolist(), map(_GLOBAL_VIDEO.fullmatch, table.items.video[rows].tolist()), strict=True)
+    videos = zip(rows.tolist(), map(GLOBAL_VIDEO.fullmatch, table.items.video[rows].tolist()), strict=True)
     prints = _grouped(table, ((row, match[1]) for row, match in videos if match))
     return _Prints({**prints.first, **{key: pair[0] for key, pair in prints.shared.items()}}, prints.shared)
 

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.io.text import name_key, shown
-from datamodules.schema import Cell, DataError, EvaluationSet, Ranking, Stage, one_line
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, Ranking, Stage, one_line
 
 FILE = "learnt.json"
 """Name of the record beside feature files that a trained model has made."""
 ENCODERS = "embed.yaml"
 """Name of the file beside feature files that says which encoders have made them."""
+
+UNKNOWN = ("", "unk", "unknown", "und")
+"""What stands for a language where none is known; und is ISO 639's code."""
 
 Names = Mapping[str, frozenset[str]]
 """Hashes of identities by corpus, "" where the corpus is unknown."""
@@ -39,6 +43,8 @@ class Learnt:
         unrecorded: names of the weights files among the starting points that say nothing of all this: files of other
             projects, and checkpoints of earlier versions.
         unit_length: whether the embeddings they take are scaled to unit length; None for media and where unknown.
+        unlabelled: by corpus, what the language of training clips was taken for of which nothing says it, as English in
+            VoxCeleb1; "" where for nothing.
     """
 
     training: Names = field(default_factory=dict)
@@ -46,6 +52,7 @@ class Learnt:
     languages: frozenset[str] = frozenset()
     unrecorded: frozenset[str] = frozenset()
     unit_length: bool | None = None
+    unlabelled: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -61,6 +68,24 @@ class Learnt:
         return cls(first, second, frozenset(languages) - {""}, unit_length=unit_length)
 
     @classmethod
+    def of_languages(cls, corpus: str, language: NDArray[np.str_], labelled: NDArray[np.bool_]) -> Learnt:
+        """The record of clips of one corpus without their identities.
+
+        Args:
+            corpus: name of the data set.
+            language: (n,) language of each clip.
+            labelled: (n,) whether it is known, and not what the data set is taken for.
+        """
+        known, taken = (frozenset(np.unique(language[part]).tolist()) for part in (labelled, ~labelled))
+        unlabelled = {corpus: frozenset("" if name in UNKNOWN else name for name in taken)} if taken else {}
+        return cls(languages=known, unlabelled=unlabelled)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """All languages, those of unlabelled clips among them as they were taken."""
+        return self.languages.union(*self.unlabelled.values()) - {""}
+
+    @classmethod
     def unknown(cls, file: str, languages: Iterable[str] = ()) -> Learnt:
         """The record of a weights file without one."""
         return cls(languages=frozenset(languages), unrecorded=frozenset({file}))
@@ -72,6 +97,7 @@ class Learnt:
             self.languages | other.languages,
             self.unrecorded | other.unrecorded,
             self.unit_length if other.unit_length is None else other.unit_length,
+            _joined(self.unlabelled, other.unlabelled),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -81,7 +107,8 @@ class Learnt:
             side: {corpus: sorted(names) for corpus, names in sorted(of.items())} for side, of in sides.items()
         }
         record |= {"languages": sorted(self.languages), "unrecorded": sorted(self.unrecorded)}
-        return record | {"unit_length": self.unit_length}
+        unlabelled = {corpus: sorted(taken) for corpus, taken in sorted(self.unlabelled.items())}
+        return record | {"unit_length": self.unit_length, "unlabelled": unlabelled}
 
     @classmethod
     def read(cls, record: Any) -> Learnt:
@@ -104,7 +131,11 @@ class Learnt:
             raise ValueError(
                 "the record of what the weights have learnt from has a unit_length that is neither true nor false"
             )
-        return cls(sides[0], sides[1], languages, unrecorded, unit_length)
+        unlabelled = record.get("unlabelled", {})  # not in those of earlier versions
+        if not isinstance(unlabelled, Mapping) or not all(isinstance(corpus, str) for corpus in unlabelled):
+            raise ValueError("the record of what the weights have learnt from has no unlabelled languages by corpus")
+        taken = {corpus: _texts(names, "unlabelled languages") for corpus, names in unlabelled.items()}
+        return cls(sides[0], sides[1], languages, unrecorded, unit_length, taken)
 
     def among(self, identities: Sequence[str], corpus: str, validation: bool = True) -> list[str]:
         """Those identities of a corpus that the weights have learnt from.
@@ -135,6 +166,7 @@ def check_learnt(
     stage: Stage,
     who: str = "the weights have learnt from",
     remedy: str = "take weights that were trained without them, or start a new run without weights",
+    unknown: bool = False,
 ) -> None:
     """Refuses tests of identities that weights have learnt from, and of ``unheard`` languages that they have heard.
 
@@ -148,6 +180,7 @@ def check_learnt(
         stage: of the tests.
         who: has learnt; for the error.
         remedy: for identities that have been learnt from; for the error.
+        unknown: whether an ``unheard`` language may be among those of unlabelled clips.
 
     Raises:
         DataError: there is such a test; names it and the first five identities, or the language.
@@ -162,12 +195,49 @@ def check_learnt(
                 raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {way_out}")
         if isinstance(test, Cell) and test.name.rpartition("/")[2] == "unheard":
             heard = {name_key(language) for language in learnt.languages}
-            spoken = {test.language, *evaluation.voices.language[test.voice_index].tolist()} - {""}
+            spoken = spoken_in(test, evaluation.voices)
             if both := sorted(language for language in spoken if name_key(language) in heard):
                 raise DataError(
-                    f"the weights were trained on {', '.join(sorted(learnt.languages))}, but {name} is a test of "
+                    f"the weights were trained on {', '.join(sorted(learnt.heard))}, but {name} is a test of "
                     f"unheard {', '.join(both)}; take other weights, or name the test otherwise"
                 )
+            if not unknown:
+                check_unlabelled(name, spoken, learnt, "the weights were trained on")
+
+
+def spoken_in(cell: Cell, voices: Items) -> set[str]:
+    """The known languages of a test condition."""
+    return {cell.language, *voices.language[cell.voice_index].tolist()} - {""}
+
+
+def check_unlabelled(name: str, spoken: Iterable[str], learnt: Learnt, who: str) -> None:
+    """Refuses a test of an ``unheard`` language that may be among those of unlabelled training clips.
+
+    Args:
+        name: of the test.
+        spoken: its languages.
+        learnt: what has been learnt from.
+        who: has learnt; for the error.
+
+    Raises:
+        DataError: names the data set of those clips.
+    """
+    for corpus, taken in sorted(learnt.unlabelled.items()):
+        keys = {name_key(language) for language in taken}
+        both = sorted(language for language in spoken if "" in keys or name_key(language) in keys)
+        if both:
+            clips = f"clips of {corpus}" if corpus else "clips"
+            heard = "clips of unknown language" if "" in taken else ", ".join(sorted(learnt.heard))
+            raise DataError(
+                f"{who} {heard}, but {name} is a test of unheard {', '.join(both)}; nothing says which language some "
+                f"{clips} are in: list it, or say data.languages_unknown: allow, which the results then state"
+            )
+
+
+def unlabelled_of(learnt: Learnt, evaluation: EvaluationSet) -> list[str]:
+    """Data sets of unlabelled training clips, where a test is one of an ``unheard`` language."""
+    tested = any(name.rpartition("/")[2] == "unheard" for name in evaluation.cells)
+    return sorted(corpus or "a data set without a name" for corpus in learnt.unlabelled) if tested else []
 
 
 def beside(paths: Iterable[str | Path]) -> Learnt:

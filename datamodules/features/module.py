@@ -72,12 +72,15 @@ class FeatureDataModule(SplitDataModule):
 
     def setup(self, stage: str) -> None:
         model = None if self.trainer is None else self.trainer.lightning_module
-        learnt: Learnt | None = getattr(model, "learnt", None)
+        self.take_form(getattr(model, "learnt", None))
+        super().setup(stage)
+
+    def take_form(self, learnt: Learnt | None) -> None:
+        """Gives embeddings the form that weights take, where :attr:`normalise` leaves it open."""
         if self.normalise is None and learnt is not None and learnt.unit_length is not None:
             self.unit_length = learnt.unit_length
             for table in self.tables:
                 table.normalise = self.unit_length
-        super().setup(stage)
 
     def inherited(self) -> Learnt:
         return beside(self._paths)

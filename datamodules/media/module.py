@@ -122,7 +122,7 @@ class MediaDataModule(SplitDataModule):
 
     def plain_sources(self) -> tuple[ItemSource, ItemSource]:
         voices, faces = (
-            self._plain_source(modality, table.paths, bad)
+            self.plain_source(modality, table.paths, bad)
             for modality, table, bad in zip(MODALITIES, self.tables, self._bad, strict=True)
         )
         return voices, faces
@@ -131,9 +131,9 @@ class MediaDataModule(SplitDataModule):
         table = self.tables[0 if modality == "voice" else 1]
         index = pd.Index(table.items.ids.astype(object))
         paths = table.paths[index.get_indexer(self.evaluation_set(stage).items(modality).ids.astype(object))]
-        return self._plain_source(modality, paths)
+        return self.plain_source(modality, paths)
 
-    def _plain_source(self, modality: Modality, paths: NDArray[np.str_], bad: BadSamples | None = None) -> MediaSource:
+    def plain_source(self, modality: Modality, paths: NDArray[np.str_], bad: BadSamples | None = None) -> MediaSource:
         """Reads files without augmentation."""
         media = self.media
         if modality == "voice":
@@ -141,8 +141,12 @@ class MediaDataModule(SplitDataModule):
             return VoiceSource(paths, samples_of(media.frames), media.voice_crops, whole, bad=bad)
         return FaceSource(paths, plain_transform(media.image_size, media.image_normalisation), bad=bad)
 
+    def record_bad(self, folder: str) -> None:
+        """Lists unreadable training files in ``bad_samples.txt`` of a folder."""
+        for bad in filter(None, self._bad):
+            bad.record = Path(folder) / "bad_samples.txt"
+
     def train_dataloader(self) -> DataLoader[Any]:
         if self.trainer is not None:
-            for bad in filter(None, self._bad):
-                bad.record = Path(self.trainer.default_root_dir) / "bad_samples.txt"
+            self.record_bad(self.trainer.default_root_dir)
         return super().train_dataloader()

@@ -107,6 +107,8 @@ class IdentityBatchSampler(PairBatchSampler):
         seed: a batch is drawn from (seed, epoch, step).
         rank: rank of this process.
         world: number of processes; they get disjoint identities.
+        chance: (C,) relative chance of each identity to be in a batch, in the order of the class indices; None =
+            equal. No chance is above 1: an identity is at most once in a batch.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class IdentityBatchSampler(PairBatchSampler):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        chance: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__(batch_size, seed, rank, world)
         _, identity_code = np.unique(identity, return_inverse=True)
@@ -140,13 +143,17 @@ class IdentityBatchSampler(PairBatchSampler):
         """Clips ordered by (identity, language); a group begins at ``self.stop - self.count``."""
         self.count = np.bincount(group, minlength=self.identities * self.languages).reshape(self.identities, -1)
         self.stop = np.cumsum(self.count).reshape(self.count.shape)
+        self.inclusion = None if chance is None else inclusions(chance, self.share * world)
 
     def __len__(self) -> int:
         return self.steps
 
     def batch(self, step: int) -> Pairs:
         rng = np.random.default_rng((self.seed, self.epoch, step))
-        identities = rng.choice(self.identities, self.share * self.world, replace=False)
+        if self.inclusion is None:
+            identities = rng.choice(self.identities, self.share * self.world, replace=False)
+        else:
+            identities = draw_included(self.inclusion, rng)
         voices, faces = self._draw(identities, rng), self._draw(identities, rng)
         part = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return list(zip(voices[part].tolist(), faces[part].tolist(), strict=True))
@@ -168,6 +175,36 @@ class IdentityBatchSampler(PairBatchSampler):
             chosen[row] = cost.argmin()
             used[chosen[row]] += 1
         return chosen
+
+
+def inclusions(chance: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Probabilities (n,) of being in a draw of ``size`` without replacement, as relative chances say.
+
+    Those that would be above 1 are 1, and the others share what is left.
+    """
+    capped = np.zeros(len(chance), dtype=bool)
+    while True:
+        rest = np.where(capped, 0.0, chance)
+        probability = np.where(capped, 1.0, rest * ((size - capped.sum()) / max(rest.sum(), 1e-300)))
+        above = ~capped & (probability > 1 - 1e-9)
+        if not above.any():
+            return probability
+        capped |= above
+
+
+def draw_included(inclusion: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draws without replacement with exact probabilities: systematic sampling of a random order.
+
+    Args:
+        inclusion: (n,) probability of each, see :func:`inclusions`; their sum is the number of draws.
+        rng: source of the draw.
+    """
+    sure, order = np.flatnonzero(inclusion >= 1), rng.permutation(np.flatnonzero(inclusion < 1))
+    ends = np.cumsum(inclusion[order])
+    size = round(float(ends[-1])) if len(ends) else 0
+    # the ends may be off by rounding; every interval is shorter than 1, so no position is taken twice
+    at = np.searchsorted(ends, (rng.random() + np.arange(size)) * (ends[-1] / size if size else 1), side="right")
+    return rng.permutation(np.concatenate([sure, order[np.minimum(at, len(order) - 1)]]))
 
 
 class ShuffledPairSampler(PairBatchSampler):

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.evaluation.learnt import unlabelled_of
 from experiments.runs.results import Record, write_embeddings, write_results
 from experiments.runs.saved import SavedRun, write_reference
 from lightning_modules.base import AssociationModule
@@ -28,6 +29,7 @@ class ResultsWriter(Callback):
         self.run_dir, self.refinement = run_dir, refinement
         self.results: dict[str, Record] = {}
         self.tasks: dict[str, Record] = {}
+        self.notes: dict[str, list[str]] = {}
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,7 +64,9 @@ class ResultsWriter(Callback):
             module.embeddings,
             self.tasks,
             sorted(module.learnt.unrecorded),
+            unlabelled_of(module.learnt, module.evaluation),
         )
+        self.notes = tested.notes
         write_embeddings(tested, module.learnt)
         if self.refinement.reference is not None:
             seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]

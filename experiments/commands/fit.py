@@ -231,7 +231,7 @@ class ExperimentCLI(LightningCLI):
             torch.set_flush_denormal(False)
             finish_wandb(failed=sys.exc_info()[0] is not None)
         if self.writer.results:
-            print_results(self.writer.results, sorted(self.model.learnt.unrecorded))
+            print_results(self.writer.results, self.writer.notes)
         elif (self.run_dir / "scores.parquet").exists():
             why = "" if self.command == "predict" else "; the trial lists have no labels, so there is no EER to report"
             _say(f"scores: {self.run_dir / 'scores.parquet'}{why}")

@@ -49,6 +49,6 @@ def main(command: str, argv: list[str]) -> int:
         results = write_refined(folder, run, steps, memory)
         print(f"{name}:")
         if results:
-            print_results(results, run.trusted)
+            print_results(results, run.notes)
         print(f"written: {folder}")
     return 0

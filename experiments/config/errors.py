@@ -37,6 +37,7 @@ _ATTRIBUTE = re.compile(
 _TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])")
 _BASE = re.compile(r"does not correspond to a subclass of (\w+)")
 _KEY = re.compile(r"[Pp]arser key \"([\w.]+)\"")
+_GIVEN_CLASS = re.compile(r"'class_path': '([\w.]+)'")
 _GIVEN = re.compile(r"(?:Got value: (.+)|Given value: (?:NestedArg\(key='[^']*', val=(.+)\)|(.+)))")
 
 
@@ -73,12 +74,14 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         return f"{group[1]}.{group[2]}: no such key{nearest_class(group[2], scope, prefix=group[1] + '.')}"
     if option := _OPTION.search(text):
         if class_path:
-            hint = nearest_class(option[1], options_of(class_path))
-            return f"{at}{class_path} has no option {option[1]!r}{hint}"
+            name = option[1].partition(".")[0]
+            return f"{at}{class_path} has no option {name!r}{nearest_class(name, options_of(class_path))}"
         return f"{option[1]}: no such key{nearest_class(option[1], [k.partition('.')[0] for k in known])}"
     if base := _BASE.search(text):
         quoted = _GIVEN.search(text)
-        return f"{at}expected a subclass of {base[1]}, got {next(filter(None, quoted.groups())) if quoted else '?'}"
+        value = next(filter(None, quoted.groups())) if quoted else "?"
+        wrong_class = next((name for name in _GIVEN_CLASS.findall(value) if not _is_below(name, base[1])), value)
+        return f"{at}expected a subclass of {base[1]}, got {wrong_class}"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
         return f"{at}no class {name!r}{_class_hint(name)}"
@@ -88,6 +91,13 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
         return f"{keys}: expected {' or '.join(types)}, got {value}"
     return one_line(error)
+
+
+def _is_below(class_path: str, base: str) -> bool:
+    """Whether a class of this project has a base of this name."""
+    module, _, name = class_path.rpartition(".")
+    found = getattr(import_module(module), name, None) if module.partition(".")[0] in PUBLIC else None
+    return base in [of.__name__ for of in getattr(found, "__mro__", ())]
 
 
 def _dotted(keys: list[str]) -> str:

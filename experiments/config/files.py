@@ -72,6 +72,8 @@ def read_config(path: Path, renamer: Renamer | None = None) -> dict[str, Any]:
         value = content.get(group)
         if isinstance(value, str) and value.endswith(YAML):
             content[group] = group_file(find_config(value, path.parent, renamer), group, renamer)
+        elif group == "data":
+            content[group] = _with_sets(value, path.parent, renamer)
     if renamer.vars:
         content["vars"] = renamer.vars | (content.get("vars") or {})
     return content
@@ -101,7 +103,26 @@ def group_file(path: Path, group: str, renamer: Renamer) -> str | dict[str, Any]
     """The path of a group file, or its content under the new names where it holds an old one."""
     content = read_mapping(path)
     renamed: dict[str, Any] = renamer.config(content, str(path), group)
+    if group == "data":
+        renamed = _with_sets(renamed, path.parent, renamer)
     return str(path) if renamed is content else renamed
+
+
+def _with_sets(data: Any, near: Path, renamer: Renamer) -> Any:
+    """A data config in which ``sets: {v1: data/FILE.yaml}`` is replaced by the content of the files."""
+    options = data.get("init_args") if isinstance(data, dict) else None
+    sets = options.get("sets") if isinstance(options, dict) else None
+    if not isinstance(sets, dict):
+        return data
+    read = {}
+    for name, of in sets.items():
+        if isinstance(of, str) and of.endswith(YAML):
+            path = find_config(of, near, renamer)
+            read[name] = renamer.config(read_mapping(path), str(path), f"data.sets.{name}")
+        elif not isinstance(of, dict) or not isinstance(of.get("class_path"), str):
+            given = str(of)[:60]
+            raise DataError(f"data.sets.{name}: {given!r} is no data module; give its class_path, or a YAML file")
+    return {**data, "init_args": {**(options or {}), "sets": {**sets, **read}}} if read else data
 
 
 PACKAGES = {"datamodules": "data", "lightning_modules": "model", "lightning.pytorch.loggers": "logger"}

@@ -55,6 +55,7 @@ ONNX files, where present, take {{ "normalised filter banks (B, T, bins) and ima
 {{ data_class }}; training languages: {{ languages | join(", ") or "not recorded" }}. The weights
 have learnt from {{ identities }} identities, those of validation and of weights they started from among them;
 `model.safetensors` holds hashes of their names, so that a test of them is refused.
+{%- if unlabelled %} Nothing says in which language some of the clips are, of {{ unlabelled | join(", ") }}.{% endif %}
 {%- if unrecorded %} Whom these files had learnt from, nothing says: {{ unrecorded | join(", ") }}.
 {%- else %} None of the tested ones was among them; that was checked when the run started.{% endif %}
 {{- " The checkpoint was chosen on validation identities." if chosen }}
@@ -115,7 +116,8 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
             voice=_names(inputs.get("voice")),
             face=_names(inputs.get("face")),
             data_class=_plain(data["class_path"]),
-            languages=[_plain(name) for name in sorted(learnt.languages)],
+            languages=[_plain(name) for name in sorted(learnt.heard)],
+            unlabelled=[_plain(name or "a data set without a name") for name in sorted(learnt.unlabelled)],
             unrecorded=[_plain(name) for name in sorted(learnt.unrecorded)],
             identities=learnt.identities,
             rows=rows,

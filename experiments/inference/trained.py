@@ -15,6 +15,7 @@ from datamodules.evaluation.learnt import ENCODERS
 from datamodules.features.module import FeatureDataModule
 from datamodules.io.documents import damaged
 from datamodules.io.feature_files import FeatureFile
+from datamodules.joint.module import JointDataModule
 from datamodules.media.module import MediaDataModule, MediaOptions
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.build import build
@@ -140,20 +141,31 @@ def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
     class_path, options = config["model"]["class_path"], _untrained(config["model"].get("init_args") or {})
     stored = read_checkpoint(weights).get("hyper_parameters")
     sizes = {key: stored[key] for key in SIZES if key in stored} if isinstance(stored, Mapping) else {}
-    module, _, name = str(config["data"]["class_path"]).rpartition(".")
-    kind = getattr(import_module(module), name)
+    kind, of_data = _class_of(config["data"]), config["data"].get("init_args") or {}
+    if kind is JointDataModule:  # all sets take inputs of one form
+        first = next(iter(of_data["sets"].values()))
+        if not trust:
+            check({"class_path": first["class_path"]}, f"{run / CONFIG}: data.sets")
+        kind, of_data = _class_of(first), first.get("init_args") or {}
     if "dims" in sizes and not trust and (kind is FeatureDataModule or issubclass(kind, MediaDataModule)):
-        inputs = _inputs(kind, config["data"].get("init_args") or {})
+        inputs = _inputs(kind, of_data)
     else:
         if not trust:  # with the sizes at hand, the module is made and opens nothing
             check(config["data"], f"{run / CONFIG}: data", files="dims" in sizes)
         data: VoiceFaceDataModule = build(config["data"], VoiceFaceDataModule, f"{run / CONFIG}: data")
-        inputs = _inputs(kind, {name: getattr(data, name, None) for name in INPUTS})
+        one = next(iter(data.sets.values())) if isinstance(data, JointDataModule) else data
+        inputs = _inputs(kind, {name: getattr(one, name, None) for name in INPUTS})
         if "dims" not in sizes:
             sizes["dims"] = list(data.dims)
             if "num_identities" in options_of(class_path):
                 sizes["num_identities"] = data.num_identities
     return {"model": {"class_path": class_path, "init_args": options | sizes}, "inputs": inputs}
+
+
+def _class_of(spec: Mapping[str, Any]) -> type:
+    module, _, name = str(spec["class_path"]).rpartition(".")
+    found: type = getattr(import_module(module), name)
+    return found
 
 
 def encoder_of(spec: Mapping[str, Any], trust: bool = False, above: tuple[Path, ...] = ()) -> FileEncoder:

@@ -23,7 +23,7 @@ from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
 from experiments.runs.refine import write_refined
 from experiments.runs.results import evaluate_run, write_scores
-from experiments.runs.saved import TRUSTED, SavedRun, read_records, read_run
+from experiments.runs.saved import SavedRun, read_records, read_run
 from postproc.cells import scored_cell
 from postproc.memory import Memory
 from postproc.refinement import refine_cells
@@ -139,7 +139,7 @@ def write_fused(folder: Path, sources: tuple[Path, ...], home: Path) -> None:
     fused = replace(run, folder=folder, scores=raw, refined=refined)
     write_scores(fused)
     write_json(folder / "refinement.json", {name: [trace] for name, trace in (traces or raw_traces).items()})
-    write_json(folder / "results.json", evaluate_run(fused) | ({TRUSTED: run.trusted} if run.trusted else {}))
+    write_json(folder / "results.json", evaluate_run(fused) | run.notes)
 
 
 def _fuse(

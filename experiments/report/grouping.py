@@ -12,6 +12,7 @@ from typing import Any
 from experiments.console.tables import counted
 from experiments.report.naming import with_methods
 from experiments.report.runs import ReportRun, flatten, main_conditions, options
+from experiments.runs.saved import tested_set
 
 MADE_UP = ("people", "identities", "clips", "shared", "mislabelled", "world")
 """Options of data modules that make their data: without a root, other values are other data under the same names."""
@@ -75,8 +76,8 @@ def by_test_set(runs: Sequence[ReportRun]) -> list[TestedOn]:
 
 def mavceleb_of(config: Mapping[str, Any]) -> tuple[str | None, bool]:
     """Version of MAV-Celeb that a config tests on (``V1``), and whether its lists are the official test."""
-    data = options(config["data"])
-    if str(config["data"].get("class_path")).endswith("MAVCelebDataModule"):
+    data = options(tested_set(config["data"]))
+    if str(tested_set(config["data"]).get("class_path")).endswith("MAVCelebDataModule"):
         return str(data.get("version", "v1")).upper(), True
     files = {key: data.get(key) for key in ("root", "voices", "faces", "test")}
     names = [str(value) for value in flatten(files).values()]
@@ -94,7 +95,7 @@ def _is_list(key: str) -> bool:
 
 
 def _key(run: ReportRun) -> Any:
-    data = options(run.config["data"])
+    data = options(tested_set(run.config["data"]))
     made_up = () if data.get("root") else tuple(str(data.get(key)) for key in MADE_UP)
     names = main_conditions(run)
     return frozenset(names), frozenset(run.digest.trials[name] for name in names), made_up
@@ -116,12 +117,17 @@ def _folds(some: set[Plan], others: set[Plan]) -> bool:
 
 def _plan(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     """Number of the fold, and all that says what is tested; None without folds."""
-    data, variables = options(config["data"]), config.get("vars") or {}
+    data, variables = options(tested_set(config["data"])), config.get("vars") or {}
     held_out = str(data.get("exclude_identities"))
     fold = variables.get("fold", held_out.partition("#")[2])
     if fold in (None, ""):
         return None
-    fixed = [config["data"].get("class_path"), data.get("root"), data.get("genders"), variables.get("version")]
+    fixed = [
+        tested_set(config["data"]).get("class_path"),
+        data.get("root"),
+        data.get("genders"),
+        variables.get("version"),
+    ]
     fixed += [data.get(key) for key in ("version", "track", *MADE_UP)]
     tested = sorted(str(value) for value in flatten(data.get("test") or {}).values())  # heard and unheard may change
     return str(fold), (*(str(value) for value in fixed), held_out, *tested)
@@ -173,6 +179,6 @@ def _data_name(config: Mapping[str, Any]) -> str:
     version, _ = mavceleb_of(config)
     if version:
         return f"MAV-Celeb {version}"
-    folder = Path(str(options(config["data"]).get("root") or "")).name
-    name = folder or str(config["data"].get("class_path")).rpartition(".")[2].removesuffix("DataModule")
+    folder = Path(str(options(tested_set(config["data"])).get("root") or "")).name
+    name = folder or str(tested_set(config["data"]).get("class_path")).rpartition(".")[2].removesuffix("DataModule")
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

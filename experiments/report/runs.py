@@ -19,7 +19,9 @@ from experiments.runs.folder import OWN, REFINED
 from experiments.runs.saved import read_records, read_run, trained_on
 
 # settings in which runs of one method may differ: identities, languages and seeds
-AXES = re.compile(r"data\.(init_args\.)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)")
+AXES = re.compile(
+    r"data\.(init_args\.)?(sets\.[^.]+\.(init_args\.)?)?(train_languages|val_languages|test|.*_identities|.*seed)(\.|$)"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,8 @@ from experiments.report.tables import (
     control_table,
     language_table,
 )
-from experiments.runs.results import sizes_note, trust_note
-from experiments.runs.saved import TRUSTED
+from experiments.runs.results import note_of, sizes_note
+from experiments.runs.saved import TRUSTED, UNLABELLED
 
 WIDEST = 60  # percent at the right end of the axis of the first screen
 PLACES = {1: (20,), 2: (12, 30), 3: (7, 21, 35), 4: (5, 16, 27, 38)}  # heights of the dots of each test condition
@@ -109,9 +109,7 @@ def lead_of(part: Part) -> Row:
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(part),
         "caveat": " ".join(
-            filter(
-                None, [trusted_in(test.runs), (transductive + controls).strip(), sizes_in(part), _uneven(main, unit)]
-            )
+            filter(None, [notes_in(test.runs), (transductive + controls).strip(), sizes_in(part), _uneven(main, unit)])
         ),
         "final_words": "refined EER, raw EER below"
         if refined
@@ -122,10 +120,12 @@ def lead_of(part: Part) -> Row:
     }
 
 
-def trusted_in(runs: Sequence[ReportRun]) -> str:
-    """A sentence that names the weights that runs have trusted without a record; empty where none has."""
-    names = (name for run in runs for name in run.results.get(TRUSTED, []))
-    return trust_note(sorted({str(name) for name in names}))
+def notes_in(runs: Sequence[ReportRun]) -> str:
+    """What runs state of their weights and training clips, see :func:`note_of`; empty where none does."""
+    notes: dict[str, list[str]] = {
+        key: sorted({str(name) for run in runs for name in run.results.get(key, [])}) for key in (TRUSTED, UNLABELLED)
+    }
+    return note_of(notes)
 
 
 def sizes_in(part: Part) -> str:

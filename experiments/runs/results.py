@@ -14,7 +14,7 @@ from datamodules.io.text import shown
 from datamodules.io.writing import draft_of, write_array, write_csv, write_json
 from datamodules.schema import MODALITIES, DataError
 from experiments.console.tables import NameTable, percent, table_console
-from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, SavedRun, read_records
+from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, UNLABELLED, SavedRun, read_records
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
 
@@ -56,12 +56,15 @@ class Results(TypedDict):
             of several runs.
         tasks: records of matching and retrieval tests.
         trusted_weights: names of weights files that do not say whom they have learnt from and were trusted.
+        languages_unknown: data sets of training clips of which nothing says the language, where an unheard one was
+            tested.
     """
 
     cells: dict[str, CellResult]
     alignment: dict[str, Any]
     tasks: dict[str, Record]
     trusted_weights: list[str]
+    languages_unknown: list[str]
 
 
 def read_results(path: Path) -> Results:
@@ -74,8 +77,13 @@ def read_results(path: Path) -> Results:
         raise DataError(f"{path}: no such file; run test on data with labels")
     content = read_records(path)
     cells = {name: record for name, record in content.items() if name not in NOT_CELLS}
-    alignment, tasks, trusted = content.get("alignment", {}), content.get("tasks", {}), content.get(TRUSTED, [])
-    return {"cells": cells, "alignment": alignment, "tasks": tasks, "trusted_weights": trusted}
+    return {
+        "cells": cells,
+        "alignment": content.get("alignment", {}),
+        "tasks": content.get("tasks", {}),
+        "trusted_weights": content.get(TRUSTED, []),
+        "languages_unknown": content.get(UNLABELLED, []),
+    }
 
 
 def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = True) -> dict[str, Record]:
@@ -88,15 +96,14 @@ def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = Tru
 
     Returns:
         The records by test condition and their means over test languages; empty without labels. The file also holds
-        ``alignment`` and, where there are any, ``tasks`` and ``trusted_weights``.
+        ``alignment`` and, where there are any, ``tasks``, ``trusted_weights`` and ``languages_unknown``.
     """
     write_scores(run)
     write_json(run.folder / "refinement.json", traces)
     results = evaluate_run(run) if labelled else {}
     if results or run.tasks:
         more = {"alignment": alignment(run.evaluation, run.embeddings)} | ({"tasks": run.tasks} if run.tasks else {})
-        more |= {TRUSTED: run.trusted} if run.trusted else {}
-        write_json(run.folder / "results.json", results | more)
+        write_json(run.folder / "results.json", results | more | run.notes)
     return results
 
 
@@ -154,10 +161,17 @@ def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
         write_csv(folder / f"{modality}s.csv", pd.DataFrame({**index, "gender": items.gender}))
 
 
-def trust_note(trusted: Sequence[str]) -> str:
-    """A sentence that says which weights were trusted; empty where none."""
-    names = shown(list(trusted))
-    return f"Nothing says whom these weights have learnt from, they were trusted: {names}." if trusted else ""
+def note_of(notes: Mapping[str, Sequence[str]]) -> str:
+    """Sentences that say which weights were trusted, and where the language of training clips is unknown.
+
+    Args:
+        notes: see :attr:`SavedRun.notes`.
+    """
+    sentences = {
+        TRUSTED: "Nothing says whom these weights have learnt from, they were trusted: ",
+        UNLABELLED: "Nothing says in which language some training clips are, so an unheard one may be among them: ",
+    }
+    return " ".join(f"{text}{shown(list(notes[key]))}." for key, text in sentences.items() if notes.get(key))
 
 
 def sizes_note(results: Mapping[str, Record]) -> str:
@@ -171,20 +185,20 @@ def sizes_note(results: Mapping[str, Record]) -> str:
     return f"{shown(names)} {why}." if names else ""
 
 
-def print_results(results: dict[str, Record], trusted: Sequence[str] = ()) -> None:
+def print_results(results: dict[str, Record], notes: Mapping[str, Sequence[str]] | None = None) -> None:
     """Prints the table at full width where the output is no terminal."""
-    table_console().print(results_table(results, trusted))
+    table_console().print(results_table(results, notes))
 
 
-def results_table(results: dict[str, Record], trusted: Sequence[str] = ()) -> NameTable:
+def results_table(results: dict[str, Record], notes: Mapping[str, Sequence[str]] | None = None) -> NameTable:
     """The printed table: a row per test condition; EERs in percent, with the gender-only floor and chance.
 
     Args:
         results: records by test condition.
-        trusted: names of trusted weights, see :class:`SavedRun`.
+        notes: see :attr:`SavedRun.notes`.
     """
     caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
-    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results), trust_note(trusted)])))
+    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results), note_of(notes or {})])))
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -20,7 +20,8 @@ from postproc.reference import Reference
 INDEX = ("identity", "language", "gender", "video")
 REFERENCE = ("identity", "language", "gender", "seen")
 TRUSTED = "trusted_weights"
-NOT_CELLS = ("alignment", "tasks", TRUSTED)
+UNLABELLED = "languages_unknown"
+NOT_CELLS = ("alignment", "tasks", TRUSTED, UNLABELLED)
 """Keys of results.json that are no test conditions."""
 
 SEEN_TESTS = "seen_tests"
@@ -39,6 +40,7 @@ class SavedRun:
         embeddings: (n, d) learnt embeddings of the items, by modality.
         tasks: records of its matching and retrieval tests, of which there are no scores here.
         trusted: weights files that the model started from without a record of whom they have learnt from.
+        unlabelled: data sets of training clips of which nothing says the language, where an unheard one was tested.
     """
 
     folder: Path
@@ -48,6 +50,12 @@ class SavedRun:
     embeddings: dict[Modality, NDArray[np.float32]]
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     trusted: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What results.json states beside the records."""
+        return {key: names for key, names in ((TRUSTED, self.trusted), (UNLABELLED, self.unlabelled)) if names}
 
 
 def read_records(path: Path) -> dict[str, Any]:
@@ -63,8 +71,8 @@ def read_records(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected records by test condition, found {type(content).__name__}; run test again")
     for name, record in content.items():
-        if name == TRUSTED:
-            wrong = None if isinstance(record, list) and all(isinstance(x, str) for x in record) else TRUSTED
+        if name in (TRUSTED, UNLABELLED):
+            wrong = None if isinstance(record, list) and all(isinstance(x, str) for x in record) else name
         elif not isinstance(record, dict):
             wrong = name
         elif name == "tasks":
@@ -239,12 +247,12 @@ def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:
     return Cell(name, str(part["language"].iloc[0]), trials, voice_rows, face_rows)
 
 
-def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Records of matching and retrieval, and names of trusted weights; none where nothing had labels."""
+def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
+    """Records of matching and retrieval, trusted weights, unlabelled data sets; none where nothing had labels."""
     if not path.is_file():
-        return {}, []
+        return {}, [], []
     content = read_records(path)
-    return content.get("tasks", {}), content.get(TRUSTED, [])
+    return content.get("tasks", {}), content.get(TRUSTED, []), content.get(UNLABELLED, [])
 
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:
@@ -279,5 +287,36 @@ def trained_on(config: Mapping[str, Any], languages: Mapping[str, str]) -> str:
         config: its config.yaml.
         languages: test language by test condition.
     """
-    named = (config["data"].get("init_args") or {}).get("train_languages") or languages.get("heard") or "all"
+    options = tested_set(config["data"]).get("init_args") or {}
+    named = options.get("train_languages") or languages.get("heard") or "all"
     return "+".join(named) if isinstance(named, list) else str(named)
+
+
+def tested_set(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a joint data module that tests one of its sets the data config of that set; other configs stay.
+
+    Args:
+        data: the key ``data`` of a config.yaml.
+    """
+    options = data.get("init_args") or {}
+    sets, tests = options.get("sets"), options.get("test")
+    if not isinstance(sets, dict) or not isinstance(tests, dict):
+        return data
+    places = {name: _place(name, test) for name, test in tests.items()}
+    if len({of for of, _ in places.values()} & set(sets)) != 1 or len({of for of, _ in places.values()}) != 1:
+        return data
+    chosen = sets[next(iter(places.values()))[0]]
+    its = (chosen.get("init_args") or {}) if isinstance(chosen, dict) else {}
+    own = its.get("test") or {}
+    named = {
+        name: own.get(at, tests[name]) if isinstance(own, dict) else tests[name] for name, (_, at) in places.items()
+    }
+    return {**chosen, "init_args": {**its, "test": named}} if isinstance(chosen, dict) else data
+
+
+def _place(name: str, test: Any) -> tuple[str, str]:
+    """Set and name in it of a test condition of a joint data module."""
+    if isinstance(test, dict):
+        return str(test.get("set")), name
+    of, _, own = str(test).partition("/")
+    return of, own

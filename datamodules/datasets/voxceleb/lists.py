@@ -96,6 +96,27 @@ def read_verification(path: str | Path, people: People) -> Trials:
     return Trials(keys, voices, faces, labels, where)
 
 
+def read_languages(path: str | Path, people: People) -> dict[str, str]:
+    """Reads the languages of clips: a CSV ``item, language``, by path, or ``video, language``, by id of the video.
+
+    Raises:
+        DataError: an unreadable file, a missing column, an unknown identity, or an item with two languages.
+    """
+    where = f"languages {path}"
+    table = read_table(path, "languages")
+    column = next((name for name in ("item", "video") if name in table.columns), None)
+    if column is None or "language" not in table.columns:
+        raise DataError(f"{where}: columns {', '.join(table.columns)}; expected item, language or video, language")
+    names = table[column].to_numpy(dtype=np.str_)
+    languages: dict[str, str] = {}
+    for name, language in zip(
+        people.items(names, where) if column == "item" else names, table["language"], strict=True
+    ):
+        if languages.setdefault(str(name), language) != language:
+            raise DataError(f"{where}: {name} is {languages[str(name)]} in one row and {language} in another")
+    return languages
+
+
 def read_ranking(path: str | Path, spec: CellSpec, people: People) -> RankingList:
     """Reads a matching list, or a retrieval: CMPC's folder of ``wav_20k.csv`` and ``jpg_20k.csv``, or Wen's two lines.
 

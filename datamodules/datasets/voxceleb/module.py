@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
+from datamodules.datasets.voxceleb.lists import public_tests, read_languages, read_ranking, read_verification
 from datamodules.datasets.voxceleb.people import People, Split, read_people, read_split
 from datamodules.evaluation.conditions import CellSpec, as_spec
 from datamodules.features.module import FeatureDataModule
@@ -19,10 +20,11 @@ from datamodules.io.text import expanded
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.sampling.pairing import pairs_by_video
-from datamodules.schema import DataError, Items, ItemTable, Modality, RankingList, Rows, Trials
+from datamodules.schema import MODALITIES, DataError, Items, ItemTable, Modality, RankingList, Rows, Trials
 from datamodules.split import VAL_IDENTITIES, SplitDataModule
+from datamodules.training_set import TrainingSet
 
-LANGUAGE = "English"  # the language of most of VoxCeleb1, whose clips are not labelled
+LANGUAGE = "English"  # what clips are taken for of which nothing says the language: that of most of VoxCeleb1
 VAL_TRIALS, BATCH_SIZE = 10_000, 256
 
 
@@ -71,8 +73,17 @@ def read_protocol(
     return Protocol(people, train + val, val, sorted(excluded) or None, tests)
 
 
-def named_items(items: Items, people: People, source: str) -> Items:
+def named_items(items: Items, people: People, source: str, listed: dict[str, str] | None = None) -> Items:
     """Items with the ids of :meth:`People.items`, the identity and video these contain, and the genders of ``people``.
+
+    Args:
+        items: with ids as their file names them.
+        people: all identities.
+        source: of the items, for messages.
+        listed: language by item or video, see :func:`read_languages`; None = no list.
+
+    Returns:
+        The items; where nothing says the language it is :data:`LANGUAGE`, with a list "".
 
     Raises:
         DataError: an unknown identity, or two items with the same id.
@@ -85,7 +96,10 @@ def named_items(items: Items, people: People, source: str) -> Items:
     parts = [item.split("/") for item in ids.tolist()]
     identity = np.array([part[0] for part in parts])
     video = np.array([part[1] if len(part) > 2 else "" for part in parts], dtype=np.str_)
-    language = np.where(np.asarray(items.language) == "", LANGUAGE, items.language)
+    language = np.where(np.asarray(items.language) == "", "" if listed else LANGUAGE, items.language)
+    if listed:
+        of = [listed.get(item, listed.get(seen, own)) for item, seen, own in zip(ids, video, language, strict=True)]
+        language = np.array(of, dtype=np.str_)
     return Items(ids, identity, language, np.array([people.genders[name] for name in identity.tolist()]), video)
 
 
@@ -100,6 +114,10 @@ class _VoxCelebProtocol(SplitDataModule):
         val_identities: see :class:`SplitDataModule`; None = those of the split.
         val_trials: see :class:`SplitDataModule`.
         batch_size: pairs per optimiser step, over all ranks.
+        languages: CSV with the language of clips: ``item, language`` or ``video, language``; clips that are not in it
+            have none. None = as the items say; where they say nothing, clips are taken for English, and a test of
+            unheard English needs ``languages_unknown: allow``.
+        train_languages: languages that training uses; None = English.
         **options: options of :class:`FeatureDataModule` or :class:`ManifestDataModule`.
     """
 
@@ -112,11 +130,14 @@ class _VoxCelebProtocol(SplitDataModule):
         val_identities: int | list[str] | str | None = None,
         val_trials: int = VAL_TRIALS,
         batch_size: int = BATCH_SIZE,
+        languages: str | None = None,
+        train_languages: list[str] | None = None,
         **options: Any,
     ) -> None:
+        self.languages = languages
         self.lists, self.protocol = lists, read_protocol(lists, split, test, exclude_nationalities)
         super().__init__(
-            train_languages=[LANGUAGE],
+            train_languages=train_languages or [LANGUAGE],
             test=self.protocol.tests,
             genders=None,
             train_identities=self.protocol.train,
@@ -128,6 +149,20 @@ class _VoxCelebProtocol(SplitDataModule):
             batch_size=batch_size,
             **options,
         )
+
+    @cached_property
+    def _listed(self) -> dict[str, str] | None:
+        return read_languages(self._at(self.languages), self.protocol.people) if self.languages else None
+
+    def labelled(self, train: TrainingSet) -> NDArray[np.bool_]:
+        known = super().labelled(train)
+        return known if self._listed else known & ~self._guessed[train.voice_rows]
+
+    def _name(self, items: Items, source: str, voices: bool) -> Items:
+        """The items under the names of all lists; notes of which voices nothing says the language."""
+        if voices:
+            self._guessed: NDArray[np.bool_] = np.asarray(items.language) == ""
+        return named_items(items, self.protocol.people, source, self._listed)
 
     def cell_trials(self, name: str, spec: CellSpec, tables: tuple[ItemTable, ItemTable] | None = None) -> Trials:
         if not isinstance(spec.trials, str) or spec.identities is not None:
@@ -163,13 +198,15 @@ class VoxCelebFeatureDataModule(_VoxCelebProtocol, FeatureDataModule):
 
     def _table(self, files: list[str | FeatureFile], modality: Modality, labelled: bool) -> FeatureTable:  # type: ignore[override]
         table = super()._table(files, modality, labelled)
-        table.items = named_items(table.items, self.protocol.people, f"data.{modality}s")
+        table.items = self._name(table.items, f"data.{modality}s", labelled and modality == "voice")
         return table
 
     def clip_rows(self) -> tuple[Rows, Rows]:
         voices, faces = (table.items for table in self.tables)
         if not (faces.video != "").any():  # frontal faces belong to every video
             voices = replace(voices, video=np.zeros_like(voices.video))
+        if self._listed:  # which may not list faces
+            voices, faces = (replace(items, language=np.zeros_like(items.language)) for items in (voices, faces))
         return self.without_tested_videos(*pairs_by_video(voices, faces))
 
 
@@ -187,8 +224,8 @@ class VoxCelebDataModule(_VoxCelebProtocol, ManifestDataModule):
     @cached_property
     def _named(self) -> tuple[MediaTable, MediaTable]:
         voices, faces = (
-            replace(table, items=named_items(table.items, self.protocol.people, f"manifest {self.manifest}"))
-            for table in super().tables
+            replace(table, items=self._name(table.items, f"manifest {self.manifest}", side == "voice"))
+            for side, table in zip(MODALITIES, super().tables, strict=True)
         )
         return voices, faces
 
