@@ -25,10 +25,10 @@ QUICK += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precisi
 PEOPLE = 16
 
 
-def embeddings(folder: Path, name: str, languages: tuple[str, ...], first: int = 1) -> None:
+def embeddings(folder: Path, name: str, languages: tuple[str, ...], seed: int) -> None:
     """``NAME_voices_ecapa192.npz`` and ``NAME_faces_facenet512.npz`` of a few people in some languages."""
-    rng, rows = np.random.default_rng(first), []
-    for person in range(first, first + PEOPLE):
+    rng, rows = np.random.default_rng(seed), []
+    for person in range(1, PEOPLE + 1):
         rows += [(f"id{person:04d}", language, f"v{clip}", f"{clip}") for language in languages for clip in range(4)]
     columns = dict(zip(("identity", "language", "video", "item"), np.array(rows).T, strict=True))
     for file, width in (("voices_ecapa192", 192), ("faces_facenet512", 512)):
@@ -41,8 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Embeddings of v1, v2 and VoxCeleb1 with clashing ids, and the lists of the V1 dev protocol."""
     root = tmp_path_factory.mktemp("data")
     (folder := root / "mavceleb" / "trials").mkdir(parents=True)
-    embeddings(root / "mavceleb", "v1", ("English", "Urdu"))
-    embeddings(root / "mavceleb", "v2", ("English", "Hindi"))
+    embeddings(root / "mavceleb", "v1", ("English", "Urdu"), 1)
+    embeddings(root / "mavceleb", "v2", ("English", "Hindi"), 2)
     tested = [f"id{person:04d}" for person in range(1, 5)]
     (folder / "folds.json").write_text(json.dumps({"0": tested}))
     rows = "".join(f"id{person:04d},{'mf'[person % 2]}\n" for person in range(1, PEOPLE + 1))
@@ -104,6 +104,7 @@ def test_english_from_voxceleb(first_stage: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_urdu_from_voxceleb_needs_a_word(first_stage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "--config", "v1_urdu_joint_features.yaml", *QUICK, "--data.sets.v1.init_args.val_identities=2"]
     fit += [f"--model.weights={first_stage}"]
@@ -127,7 +128,7 @@ def test_urdu_from_voxceleb_needs_a_word(first_stage: Path, tmp_path: Path, caps
     page = (tmp_path / "run.html").read_text()
     assert "Nothing says in which language some training clips are" in page
     assert "MAV-Celeb V1" in page
-    assert main(["export", str(run), str(tmp_path / "export")]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "export")]) == 0
     assert "Nothing says in which language some of the clips are, of VoxCeleb1" in " ".join(
         (tmp_path / "export" / "README.md").read_text().split()
     )
@@ -139,6 +140,7 @@ def test_a_language_that_is_not_allowed_in_another_set(tmp_path: Path, capsys: p
     assert "data.test.unheard: contains English voices, training uses Urdu, English, Hindi" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["v1_eng_joint", "v1_urdu_joint"])
 def test_media(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_training(tmp_path, "v1", ("English", "Urdu"), people=10, clips=3)
@@ -168,4 +170,4 @@ def test_media(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     learnt = learnt_of(run / "checkpoints" / "best.ckpt")
     assert {corpus: len(names) for corpus, names in learnt.training.items()} == {"MAV-Celeb v1": 6, "MAV-Celeb v2": 10}
     assert learnt.languages == ({"English", "Hindi"} if "eng" in config else {"Urdu", "Hindi"})
-    assert main(["export", str(run), str(tmp_path / "export")]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "export")]) == 0
