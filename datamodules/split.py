@@ -15,16 +15,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.base import VoiceFaceDataModule
+from datamodules.evaluation import checks
 from datamodules.evaluation.builder import evaluation_set
-from datamodules.evaluation.checks import (
-    Role,
-    check_both_classes,
-    check_labels,
-    check_languages,
-    check_names,
-    check_seen,
-    check_unseen,
-)
 from datamodules.evaluation.conditions import DRAWN, CellSpec, Condition, RankingCondition, as_spec
 from datamodules.evaluation.copies import Copies
 from datamodules.io.identities import check_known, items_of, read_genders, read_identities
@@ -252,7 +244,7 @@ class SplitDataModule(ConditionDataModule):
             evaluation = self.evaluation_set("test")
             if stage != "predict":
                 for cell in evaluation.cells.values():
-                    check_both_classes(cell)
+                    checks.check_both_classes(cell)
 
     def plain_sources(self) -> tuple[ItemSource, ItemSource]:
         """Readers of ``tables`` by row, without augmentation."""
@@ -378,9 +370,9 @@ class SplitDataModule(ConditionDataModule):
         """Refuses a test whose items are in training under another name."""
         self._copies.refuse(condition)
 
-    def roles(self) -> list[Role]:
+    def roles(self) -> list[checks.Role]:
         """Identities that no test may have, by what they do."""
-        return [Role("training", self.training_set().identities), Role("validation", self.val_names)]
+        return [checks.Role("training", self.training_set().identities), checks.Role("validation", self.val_names)]
 
     def _test_set(self) -> EvaluationSet:
         if not self.test:
@@ -390,16 +382,18 @@ class SplitDataModule(ConditionDataModule):
         evaluation = evaluation_set(list(conditions.values()), self._genders)
         roles = self.roles()
         languages = [*self.train_languages, *self.val_languages]
-        check_names(self.tables, conditions.values(), languages)
+        checks.check_names(self.tables, conditions.values(), languages)
         for name, condition in conditions.items():
             if specs[name].seen:
-                check_seen(condition, self.tables, self.training_rows)
+                checks.check_seen(condition, self.tables, self.training_rows)
             else:
-                check_unseen(condition, roles)
-            check_labels(condition)
+                checks.check_unseen(condition, roles)
+            checks.check_labels(condition)
             self.check_copies_of(condition)
         for cell in evaluation.cells.values():
-            check_languages(cell, evaluation.voices, self.train_languages, self.learnt_languages(), self.takes_unknown)
+            checks.check_languages(
+                cell, evaluation.voices, self.train_languages, self.learnt_languages(), self.takes_unknown
+            )
         cells = {name: replace(cell, seen=specs[name].seen) for name, cell in evaluation.cells.items()}
         rankings = {name: replace(ranking, seen=specs[name].seen) for name, ranking in evaluation.rankings.items()}
         return replace(evaluation, cells=cells, rankings=rankings)

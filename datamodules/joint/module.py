@@ -20,7 +20,7 @@ from datamodules.features.module import FeatureArray, FeatureDataModule
 from datamodules.io.text import expanded, nearest
 from datamodules.joint.people import read_people
 from datamodules.joint.sets import SetTest, check_agreement, check_sets, tests_of, union, within
-from datamodules.joint.tables import JoinedSource, JoinedTable, Names, RenamedTable
+from datamodules.joint.tables import JoinedSource, JoinedTable, Names, RenamedTable, SomeRows
 from datamodules.media.module import MediaDataModule
 from datamodules.sampling.samplers import PairBatchSampler
 from datamodules.schema import MODALITIES, DataError, EvaluationSet, ItemTable, Modality, Rows, Stage
@@ -188,7 +188,7 @@ class JointDataModule(SplitDataModule):
         parts = zip(self.sets.values(), table.tables, strict=True)
         sources = [part.plain_source(modality, of.paths) for part, of in parts]  # type: ignore[attr-defined]
         order = np.argsort(table.items.ids)
-        return _Rows(JoinedSource(sources, table.starts), order[np.searchsorted(table.items.ids[order], items.ids)])
+        return SomeRows(JoinedSource(sources, table.starts), order[np.searchsorted(table.items.ids[order], items.ids)])
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -337,7 +337,9 @@ class JointDataModule(SplitDataModule):
             def renamed(identity: NDArray[np.str_], own: Mapping[str, str] = own) -> NDArray[np.str_]:
                 return np.array([own.get(of, "") for of in identity.tolist()], dtype=np.str_)
 
-            voices, faces = (replace(items, identity=renamed(items.identity)) for items in evaluation_items(evaluation))
+            voices, faces = (
+                replace(items, identity=renamed(items.identity)) for items in (evaluation.voices, evaluation.faces)
+            )
             yield replace(evaluation, voices=voices, faces=faces)
 
     def labelled(self, train: TrainingSet) -> NDArray[np.bool_]:
@@ -387,18 +389,3 @@ class JointDataModule(SplitDataModule):
 
 
 AnyCondition = TypeVar("AnyCondition", Condition, RankingCondition, Condition | RankingCondition)
-
-
-class _Rows:
-    """Reads some rows of a source by their position among them."""
-
-    def __init__(self, source: ItemSource, rows: Rows) -> None:
-        self.source, self.rows = source, rows
-
-    def read(self, rows: Sequence[int] | Rows) -> Any:
-        return self.source.read(self.rows[np.asarray(rows, dtype=np.int64)])
-
-
-def evaluation_items(evaluation: EvaluationSet) -> tuple[Any, Any]:
-    """Its voices and faces."""
-    return evaluation.voices, evaluation.faces

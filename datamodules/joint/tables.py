@@ -131,4 +131,15 @@ class JoinedSource:
             return parts[0]
         widest = max(part.shape[-1] for part in parts)
         x = torch.cat([pad(part, (0, widest - part.shape[-1]), value=float("nan")) for part in parts])
-        return x[torch.from_numpy(np.argsort(np.concatenate(places)))]
+        return x.index_select(0, torch.from_numpy(np.argsort(np.concatenate(places))))
+
+
+class SomeRows:
+    """Reads some rows of a source by their position among them."""
+
+    def __init__(self, source: ItemSource, rows: Rows) -> None:
+        self.source, self.rows = source, rows
+
+    def read(self, rows: Sequence[int] | Rows) -> Tensor:
+        """Inputs of the given positions, stacked."""
+        return self.source.read(self.rows[np.asarray(rows, dtype=np.int64)])

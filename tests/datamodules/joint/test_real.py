@@ -67,7 +67,9 @@ def test_s2f_by_source(shared_data: Path) -> None:
             val_identities=0, split_seed=0,
         )  # fmt: skip
 
-    data = JointDataModule({name: source(name) for name in of}, balance=["sets", "identities"], batch_size=64, steps_per_epoch=100)
+    data = JointDataModule(
+        {name: source(name) for name in of}, balance=["sets", "identities"], batch_size=64, steps_per_epoch=100
+    )
     data.setup("fit")
     train = data.training_set()
     assert data.num_identities == table["identity"].nunique()
