@@ -289,7 +289,7 @@ def test_tables_of_the_terminal_obey_no_name() -> None:
     result = {"eer": 0.1, "trials": 3}
     tables = [
         *protocol_tables([record, record], people),
-        results_table({name: result}, [name]),
+        results_table({name: result}, {"trusted_weights": [name], "languages_unknown": [name]}),
         task_table({name: task}),
     ]
     text = io.StringIO()
