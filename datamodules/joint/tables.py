@@ -126,12 +126,13 @@ class JoinedSource:
         wanted = np.asarray(rows, dtype=np.int64)
         of = np.searchsorted(self.starts, wanted, side="right") - 1
         places = [np.flatnonzero(of == number) for number in np.unique(of)]
-        parts = [self.sources[of[at[0]]].read(wanted[at] - self.starts[of[at[0]]]) for at in places]
+        parts: list[Tensor] = [self.sources[of[at[0]]].read(wanted[at] - self.starts[of[at[0]]]) for at in places]
         if len(parts) == 1:
             return parts[0]
         widest = max(part.shape[-1] for part in parts)
-        x = torch.cat([pad(part, (0, widest - part.shape[-1]), value=float("nan")) for part in parts])
-        return x.index_select(0, torch.from_numpy(np.argsort(np.concatenate(places))))
+        x: Tensor = torch.cat([pad(part, (0, widest - part.shape[-1]), value=float("nan")) for part in parts])
+        ordered: Tensor = x.index_select(0, torch.from_numpy(np.argsort(np.concatenate(places))))
+        return ordered
 
 
 class SomeRows:
