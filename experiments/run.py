@@ -19,15 +19,21 @@ COMMANDS = {
     "test": ("experiments.commands.fit", "test a checkpoint on the heard and the unheard language, refine the scores"),
     "predict": ("experiments.commands.fit", "score trials without labels"),
     "embed": (
-        "experiments.commands.embed",
+        "experiments.commands.data.embed",
         "turn the files of a manifest into feature files, by frozen encoders or a model",
     ),
     "score": ("experiments.commands.score", "distances between any voices and faces, by a run or an export"),
     "export": ("experiments.commands.export", "safetensors, config and model card of a run; --onnx both branches"),
     "submit": ("experiments.commands.submit", "make a challenge archive from tested runs; --check validates one"),
     "refine": ("experiments.commands.refine", "refine the saved scores of a run, without its model or data"),
-    "prepare": ("experiments.commands.prepare", "scan a tree of voices and faces into a manifest, naming broken files"),
-    "split": ("experiments.commands.split", "test identities, folds, trial lists and configs for data of your own"),
+    "prepare": (
+        "experiments.commands.data.prepare",
+        "scan a tree of voices and faces into a manifest, naming broken files",
+    ),
+    "split": (
+        "experiments.commands.data.split",
+        "test identities, folds, trial lists and configs for data of your own",
+    ),
     "bench": (
         "experiments.commands.bench",
         "time and memory against plain implementations",

@@ -131,6 +131,7 @@ def open_arrays(path: Path, remedy: str, what: str = "") -> Iterator[NpzFile]:
         if not isinstance(content, NpzFile):
             raise ValueError("one array without a name; name the file .npy")
         with content as arrays:
+            assert arrays.zip is not None
             parts = arrays.zip.infolist()
             if len(set(arrays.files)) < len(arrays.files):
                 raise ValueError("an array is there twice")

@@ -312,10 +312,10 @@ def _white(numbers: NDArray[Any], image: Image.Image, path: Path) -> int:
     unless they are an 8-bit picture's in 16 bits (multiples of 256 or 257). A darker picture is taken as it is.
     """
     top = int(numbers.max(initial=0))
-    declared = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
-    declared = declared[0] if isinstance(declared, tuple) and declared else declared
+    tag: Any = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
+    declared = tag[0] if isinstance(tag, tuple) and tag else tag
     if isinstance(declared, int) and 255 <= declared < FULL and top <= declared:
-        return declared
+        return int(declared)
     if top == 0 or top > 2 ** DEPTHS[-1] - 1 or not (numbers % 257).any() or not (numbers % 256).any():
         return FULL
     for bits in DEPTHS:
