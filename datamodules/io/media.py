@@ -315,11 +315,11 @@ def _white(numbers: NDArray[Any], image: Image.Image, path: Path) -> int:
     tag: Any = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
     declared = tag[0] if isinstance(tag, tuple) and tag else tag
     if isinstance(declared, int) and 255 <= declared < FULL and top <= declared:
-        return int(declared)
+        return declared
     if top == 0 or top > 2 ** DEPTHS[-1] - 1 or not (numbers % 257).any() or not (numbers % 256).any():
         return FULL
     for bits in DEPTHS:
-        white = 2**bits - 1
+        white = (1 << bits) - 1
         if white - white // 255 <= top <= white:
             warnings.warn(f"{path}: the brightest of its 16-bit numbers is {top}; read as {bits}-bit", stacklevel=2)
             return white
