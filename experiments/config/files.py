@@ -72,7 +72,7 @@ def read_config(path: Path, renamer: Renamer | None = None) -> dict[str, Any]:
         value = content.get(group)
         if isinstance(value, str) and value.endswith(YAML):
             content[group] = group_file(find_config(value, path.parent, renamer), group, renamer)
-        elif group == "data":
+        elif group == "data" and group in content:
             content[group] = _with_sets(value, path.parent, renamer)
     if renamer.vars:
         content["vars"] = renamer.vars | (content.get("vars") or {})

@@ -90,6 +90,8 @@ def test_every_packaged_config_starts_with_its_command_and_finds_its_groups(path
 def test_a_name_that_people_type_is_filled_in(version: str) -> None:
     """One data file serves every version and language: the names at top level say which."""
     for path in packaged().glob(f"{version}_*.yaml"):
+        if "_joint" in path.stem:
+            continue  # their sets have languages of their own
         content = read_config(path)
         merged = OmegaConf.create({"vars": content["vars"], "data": yaml.safe_load(Path(content["data"]).read_text())})
         text = yaml.safe_dump(OmegaConf.to_container(merged.data, resolve=True))

@@ -45,7 +45,7 @@ def test_a_fit_in_a_log_prints_steps_and_where_its_outputs_are(
     total = int(re.search(r"^trained (\d+) steps, 2 epochs in", out, re.MULTILINE).group(1))
     assert steps == list(range(1, total + 1))
     assert "test: 1/1 batches of voices" in out
-    assert out.rstrip().endswith(f"run folder: {tmp_path}")
+    assert out.rstrip().endswith(f"run folder: {tmp_path}\nnext: python -m experiments.run report {tmp_path}")
     assert "━━━━━━━━ " not in out.split("┏")[0]  # no bar
 
 
