@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.fuzz.readers import READERS, Reader, attempt
 
+pytestmark = pytest.mark.fuzz
 EXAMPLES = {"refinement": 60, "parquet manifest": 150}  # a parser of classes is slow to build
 TOKENS = [
     b"", b"\n", b"\r\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b" ", b",", b'"', b"'", b"\t", b"..", b"/", b"#", b"{",
