@@ -77,6 +77,8 @@ def open_audio(path: Path) -> soundfile.SoundFile:
         if lacks := truncation(path):
             raise DataError(f"{path}: truncated audio, {lacks}")
         file = soundfile.SoundFile(_with_length(path))
+        if file.format == "RAW":  # libsndfile takes files that are named so and have no header for telephone speech
+            raise DataError(f"{path}: not readable as audio (it has no header)")
         if not RATES[0] <= file.samplerate <= RATES[1]:
             raise DataError(f"{path}: its header declares {file.samplerate} Hz; it is damaged")
     except FileNotFoundError as error:
