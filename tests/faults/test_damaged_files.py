@@ -65,7 +65,7 @@ ROWS = [
     *of_fits("exclude list", "w/tested.txt", "", ("fit", "validate")),
     *of_fits("folds", "w/folds.json", "--data.exclude_identities=folds.json#0", ("fit", "validate")),
     *of_fits("genders", "w/genders.csv", "--data.genders=genders.csv"),
-    *of_fits("record of features", "w/learnt.json", ""),
+    *of_fits("record of features", "w/learnt.json", "", ("fit", "test", "validate")),
     *of_fits("group file", "w/model.yaml", "--model @/w/model.yaml"),
     *of_fits("refinement", "w/steps.yaml", "--postproc @/w/steps.yaml", ("fit", "test")),
     *of_fits("weights", "w/w.ckpt", "--model.weights @/w/w.ckpt", ("fit",)),
