@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import zipfile
 import zlib
@@ -25,8 +26,8 @@ MAX_CONFIG = 4 << 20
 """Bytes of a YAML file."""
 MAX_RATIO = 100
 """By which an array of more than :data:`MAX_BYTES` may be packed; embeddings pack to nine tenths."""
-NUMPY = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
-         TypeError, TokenError, MemoryError, OverflowError, RuntimeError)  # fmt: skip
+NUMPY = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+         SyntaxError, TypeError, TokenError, MemoryError, OverflowError, RuntimeError)  # fmt: skip
 """What numpy raises for damaged files; RuntimeError and its NotImplementedError for encrypted and unknown archives."""
 MAX_DEPTH, MAX_NODES = 60, 200_000
 """Nesting, and values of a YAML file after its aliases are written out."""

@@ -220,8 +220,8 @@ def spoilt(whole: Path) -> Iterator[Callable[[str, str, int], Path]]:
 
     def spoil(file: str, damage: str, seed: int) -> Path:
         path = whole / file
-        kept[path] = path.read_bytes()
-        path.write_bytes(DAMAGES[damage](kept[path], random.Random(f"{file}{damage}{seed}")))
+        content = kept.setdefault(path, path.read_bytes())
+        path.write_bytes(DAMAGES[damage](content, random.Random(f"{file}{damage}{seed}")))
         return path
 
     yield spoil

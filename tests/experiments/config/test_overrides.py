@@ -100,7 +100,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("--trainer={max_epochs:9}", {"trainer.max_epochs": 9, "trainer.accelerator": "auto", "trainer.callbacks": None}),
     ("--trainer.callbacks=[]", {"trainer.callbacks": []}),
     ("--postproc={steps:[{class_path:postproc.Transport}]}", {S + "0.class_path": "postproc.Transport"}),
-    ("--postproc.steps=[{class_path:postproc.ChainingCluster}]", {S + "0.init_args.elbow_range": (2, 8)}),
+    ("--postproc.steps=[{class_path:postproc.ChainingCluster}]", {S + "0.init_args.elbow_range": (2, 32)}),
     ("--vars={fold:4}", {"vars": {"fold": 4}, "seed_everything": 4}),
     # null, twice, and what is added
     ("--model.scheduler=null", {M + "scheduler": None}),

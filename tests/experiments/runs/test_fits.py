@@ -35,8 +35,8 @@ class Sleeper:
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    """Whether it does within a minute."""
-    for _ in range(600):
+    """Whether it does within three minutes, which a process of its own may need to start on a busy machine."""
+    for _ in range(1800):
         if condition():
             return True
         time.sleep(0.1)
