@@ -272,6 +272,7 @@ def test_a_damaged_file_is_the_line_of_its_reader(
     assert len(lines[0]) < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("row", ROWS, ids=name)
 def test_damage_of_any_kind_is_read_or_the_line_of_its_reader(
