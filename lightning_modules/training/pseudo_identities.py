@@ -14,8 +14,8 @@ from datamodules.schema import MODALITIES, DataError
 from lightning_modules.evaluation.bank import EmbeddingBank
 from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.cells import unit
-from postproc.clustering.kmeans import kmeans
-from postproc.clustering.videos import MOST_VIDEOS, count_by_silhouette
+from postproc.clustering.kmeans import cluster_means, kmeans
+from postproc.clustering.number import MOST_VIDEOS, count_by_silhouette
 from postproc.metrics.clusters import cluster_quality
 
 Labels = NDArray[np.int64]
@@ -219,6 +219,4 @@ def pool_videos(
     """
     clips = {"voice": voices, "face": faces}.get(pooling)
     clips = np.concatenate([voices, faces], axis=1) if clips is None else clips
-    sums = np.zeros((int(video.max()) + 1, clips.shape[1]))
-    np.add.at(sums, video, clips)
-    return sums / np.bincount(video)[:, None]
+    return cluster_means(clips, video)

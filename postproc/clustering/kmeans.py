@@ -338,3 +338,10 @@ def _squared(
     squared = norms[:, None] + norms[rows] - 2 * (points @ points[rows].T)
     squared[rows, np.arange(len(rows))] = 0
     return np.maximum(squared, 0)
+
+
+def cluster_means(x: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean (k, d) of the rows of each cluster; no cluster may be empty."""
+    sums = np.zeros((int(labels.max()) + 1, x.shape[1]))
+    np.add.at(sums, labels, x)
+    return sums / np.bincount(labels)[:, None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.clustering.kmeans import kmeans
+from postproc.clustering.kmeans import cluster_means, kmeans
 
 LARGEST_TREE = 4096  # items up to which the tree is built, from n^2 / 2 distances
 _MICRO = 512  # k-means clusters that are linked instead of the items where there are more
@@ -26,7 +26,7 @@ def cut(x: NDArray[np.float64], most: int, seed: int) -> NDArray[np.int64]:
         labels = fcluster(linkage(x, "average", metric="cosine"), most, "maxclust")
     else:
         micro = _micro_clusters(x, seed)
-        labels = link(_means(x, micro), np.bincount(micro), most)[micro]
+        labels = link(cluster_means(x, micro), np.bincount(micro), most)[micro]
     return _numbered(x, labels)
 
 
@@ -44,7 +44,7 @@ def cut_at(x: NDArray[np.float64], distances: Sequence[float], seed: int) -> lis
         cuts = [fcluster(tree, distance, "distance") for distance in distances]
     else:
         micro = _micro_clusters(x, seed)
-        means, sizes = _means(x, micro), np.bincount(micro)
+        means, sizes = cluster_means(x, micro), np.bincount(micro)
         cuts = [link(means, sizes, 1, 1 - distance)[micro] for distance in distances]
     return [_numbered(x, labels) for labels in cuts]
 
@@ -78,20 +78,13 @@ def link(
 
 
 def _micro_clusters(x: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = np.unique(kmeans(x, _MICRO, seed=seed, n_init=1, n_iter=5).labels, return_inverse=True)[
-        1
-    ]
+    found = kmeans(x, _MICRO, seed=seed, n_init=1, n_iter=5).labels
+    labels: NDArray[np.int64] = np.unique(found, return_inverse=True)[1]
     return labels
 
 
 def _numbered(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same clusters, numbered without gaps by their means, not by the order of the rows."""
     _, labels = np.unique(labels, return_inverse=True)
-    rank: NDArray[np.int64] = np.argsort(np.lexsort(_means(x, labels).T[::-1]))
+    rank: NDArray[np.int64] = np.argsort(np.lexsort(cluster_means(x, labels).T[::-1]))
     return rank[labels]
-
-
-def _means(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    sums = np.zeros((int(labels.max()) + 1, x.shape[1]))
-    np.add.at(sums, labels, x)
-    return sums / np.bincount(labels)[:, None]

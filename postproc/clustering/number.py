@@ -1,8 +1,9 @@
-"""The number of clusters by silhouettes: how many identities a test condition has. Not from the papers."""
+"""The number of clusters by silhouettes: identities of a test condition, pseudo-identities. Not from the papers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +51,34 @@ def estimate_identities(points: Embeddings, seed: int = 0, memory: Memory | None
     samples = [_sample(points[m], seed) for m in MODALITIES]
 
     def compute() -> int:
-        counts = _counts(min(fewest, _SAMPLE))
+        counts = _counts(min(fewest, _SAMPLE), _MOST)
         total = np.sum([_ward_silhouettes(x, counts) for x in samples], axis=0)
         return counts[int(np.argmax(total >= total.max() - _TIE))]
 
     memory = Memory() if memory is None else memory
     return memory.recall("number of identities", samples, compute)
+
+
+MOST_VIDEOS = 8192  # all pairs of them are compared: 0.5 GB
+LEAST_SILHOUETTE = 0.1  # V1's videos have .32; those of s2f, each of another identity, .06
+
+
+def count_by_silhouette(videos: NDArray[np.floating]) -> int:
+    """Number of clusters at which a cut of Ward's tree of the videos has the largest mean silhouette.
+
+    If no cut reaches 0.1, the videos form no clusters, and each counts: as where every video shows another identity.
+
+    Args:
+        videos: (v, d) pooled embeddings of 2 to 8,192 videos, compared by their Euclidean distance.
+
+    Example:
+        >>> import numpy as np
+        >>> count_by_silhouette(np.repeat(np.eye(3), [2, 1, 3], axis=0) + np.arange(6)[:, None] / 100)
+        3
+    """
+    counts = _counts(len(videos), len(videos) - 1)
+    curve = np.array(_ward_silhouettes(videos, counts, "euclidean")) if counts else np.zeros(1)
+    return counts[int(curve.argmax())] if curve.max() > LEAST_SILHOUETTE else len(videos)
 
 
 def silhouette(
@@ -86,14 +109,17 @@ def silhouette(
     return max(curve, key=lambda k: curve[k]), curve
 
 
-def _ward_silhouettes(x: NDArray[np.floating], counts: list[int]) -> list[float]:
-    """Mean silhouette of cosine distances of each cut of Ward's tree."""
+def _ward_silhouettes(
+    x: NDArray[np.floating], counts: list[int], distance: Literal["cosine", "euclidean"] = "cosine"
+) -> list[float]:
+    """Mean silhouette of each cut of Ward's tree; -1 where equal points leave fewer clusters."""
     from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
     from scipy.spatial.distance import pdist, squareform
 
-    apart = pdist(unit(np.asarray(x, dtype=np.float64)))
-    tree, cosine = linkage(apart, "ward"), squareform(apart**2)
-    return [_mean_silhouette(cosine, fcluster(tree, k, "maxclust"), k, metric="precomputed") for k in counts]
+    points = np.asarray(x, dtype=np.float64)
+    apart = pdist(unit(points) if distance == "cosine" else points)
+    tree, square = linkage(apart, "ward"), squareform(apart**2 if distance == "cosine" else apart)
+    return [_mean_silhouette(square, fcluster(tree, k, "maxclust"), k, metric="precomputed") for k in counts]
 
 
 def _mean_silhouette(x: NDArray[np.floating], labels: NDArray[np.integer], k: int, metric: str = "euclidean") -> float:
@@ -110,9 +136,9 @@ def _sample(x: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
     return x[np.sort(np.random.default_rng(seed).choice(len(x), _SAMPLE, replace=False))]
 
 
-def _counts(items: int) -> list[int]:
-    """Numbers of identities to try for so many items."""
-    counts = [2]
-    while (following := counts[-1] + max(1, counts[-1] // 10)) < min(items, _MOST + 1):
+def _counts(items: int, most: int) -> list[int]:
+    """Numbers of clusters to try for so many items: 2, 3, ... 20, above in steps of a tenth."""
+    counts = [2] if items > 2 else []
+    while counts and (following := counts[-1] + max(1, counts[-1] // 10)) < min(items, most + 1):
         counts.append(following)
     return counts

@@ -160,10 +160,3 @@ class Clustering:
             partitions = [fcluster(tree, k, "maxclust") for k in ks]
         # repeated points leave clusters empty: number the others without gaps
         return [np.unique(labels, return_inverse=True)[1].astype(np.int64) for labels in partitions]
-
-
-def cluster_means(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean (k, d) of the rows of each cluster; no cluster may be empty."""
-    sums = np.zeros((int(labels.max()) + 1, x.shape[1]))
-    np.add.at(sums, labels, x)
-    return sums / np.bincount(labels)[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
-from postproc.cells import Embeddings, cosine_distances
+from postproc.crossval.sets import scored_set
 from postproc.reference import Reference
 
 _LARGEST = 40  # clips of an identity where the scenario does not say
@@ -94,10 +94,7 @@ def scenario_sets(
         others = np.flatnonzero(spoken & ~np.isin(held_out.identity, chosen))
         rows, owner = zip(*(_side(rows_of, others, scenario, side, rng) for side in (0, 1)), strict=True)
         voice, face, labels = _trials(owner[0], owner[1], trials, rng)
-        voices = {space: x[rows[0]] for space, x in held_out.voices.items()}
-        faces = {space: x[rows[1]] for space, x in held_out.faces.items()}
-        learnt: Embeddings = {"voice": np.asarray(voices["model"], float), "face": np.asarray(faces["model"], float)}
-        yield ScoredCell(cosine_distances(learnt, voice, face), voice, face, voices, faces), labels
+        yield scored_set(held_out, (rows[0], rows[1]), voice, face), labels
 
 
 def _identities(clips: Reference, count: int, rng: np.random.Generator) -> list[str]:

@@ -14,7 +14,10 @@ from postproc.reference import Reference
 
 
 def held_out_scorers(
-    reference: Reference, groups: Sequence[NDArray[np.str_]], shrinkages: Sequence[float]
+    reference: Reference,
+    groups: Sequence[NDArray[np.str_]],
+    shrinkages: Sequence[float],
+    language: str | None = None,
 ) -> Iterator[list[Reference]]:
     """The reference as embedded by scorers that were fitted without a group of identities.
 
@@ -27,10 +30,11 @@ def held_out_scorers(
         reference: with ``input`` embeddings, of encoders that have not seen the identities either.
         groups: identities to hold out, one scorer per group and shrinkage; some identities must remain.
         shrinkages: one scorer each.
+        language: of the clips that scorers are fitted on; None = any.
 
     Yields:
-        For each group, one reference per shrinkage, with the scorer's ``model`` embeddings and ``seen`` False for the
-        group.
+        For each group, one reference per shrinkage, with the scorer's ``model`` embeddings; ``seen`` is whether the
+        scorer was fitted on a clip.
 
     Raises:
         DegenerateInput: the remaining identities are too few, or all alike.
@@ -40,6 +44,8 @@ def held_out_scorers(
     widths = sorted({min(k, narrowest) for k in WIDTHS})
     for identities in groups:
         seen = ~np.isin(reference.identity, identities)
+        if language is not None:
+            seen &= reference.language == language
         voice, face = (Moments.of(x[seen], reference.identity[seen]) for x in (voices, faces))
         embedded = []
         for solution in regularised_cca(voice, face, shrinkages, widths[-1]):

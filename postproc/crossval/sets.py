@@ -136,8 +136,6 @@ def cross_validation_sets(
             continue
         drawn = [[_some(rows, largest, rng) for rows in clips] for _ in range(2)]
         voice_rows, face_rows = (np.concatenate(rows) for rows in drawn)
-        voices = {space: x[voice_rows] for space, x in reference.voices.items()}
-        faces = {space: x[face_rows] for space, x in reference.faces.items()}
         starts = [np.cumsum([0, *(len(r) for r in rows)]) for rows in drawn]
         voice_identity = rng.integers(len(chosen), size=trials)
         labels = (np.arange(trials) % 2).astype(np.int8)
@@ -147,9 +145,27 @@ def cross_validation_sets(
             start[identity] + np.floor(rng.random(trials) * np.diff(start)[identity]).astype(np.int64)
             for start, identity in zip(starts, (voice_identity, face_identity), strict=True)
         )
-        learnt: Embeddings = {"voice": np.asarray(voices["model"], float), "face": np.asarray(faces["model"], float)}
-        cell = ScoredCell(cosine_distances(learnt, voice, face), voice, face, voices, faces)
-        yield cell, labels, np.array(chosen)
+        yield scored_set(reference, (voice_rows, face_rows), voice, face), labels, np.array(chosen)
+
+
+def scored_set(
+    reference: Reference,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    voice: NDArray[np.int64],
+    face: NDArray[np.int64],
+) -> ScoredCell:
+    """A test set of some clips, scored by the cosine of their ``model`` embeddings.
+
+    Args:
+        reference: the clips.
+        rows: (n,) clips whose voices, and (m,) clips whose faces are in the set.
+        voice: (t,) voice of each trial, 0..n-1.
+        face: (t,) face of each trial, 0..m-1.
+    """
+    voices = {space: x[rows[0]] for space, x in reference.voices.items()}
+    faces = {space: x[rows[1]] for space, x in reference.faces.items()}
+    learnt: Embeddings = {"voice": np.asarray(voices["model"], float), "face": np.asarray(faces["model"], float)}
+    return ScoredCell(cosine_distances(learnt, voice, face), voice, face, voices, faces)
 
 
 def _identities(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
-from postproc.clustering.partitions import Clustering, Labels, cluster_means
+from postproc.clustering.kmeans import cluster_means
+from postproc.clustering.partitions import Clustering, Labels
 from postproc.clustering.threshold import Thresholds, calibrated_thresholds
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged

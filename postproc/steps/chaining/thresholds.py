@@ -20,7 +20,7 @@ class Threshold:
 
     Attributes:
         absolute: the value.
-        quantile: the share (0..1) of values at or below the cut-off.
+        quantile: the fraction (0..1) of values at or below the cut-off.
 
     Raises:
         ValueError: none or both given, not finite, or a quantile outside 0..1.

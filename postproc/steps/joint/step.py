@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, initial_distances, shared_space
+from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.linkage import cut, cut_at
 from postproc.clustering.number import estimate_identities
-from postproc.clustering.partitions import cluster_means
 from postproc.clustering.threshold import calibrated_thresholds
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged

@@ -79,9 +79,9 @@ def test_repeated_clips_and_few_of_them() -> None:
 
 
 def test_every_number_is_tried_up_to_20_and_none_that_cannot_be() -> None:
-    assert number._counts(12) == list(range(2, 12))
-    assert number._counts(6) == [2, 3, 4, 5]
-    grid = number._counts(10**6)
+    assert number._counts(12, 512) == list(range(2, 12))
+    assert number._counts(6, 512) == [2, 3, 4, 5]
+    grid = number._counts(10**6, 512)
     assert grid[:19] == list(range(2, 21))
     assert grid[-1] <= 512
     assert max(b / a for a, b in pairwise(grid[18:])) <= 1.1

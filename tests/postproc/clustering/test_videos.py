@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postproc.clustering.videos import count_by_silhouette
+from postproc.clustering.number import count_by_silhouette
 
 
 @pytest.mark.parametrize("identities", [2, 7, 40])

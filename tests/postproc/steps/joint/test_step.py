@@ -15,8 +15,8 @@ from sklearn.metrics import adjusted_rand_score
 from datamodules.schema import ScoredCell
 from postproc import JointIdentities, Transport
 from postproc.clustering import linkage as trees
+from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.linkage import LARGEST_TREE, cut, link
-from postproc.clustering.partitions import cluster_means
 from postproc.metrics import eer
 from postproc.steps.joint.gibbs import Prior, SubClusters, sample_identities
 from postproc.steps.joint.plda import fit_plda, log_evidence
