@@ -1,0 +1,125 @@
+"""Images become 8-bit RGB, upright, or are refused in one line that names the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.io.media import read_image
+from datamodules.schema import DataError
+from tests.datamodules.noise import RNG, jpg
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_any_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new(mode, (20, 30), 100).save(path)
+    image = read_image(path)
+    assert image.mode == "RGB"
+    assert image.size == (20, 30)
+
+
+def test_exif_rotation_is_undone(tmp_path: Path) -> None:
+    image, exif = Image.new("RGB", (20, 30)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").size == (30, 20)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "zero", "junk", "missing"])
+def test_broken_images_are_one_line_that_names_the_file(tmp_path: Path, kind: str) -> None:
+    whole = jpg(tmp_path / "whole.jpg", (100, 100)).read_bytes()
+    path = tmp_path / f"{kind}.jpg"
+    if kind != "missing":
+        path.write_bytes({"truncated": whole[: len(whole) // 2], "zero": b"", "junk": b"\xff\xd8 no"}[kind])
+    with pytest.raises(DataError, match="image") as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+GREY = RNG.integers(0, 256, (30, 40), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("16.png", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("16.tif", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("big_endian.tif", Image.fromarray((GREY.astype(np.uint16) * 257).astype(">u2"))),
+        ("16.pgm", Image.fromarray(GREY.astype(np.int32) * 257)),
+        ("16.jp2", Image.fromarray(GREY.astype(np.uint16) * 257)),
+        ("unit.tif", Image.fromarray(GREY.astype(np.float32) / 255)),
+        ("float.tif", Image.fromarray(GREY.astype(np.float32))),
+        ("cmyk.tif", Image.fromarray(GREY).convert("RGB").convert("CMYK")),
+        ("ycbcr.tif", Image.fromarray(GREY).convert("RGB").convert("YCbCr")),
+        ("la.png", Image.fromarray(GREY).convert("LA")),
+        ("palette.png", Image.fromarray(GREY).convert("P")),
+    ],
+)
+def test_any_bit_depth_is_within_one_level_of_the_8_bit_picture(tmp_path: Path, name: str, image: Image.Image) -> None:
+    image.save(tmp_path / name)
+    levels = np.asarray(read_image(tmp_path / name)).astype(int)
+    assert np.abs(levels - GREY[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "levels", [GREY.astype(np.int32) * 257, GREY.astype(np.float32) * 257, np.full((4, 4), np.nan)]
+)
+def test_numbers_of_unknown_range_are_refused(tmp_path: Path, levels: np.ndarray) -> None:
+    Image.fromarray(levels.astype(np.float32) if levels.dtype.kind == "f" else levels).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"^[^:]*a\.tif: .*save the image with 8"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["L", "I;16", "RGB", "P", "lzw"])
+def test_a_tiff_is_turned_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if kind == "I;16" else Image.fromarray(GREY)
+    image = image.convert(kind) if kind in ("RGB", "P") else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.tif", exif=exif, compression="tiff_lzw" if kind == "lzw" else None)
+    turned = {1: GREY, 2: GREY[:, ::-1], 3: GREY[::-1, ::-1], 4: GREY[::-1], 5: GREY.T, 6: GREY[::-1].T,
+              7: GREY[::-1, ::-1].T, 8: GREY[:, ::-1].T}[orientation]  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], turned)
+
+
+FEWER_BITS = [(bits, np.rint(GREY * (white / 255))) for bits, white in ((8, 255), (10, 1023), (12, 4095))]
+FEWER_BITS += [(bits, GREY * 2.0 ** (bits - 8)) for bits in (10, 12, 14)]
+
+
+@pytest.mark.parametrize(("bits", "numbers"), FEWER_BITS)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_fewer_bits_in_a_16_bit_image_are_read_right_and_said(
+    tmp_path: Path, name: str, bits: int, numbers: np.ndarray
+) -> None:
+    Image.fromarray(numbers.astype(np.uint16)).save(tmp_path / name)
+    with pytest.warns(UserWarning, match=rf"{name}: the brightest of its 16-bit numbers is \d+; read as {bits}-bit"):
+        read = np.asarray(read_image(tmp_path / name))[..., 0].astype(int)
+    assert np.abs(read - GREY).max() <= 1
+
+
+def test_dark_16_bit_images_stay_dark(tmp_path: Path) -> None:
+    dark = GREY // 16
+    Image.fromarray(dark.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png"))[..., 0], dark)
+    raw = GREY.astype(np.uint16) * 257 // 23
+    Image.fromarray(raw).save(tmp_path / "b.png")
+    with pytest.warns(UserWarning, match=r"b\.png: .* is 2849; read as a dark picture"):
+        assert np.abs(np.asarray(read_image(tmp_path / "b.png"))[..., 0] - raw / 257).max() <= 0.5
+    Image.fromarray(raw).save(tmp_path / "c.tif", tiffinfo={281: 3000})  # it says what is white
+    assert np.abs(np.asarray(read_image(tmp_path / "c.tif"))[..., 0] - raw * (255 / 3000)).max() <= 0.5
+
+
+def test_images_of_too_many_pixels_and_programs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.io.media.PIXELS", 1199)
+    jpg(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: 40 x 30 pixels; scale"):
+        read_image(tmp_path / "a.png")
+    Image.fromarray(GREY[:5]).save(tmp_path / "b.jpg", "EPS")
+    with pytest.raises(DataError, match=r"b\.jpg: a PostScript program, which is not run"):
+        read_image(tmp_path / "b.jpg")
