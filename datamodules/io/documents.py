@@ -26,9 +26,10 @@ MAX_CONFIG = 4 << 20
 """Bytes of a YAML file."""
 MAX_RATIO = 100
 """By which an array of more than :data:`MAX_BYTES` may be packed; embeddings pack to nine tenths."""
-NUMPY = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
-         SyntaxError, TypeError, TokenError, MemoryError, OverflowError, RuntimeError)  # fmt: skip
-"""What numpy raises for damaged files; RuntimeError and its NotImplementedError for encrypted and unknown archives."""
+ARCHIVE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+"""What damaged zip archives raise; RuntimeError and its NotImplementedError for encrypted and unknown ones."""
+NUMPY = (*ARCHIVE, LookupError, SyntaxError, TypeError, TokenError, MemoryError, OverflowError)
+"""What numpy raises for damaged files."""
 MAX_DEPTH, MAX_NODES = 60, 200_000
 """Nesting, and values of a YAML file after its aliases are written out."""
 

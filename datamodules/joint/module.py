@@ -167,7 +167,7 @@ class JointDataModule(SplitDataModule):
     def training_rows(self) -> tuple[Rows, Rows]:
         voice, face = self._rows(lambda part: part.training_rows)
         keep = ~np.isin(self.tables[1].items.identity[face], self.val_names)
-        for name, number in zip(self.sets, range(len(self.sets)), strict=True):
+        for number, name in enumerate(self.sets):
             if not (keep & (self.tables[1].set_of(face) == number)).any():
                 raise DataError(
                     f"data.sets.{name}: all its training identities validate in other sets; name fewer in their "

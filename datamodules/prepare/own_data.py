@@ -20,8 +20,7 @@ from datamodules.prepare.hold_out import list_name
 from datamodules.schema import DataError, Items
 
 FILES = ("voices.npy", "voices.csv", "faces.npy", "faces.csv")
-LARGEST_BATCH = {True: 256, False: 64}
-"""Of feature files, and of media."""
+LARGEST_BATCH, LARGEST_MEDIA_BATCH = 256, 64
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class OwnData:
             for kind in kinds
             for condition, language in conditions(trained, languages, kind if kind != kinds[0] else "").items()
         }
-        options |= {"batch_size": min(LARGEST_BATCH[self.features], identities - validation)}
+        options |= {"batch_size": min(LARGEST_BATCH if self.features else LARGEST_MEDIA_BATCH, identities - validation)}
         if not self.features:
             options |= {"steps_per_epoch": 100, "num_workers": 8, "media": {"frames": 512, "image_size": 224}}
         name = "FeatureDataModule" if self.features else "ManifestDataModule"

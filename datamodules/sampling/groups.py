@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.sampling.samplers import PairBatchSampler, Pairs
+from datamodules.sampling.samplers import PairBatchSampler, Pairs, steps_of
 from datamodules.schema import DataError
 
 Labels = NDArray[np.int64]
@@ -37,9 +37,7 @@ class GroupedPairSampler(PairBatchSampler):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, rank, world)
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise DataError(f"data.steps_per_epoch: {steps_per_epoch} is not positive; give 1 or more")
-        self.batch_size, self.steps = batch_size, steps_per_epoch or -(-len(video) // batch_size)
+        self.batch_size, self.steps = batch_size, steps_of(steps_per_epoch, len(video), batch_size)
         _, self.video = np.unique(video, return_inverse=True)
         self._units: _Groups | None = None
         self._diverse: _Groups | None = None

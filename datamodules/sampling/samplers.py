@@ -135,9 +135,7 @@ class IdentityBatchSampler(PairBatchSampler):
                 stacklevel=2,
             )
         self.share = self._share(min(batch_size, self.identities))
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise DataError(f"data.steps_per_epoch: {steps_per_epoch} is not positive; give 1 or more")
-        self.steps = steps_per_epoch or -(-len(identity) // (self.share * world))
+        self.steps = steps_of(steps_per_epoch, len(identity), self.share * world)
         group = identity_code * self.languages + language_code
         self.clips = np.argsort(group, kind="stable")
         """Clips ordered by (identity, language); a group begins at ``self.stop - self.count``."""
@@ -175,6 +173,17 @@ class IdentityBatchSampler(PairBatchSampler):
             chosen[row] = cost.argmin()
             used[chosen[row]] += 1
         return chosen
+
+
+def steps_of(steps_per_epoch: int | None, clips: int, batch_size: int) -> int:
+    """Batches per epoch: as many as asked for, or as one pass over the clips needs.
+
+    Raises:
+        DataError: fewer than one.
+    """
+    if steps_per_epoch is not None and steps_per_epoch < 1:
+        raise DataError(f"data.steps_per_epoch: {steps_per_epoch} is not positive; give 1 or more")
+    return steps_per_epoch or -(-clips // batch_size)
 
 
 def inclusions(chance: NDArray[np.float64], size: int) -> NDArray[np.float64]:

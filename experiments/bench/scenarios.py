@@ -16,9 +16,8 @@ from datamodules.features.module import clip_pairs
 from datamodules.features.table import FeatureTable
 from datamodules.io.identities import read_genders
 from datamodules.schema import Modality, ScoredCell
-from postproc.cca import WIDTHS, Moments, nested, regularised_cca
-from postproc.cells import unit
 from postproc.crossval.scenarios import SCENARIOS, scenario_sets
+from postproc.crossval.scorers import held_out_scorers
 from postproc.crossval.sets import GOOD
 from postproc.memory import Memory
 from postproc.metrics.roc import eer
@@ -71,23 +70,11 @@ def read_v1() -> Reference:
 
 def held_out_groups(clips: Reference) -> Iterator[tuple[Reference, Reference, int]]:
     """For each training language and group of identities: clips to learn from, clips to test, and number of groups."""
-    voices, faces = (unit(np.asarray(x["input"], dtype=np.float64)) for x in (clips.voices, clips.faces))
-    for language in np.unique(clips.language):
-        for groups in _GROUPS:
-            for names in clips.folds(groups, seed=0):
-                held_out = np.isin(clips.identity, names)
-                learnt = ~held_out & (clips.language == language)
-                sums = [Moments.of(x[learnt], clips.identity[learnt]) for x in (voices, faces)]
-                (solution,) = regularised_cca(sums[0], sums[1], [GOOD], WIDTHS[-1])
-                v, f = (
-                    nested((x - mean) @ projection, WIDTHS)
-                    for x, mean, projection in zip((voices, faces), solution.means, solution.projections, strict=True)
-                )
-                whole = Reference(
-                    clips.voices | {"model": v}, clips.faces | {"model": f},
-                    clips.identity, clips.language, clips.gender, learnt,
-                )  # fmt: skip
-                yield whole.rows(learnt), whole.rows(held_out), groups
+    for language in np.unique(clips.language).tolist():
+        for count in _GROUPS:
+            groups = clips.folds(count, seed=0)
+            for names, (whole,) in zip(groups, held_out_scorers(clips, groups, [GOOD], language), strict=True):
+                yield whole.rows(whole.seen), whole.rows(np.isin(whole.identity, names)), count
 
 
 def sets_of(held_out: Reference, groups: int, count: int) -> Iterator[tuple[ScoredCell, NDArray[np.int8], str]]:
@@ -105,7 +92,7 @@ def errors(cell: ScoredCell, labels: NDArray[np.int8], steps: dict[str, list[Ref
 
 
 def scenario_table(rows: Sequence[Row]) -> Table:
-    """A line per scenario: mean EER in %; of a strategy also the share of sets worse than raw and the largest loss."""
+    """A line per scenario: mean EER in %; of a strategy also how many sets are worse than raw, and the largest loss."""
     table = Table(caption="EER in %; (sets worse than raw in %, largest loss in points)")
     for column in ("scenario", "sets", "raw", *STRATEGIES):
         table.add_column(column, justify="left" if column == "scenario" else "right", no_wrap=True)

@@ -130,14 +130,8 @@ def notes_in(runs: Sequence[ReportRun]) -> str:
 
 def sizes_in(part: Part) -> str:
     """A sentence that names refined test conditions whose cluster sizes say who is who; empty where none."""
-    if not part.everything["refined"].notna().any():
-        return ""
-    records = {name: record for run in part.test.runs for name, record in run.results.items()}
-    return sizes_note({name: dict(record) | {"eer_refined": 0.0} for name, record in records.items() if _told(record)})
-
-
-def _told(record: object) -> bool:
-    return isinstance(record, dict) and record.get("sizes_tell") is True
+    refined = bool(part.everything["refined"].notna().any())
+    return sizes_note({name: record for run in part.test.runs for name, record in run.results.items()}, refined)
 
 
 def _over(table: pd.DataFrame, unit: str) -> str:

@@ -174,13 +174,11 @@ def note_of(notes: Mapping[str, Sequence[str]]) -> str:
     return " ".join(f"{text}{shown(list(notes[key]))}." for key, text in sentences.items() if notes.get(key))
 
 
-def sizes_note(results: Mapping[str, Record]) -> str:
-    """A sentence that names refined test conditions whose cluster sizes say who is who; empty where none."""
-    names = [
-        name
-        for name, record in results.items()
-        if isinstance(record, dict) and record.get("sizes_tell") and record.get("eer_refined") is not None
-    ]
+def sizes_note(results: Mapping[str, Record], refined: bool) -> str:
+    """A sentence that names refined test conditions whose cluster sizes say who is who; empty where there are none."""
+    if not refined:
+        return ""
+    names = [name for name, record in results.items() if isinstance(record, dict) and record.get("sizes_tell")]
     why = "have as many voices as faces of each identity, so cluster sizes alone help their refinement"
     return f"{shown(names)} {why}." if names else ""
 
@@ -198,7 +196,8 @@ def results_table(results: dict[str, Record], notes: Mapping[str, Sequence[str]]
         notes: see :attr:`SavedRun.notes`.
     """
     caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
-    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results), note_of(notes or {})])))
+    refined = any(record.get("eer_refined") is not None for record in results.values())
+    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results, refined), note_of(notes or {})])))
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -6,11 +6,8 @@ A line is ``<key> <distance>``, lower = same person. The challenge page says the
 from __future__ import annotations
 
 import io
-import lzma
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -18,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from datamodules.io.documents import ARCHIVE
 from datamodules.schema import DataError
 from postproc.metrics.roc import auc
 
-DAMAGED = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error, zlib.error, lzma.LZMAError)
 MAX_BYTES = 1 << 26  # limit of one unpacked score file, enough for two million trials
 _KEY = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -202,7 +199,7 @@ def unpack(data: bytes, where: str, max_files: int = 4) -> dict[str, bytes]:
             return files
     except DataError:
         raise
-    except DAMAGED as error:
+    except ARCHIVE as error:
         raise DataError(f"{where}: not a readable zip archive ({error})") from error
 
 
