@@ -12,7 +12,8 @@ from experiments.console.warnings import plain_warnings
 def main(command: str, argv: list[str]) -> int:
     """``score MODEL --voices FILE|DIR... --faces FILE|DIR... [--out matrix.csv|.npz]``."""
     parser = CommandParser(command, __doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="run folder, checkpoint in one, or export")
+    text = "run folder, checkpoint in one, export, or hf://USER/NAME[@REVISION] of a hub"
+    parser.add_argument("model", metavar="MODEL", help=text)
     for modality in MODALITIES:
         text = f"{modality} files and folders"
         parser.add_argument(f"--{modality}s", type=Path, nargs="+", required=True, metavar="PATH", help=text)
@@ -24,11 +25,12 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
     parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
     options = parser.parse_args(argv)
+    from experiments.inference.hub import local_folder
     from experiments.inference.scoring import score  # imports torch, which --help and a wrong option need not wait for
 
     with plain_warnings():
         score(
-            options.model,
+            local_folder(options.model),
             {modality: getattr(options, f"{modality}s") for modality in MODALITIES},
             {modality: getattr(options, modality) for modality in MODALITIES},
             options.out,

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from datamodules.io.writing import draft_of
 from datamodules.schema import DataError, one_line
 from experiments.config.files import read_config
+from experiments.inference.hub import CONFIG, FILES, WEIGHTS
 from experiments.inference.model_card import model_card
-from experiments.inference.trained import CONFIG, WEIGHTS, Trained
+from experiments.inference.trained import Trained
 from experiments.runs.folder import HOLDS_A_RUN
 from experiments.runs.saved import read_records
 from lightning_modules.networks.weights import LEARNT
@@ -37,7 +38,7 @@ def export(trained: Trained, out: Path) -> None:
         raise DataError(f"--out {out}: holds a run ({', '.join(held)}); choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:  # all three take their places when the last is written
-        weights, config, page = (files.enter_context(draft_of(out / name)) for name in (WEIGHTS, CONFIG, "README.md"))
+        weights, config, page = (files.enter_context(draft_of(out / name)) for name in FILES)
         try:
             save_file(tensors, weights, {LEARNT: json.dumps(learnt.plain())})
         except SafetensorError as error:  # of a full disk too

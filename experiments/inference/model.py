@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from datamodules.schema import DataError, Modality
 from experiments.config.files import find_config, read_config
+from experiments.inference.hub import local_folder
 from experiments.inference.scoring import embed_files
 from experiments.inference.trained import Trained, encoder_of, read_trained
 from experiments.runs.results import Results, read_results
@@ -108,7 +109,7 @@ def load(path: str | Path, device: str | None = None, trust: bool = False) -> Lo
     """Reads a trained model.
 
     Args:
-        path: a run folder (its best checkpoint), a checkpoint in one, or an export.
+        path: a run folder (its best checkpoint), a checkpoint in one, an export, or ``hf://USER/NAME[@REVISION]``.
         device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU where there is one.
         trust: whether the folder may name any class, whose code then runs, and files of this machine.
 
@@ -116,4 +117,4 @@ def load(path: str | Path, device: str | None = None, trust: bool = False) -> Lo
         DataError: none of these, or damaged.
     """
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return LoadedModel(read_trained(Path(path), trust), torch.device(chosen))
+    return LoadedModel(read_trained(local_folder(path), trust), torch.device(chosen))

@@ -32,7 +32,8 @@ tags: [face-voice-association]
 # {{ name }}, a model of face-voice association
 
 Says how far a voice and a face are apart; lower = more likely the same person. Made by `python -m experiments.run
-export`; `python -m experiments.run score THIS_FOLDER --voices ... --faces ...` compares any files with it.
+export`; `python -m experiments.run score THIS_FOLDER --voices ... --faces ...` compares any files with it; on a hub,
+its name is `hf://USER/NAME`.
 
 ## Input
 

@@ -23,6 +23,7 @@ from experiments.config.errors import options_of
 from experiments.config.files import read_config
 from experiments.config.foreign import check
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
+from experiments.inference.hub import CONFIG, WEIGHTS
 from experiments.runs.checkpoints import read_checkpoint
 from experiments.runs.folder import find_checkpoint
 from lightning_modules.base import AssociationModule
@@ -30,7 +31,6 @@ from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
 
-WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 DEEPEST = 4  # encoders of encoders
 SIZES, INPUTS = ("dims", "num_identities"), ("media", "normalise", "voices", "faces", "root")
 MEDIA = ("frames", "voice_crops", "whole_voice", "image_size", "image_normalisation")
