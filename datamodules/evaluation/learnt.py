@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.text import name_key, shown
+from datamodules.io.text import name_key, numbered, shown
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, Ranking, Stage, one_line
 
 FILE = "learnt.json"
@@ -24,6 +24,9 @@ ENCODERS = "embed.yaml"
 UNKNOWN = ("", "unk", "unknown", "und")
 """What stands for a language where none is known; und is ISO 639's code."""
 
+WIDEST = 12
+"""Digits of a number in the name of an identity, with leading zeros."""
+
 Names = Mapping[str, frozenset[str]]
 """Hashes of identities by corpus, "" where the corpus is unknown."""
 
@@ -33,8 +36,9 @@ class Learnt:
     """Whom and which languages weights have learnt from, themselves and through the weights they started from.
 
     It is in every checkpoint and export. Identities are kept as hashes: no name of a person travels with weights, and a
-    tested name can still be compared. Names of one :func:`name_key` are equal. The same name in two
-    corpora, as id0001 in MAV-Celeb v1 and v2, is two people; where one of the corpora is unknown (""), it is one.
+    tested name can still be compared. Names of one :func:`name_key` are equal, with or without leading zeros of their
+    number. The same name in two corpora, as id0001 in MAV-Celeb v1 and v2, is two people; where one of the corpora is
+    unknown (""), it is one.
 
     Attributes:
         training: training identities.
@@ -64,7 +68,9 @@ class Learnt:
         unit_length: bool | None = None,
     ) -> Learnt:
         """The record of a fit on some identities of one corpus."""
-        first, second = ({corpus: frozenset(map(_hashed, names))} for names in (training, validation))
+        first, second = (
+            {corpus: frozenset(_hashed(name_key(name)) for name in names)} for names in (training, validation)
+        )
         return cls(first, second, frozenset(languages) - {""}, unit_length=unit_length)
 
     @classmethod
@@ -150,7 +156,7 @@ class Learnt:
             for other, names in side.items():
                 if not corpus or not other or name_key(other) == name_key(corpus):
                     known |= names
-        return [name for name in identities if name and _hashed(name) in known]
+        return [name for name in identities if name and not known.isdisjoint(_spellings(name))]
 
     @property
     def identities(self) -> int:
@@ -307,8 +313,20 @@ def _tested(evaluation: EvaluationSet, test: Cell | Ranking) -> list[str]:
     return names
 
 
-def _hashed(name: str) -> str:
-    return hashlib.sha256(name_key(name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _spellings(name: str) -> set[str]:
+    """Hashes of a name with its number in every usual width: a record does not say how wide its numbers are.
+
+    Records of earlier versions hold letters that look alike as they are.
+    """
+    keys = {name_key(name), name_key(name, alike=False)}
+    for stem, digits in map(numbered, tuple(keys)):
+        widths = range(len(digits), WIDEST + 1) if digits else ()
+        keys |= {f"{stem}{digits.zfill(width)}{end}" for width in widths for end in ("", ".0")}
+    return set(map(_hashed, keys))
+
+
+def _hashed(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _joined(first: Names, second: Names) -> Names:

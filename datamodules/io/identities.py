@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.tables import read_table
-from datamodules.io.text import name_key, nearest, plain_name, read_text, split_fragment
+from datamodules.io.text import name_key, nearest, numbered, plain_name, read_text, split_fragment
 from datamodules.schema import DataError, Items
 
-_NUMBERED = re.compile(r"(\D*)0*([0-9]+?)(?:\.0+)?")
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 
 
@@ -117,9 +115,7 @@ def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | 
 
 
 def check_spelling(names: Iterable[str], what: str) -> None:
-    """Refuses names that differ only in case, blanks, Unicode form or the writing of a number: they would count as two.
-
-    ``id07`` is ``id7``, and ``7.0``, as a table of numbers may be written, is ``7``.
+    """Refuses names that differ in spelling only (:func:`name_key`, :func:`numbered`): they would count as two.
 
     Args:
         names: all of them.
@@ -131,9 +127,9 @@ def check_spelling(names: Iterable[str], what: str) -> None:
     spelling: dict[str, str] = {}
     for name in sorted(set(names)):
         key = name_key(name)
-        numbered = _NUMBERED.fullmatch(key)
-        if (other := spelling.setdefault("".join(numbered.groups()) if numbered else key, name)) != name:
-            how = "case, blanks or Unicode form" if name_key(other) == key else "how a number is written"
+        if (other := spelling.setdefault("".join(numbered(key)), name)) != name:
+            how = "case, blanks, Unicode form or letters that look alike"
+            how = how if name_key(other) == key else "how a number is written"
             raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ LONGEST = 1 << 20
 """Bytes of a line. A row of a feature file with ten thousand numbers has a fifth of it."""
 WIDEST = 1 << 15
 """Columns of a row."""
+NUMBERED = re.compile(r"(\D*)0*([0-9]+?)(?:\.0+)?")
+ALIKE = str.maketrans("авекмнорстухіјѕαβεικορτχν", "abekmhopctyxijsabeikoptxv")
+"""Latin letters by the Cyrillic and Greek ones that look like them, small or large."""
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -33,17 +37,31 @@ def plain_name(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def name_key(name: str) -> str:
+def name_key(name: str, alike: bool = True) -> str:
     """What two spellings of one name have in common.
 
-    They may differ in case, in Unicode form (NFC, NFD, full width, ligatures), in letters that are not seen, and in
-    blanks or underscores between words.
+    They may differ in case, in Unicode form (NFC, NFD, full width, ligatures), in letters that are not seen, in
+    Cyrillic and Greek letters that look like Latin ones, and in blanks or underscores between words.
+
+    Args:
+        name: what was written.
+        alike: whether letters that look alike are the same.
     """
     text = name.casefold()
     if not name.isascii():
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+        text = text.translate(ALIKE) if alike else text
     return " ".join(text.replace("_", " ").split())
+
+
+def numbered(key: str) -> tuple[str, str]:
+    """A name in two parts, of which the second is its number without leading zeros; "" where it has none.
+
+    ``id07`` is ``id7``, and ``7.0``, as a table of numbers may be written, is ``7``.
+    """
+    match = NUMBERED.fullmatch(key)
+    return (match[1], match[2]) if match else (key, "")
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

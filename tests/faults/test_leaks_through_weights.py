@@ -254,6 +254,24 @@ def test_files_of_earlier_versions_need_trust(
     assert f"they were trusted: {old.name}." in table
 
 
+@pytest.mark.parametrize("name", ["test", "fit --ckpt_path", "--resume auto"])
+def test_checkpoints_of_earlier_versions_need_trust(
+    name: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(runs.of("SCC"), tmp_path / "earlier", ignore=shutil.ignore_patterns("export")))
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        del content["learnt"]
+        torch.save(content, path)
+    command = ordered(door(name, run, tmp_path), runs.common("SCC"))
+    line = refusal(command, capsys)
+    file = "best.ckpt" if name == "test" else "last.ckpt"
+    assert line.startswith(f"{file}: nothing says whom these weights have learnt from"), line
+    assert main([*command, "--trust_weights=true"]) == 0
+    trusted = json.loads((tmp_path / "run" / "results.json").read_text())["trusted_weights"]
+    assert set(trusted) & {"best.ckpt", "last.ckpt"}
+
+
 @pytest.mark.parametrize(
     "record", ["x", {"training": {}}, {"training": {"": [1]}, "validation": {}, "languages": [], "unrecorded": []}]
 )
@@ -275,6 +293,15 @@ def test_names_are_compared_within_a_corpus_and_not_by_spelling() -> None:
     assert learnt.among(["id0001", "id0009"], "") == ["id0001", "id0009"]
     assert learnt.among(["id0009"], "", validation=False) == []
     assert Learnt.of("", ["id0001"]).among(["id0001"], "VoxCeleb1") == ["id0001"]
+    assert learnt.among(["id1", "ID00001", "id01.0", "id10001", "id00010"], "") == ["id1", "ID00001", "id01.0"]
+    assert Learnt.of("", ["id7", "8.0", "\u0410nn\u0430"]).among(["id0007", "08", "anna"], "") == [
+        "id0007",
+        "08",
+        "anna",
+    ]
+    before = {"": ["80e29e9a7810e745"]}  # \u0430\u043d\u043d\u0430 as earlier versions wrote it
+    record = {"training": before, "validation": {}, "languages": [], "unrecorded": []}
+    assert Learnt.read(record).among(["\u0410\u043d\u043d\u0430"], "") == ["\u0410\u043d\u043d\u0430"]
     both = learnt | Learnt.of("VoxCeleb1", ["id10001"], (), ["English"])
     assert both.languages == {"urdu", "English"}
     assert both.identities == 4
