@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
+from experiments.config.files import packaged
 from experiments.run import main
 from lightning_modules.networks.weights import learnt_of
-from tests.datamodules.media_tree import mavceleb, patch, tone
+from tests.datamodules.media_tree import make_test, make_training, mavceleb, patch, tone
 from tests.lightning_modules.cavmae_restated import cavmae_state
 
 NETWORK = """
@@ -127,3 +129,32 @@ def test_what_cavmae_has_learnt_from_is_for_the_user_to_say(
         assert f"{cavmae.name}: nothing says whom these weights have learnt from" in capsys.readouterr().err
     assert main([*command, f"--trust_weights=[{cavmae}]", f"--run_dir={tmp_path / 'trusted'}"]) == 0
     assert json.loads((tmp_path / "trusted" / "results.json").read_text())["trusted_weights"] == [cavmae.name]
+
+
+def test_a_second_stage_on_several_data_sets(stage_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sets of ``v1_eng_joint.yaml``: MAV-Celeb v1 English, v2 English and v2 Hindi."""
+    for version, language in (("v1", "Urdu"), ("v2", "Hindi")):
+        make_training(tmp_path, version, ("English", language), people=6, clips=3)
+    for language in ("English", "Urdu"):
+        make_test(tmp_path / "v1", language, f"voices/{language}", f"faces/{language}", people=4, clips=2)
+    monkeypatch.setenv("MAVCELEB_ROOT", str(tmp_path))
+    config = tmp_path / "joint.yaml"
+    config.write_text(f"{NETWORK}\ndata: {packaged() / 'data' / 'v1_eng_joint_media.yaml'}\n")
+    small = {"batch_size": 4, "steps_per_epoch": 3, "num_workers": 0, "sets.v1.init_args.val_identities": 2}
+    small |= {
+        f"sets.{name}.init_args.media.{key}": size
+        for name in ("v1", "v2_english", "v2_hindi")
+        for key, size in (("frames", 48), ("image_size", 32))
+    }
+    run = tmp_path / "run"
+    options = [f"--run_dir={run}", f"--model.weights={stage_one}", "--trust_weights=[audio_model.pth]"]
+    assert main(["fit", "--config", str(config), *options, *(f"--data.{k}={v}" for k, v in small.items())]) == 0
+    last = run / "checkpoints" / "last.ckpt"
+    assert 0 < moved(network(stage_one), network(last)) < 0.5
+    learnt = learnt_of(last)
+    assert {corpus: len(names) for corpus, names in learnt.training.items()} == {
+        "MAV-Celeb v1": 4,
+        "MAV-Celeb v2": 6,
+        "VoxCeleb1": 5,
+    }
+    assert set(pd.read_parquet(run / "scores.parquet")["cell"]) == {"heard", "unheard"}

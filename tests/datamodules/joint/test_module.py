@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import JointDataModule, SetTest, SyntheticDataModule
 from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError
 from datamodules.split import SplitDataModule
 from datamodules.training_set import ResumableLoader
+from lightning_modules import SCC, HeadPair
 from tests.datamodules.feature_world import module, six_people
+from tests.lightning_modules.tiny import trainer
 from tests.ranks import TwoRanks
 
 SMALL, LARGE, HELD_OUT, CLIPS = 12, 30, 4, 4
@@ -275,6 +278,24 @@ def test_a_resumed_loader_goes_on_with_the_next_batch() -> None:
     assert len(rest) == len(batches) - 7
     for one, other in zip(batches[7:], rest, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    def heads() -> SCC:
+        torch.manual_seed(0)
+        data = joint()
+        return SCC(data.dims, network=lambda *dims: HeadPair(*dims, embedding_dim=8), tau=0.2)
+
+    options: dict[str, Any] = {"max_epochs": 2, "limit_val_batches": 0}
+    saved = ModelCheckpoint(tmp_path, "stopped", every_n_train_steps=27, enable_version_counter=False)
+    whole, resumed = heads(), heads()
+    trainer(tmp_path, **options, callbacks=[saved]).fit(whole, joint())
+    again = trainer(tmp_path, **options, callbacks=[], enable_checkpointing=False)
+    again.fit(resumed, joint(), ckpt_path=tmp_path / "stopped.ckpt", weights_only=True)
+    assert torch.load(tmp_path / "stopped.ckpt", weights_only=True)["global_step"] == 27
+    assert again.global_step == 40
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weight), name
 
 
 def drawn_on_rank() -> tuple[list[list[int]], list[int]]:

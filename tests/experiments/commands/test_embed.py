@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import FeatureDataModule, FeatureFile, ManifestDataModule
+from datamodules import FeatureDataModule, FeatureFile, JointDataModule, ManifestDataModule
+from datamodules.split import SplitDataModule
 from experiments.inference.feature_writer import EmbeddingParts, item_key, merge
 from experiments.run import main
 from tests import warm
+from tests.datamodules.media_tree import make_training
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
 
 
@@ -164,3 +166,27 @@ def test_errors_are_one_line_and_name_the_file(
         error = said(f"--manifest={broken}", FACE, f"--out={tmp_path / 'o'}", f"--num_workers={workers}")
         assert "faces/p3/0.png: not readable as an image" in error
         assert "Traceback" not in error
+
+
+def test_two_corpora_with_the_same_names_stay_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has its manifest and its folder; joined, their identities are 2 x 6, in one folder they are refused."""
+    sets: dict[str, SplitDataModule] = {}
+    for name, voice in (("v1", "English"), ("v2", "Hindi")):
+        make_training(tmp_path, name, (voice,), people=6, clips=2)  # type: ignore[arg-type]
+        (tmp_path / name / f"{voice}_train.txt").unlink()
+        manifest, out = tmp_path / name / "manifest.csv", tmp_path / f"{name}_embedded"
+        assert main(["prepare", str(tmp_path / name), "--workers", "1"]) == 0
+        assert main(["embed", f"--manifest={manifest}", VOICE, FACE, f"--out={out}"]) == 0
+        voices, faces = ([FeatureFile(f"{side}.npy", index=f"{side}.csv")] for side in ("voices", "faces"))
+        sets[name] = FeatureDataModule(voices, faces, [voice], root=str(out), val_identities=0, corpus=f"corpus {name}")
+    capsys.readouterr()
+    other = ["embed", f"--manifest={tmp_path / 'v2' / 'manifest.csv'}", VOICE, FACE]
+    assert main([*other, f"--out={tmp_path / 'v1_embedded'}"]) == 2
+    assert "v1_embedded" in capsys.readouterr().err
+    joint = JointDataModule(sets, test={}, batch_size=4)
+    joint.setup("fit")
+    train = joint.training_set()
+    assert sorted(train.identities.tolist()) == [f"{name}/id000{k}" for name in ("v1", "v2") for k in range(1, 7)]
+    assert len(np.unique(joint.tables[0].items.ids)) == 24
+    for name in sets:
+        assert len(pd.read_csv(tmp_path / f"{name}_embedded" / "voices.csv")) == 12

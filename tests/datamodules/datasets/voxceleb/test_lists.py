@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.datasets.voxceleb.lists import public_tests, read_ranking, read_verification
+from datamodules.datasets.voxceleb.lists import public_tests, read_languages, read_ranking, read_verification
 from datamodules.datasets.voxceleb.people import People, read_people, read_split
 from datamodules.evaluation.conditions import CellSpec
 from datamodules.schema import DataError
@@ -137,3 +137,17 @@ def test_a_wrong_verification_list(two: People, tmp_path: Path, text: str, said:
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(DataError, match=said):
         read_verification(tmp_path / "list.txt", two)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clip,language\nid1/v/1.wav,English\n", "columns clip, language; expected item, language or video, language"),
+        ("item,language\nid3/v/1.wav,English\n", "id3/v/1.wav names no identity of VoxCeleb1"),
+        ("item,language\nid1/v/1.wav,English\nAnn_O./v/1.wav,Urdu\n", "id1/v/1 is English in one row and Urdu in"),
+    ],
+)
+def test_a_wrong_list_of_languages(two: People, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "languages.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_languages(tmp_path / "languages.csv", two)

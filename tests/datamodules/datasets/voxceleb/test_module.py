@@ -105,32 +105,61 @@ def test_it_refuses_to_start(worlds: dict[str, Path], lists: Path, test: CellSpe
     assert "\n" not in str(error.value)
 
 
-def test_media_from_a_manifest(tmp_path: Path) -> None:
+def media(folder: Path, **options: Any) -> VoxCelebDataModule:
+    """Eight people with two videos each, as wav and jpg with a manifest that names no language."""
     names = {f"id1{i:04d}": f"Person_{i}" for i in range(8)}
     meta = "".join(f"{i}\t{n}\t{'mf'[k % 2]}\tPeru\tdev\n" for k, (i, n) in enumerate(names.items()))
-    (tmp_path / "vox1_meta.csv").write_text(f"VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n{meta}")
+    (folder / "vox1_meta.csv").write_text(f"VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n{meta}")
     rows = []
     for k, (person, name) in enumerate(names.items()):
-        for clip, video in enumerate(("aaaaaaaaaaa", "bbbbbbbbbbb")):
+        for clip, video in enumerate((f"aaaaaaaaa0{k}", f"bbbbbbbbb0{k}")):
             voice, face = f"wav/{person}/{video}/00001.wav", f"faces/{name}/1.6/{video}/0000025.jpg"
-            tone(tmp_path / voice, k, clip)
-            patch(tmp_path / face, k, clip)
+            tone(folder / voice, k, clip)
+            patch(folder / face, k, clip)
             rows.append({"voice": voice, "face": face, "identity": person, "language": ""})
-    pd.DataFrame(rows).to_parquet(tmp_path / "manifest.parquet")
-    (tmp_path / "seen.txt").write_text(
-        "id10000/aaaaaaaaaaa/00001.wav Person_0/aaaaaaaaaaa/0000025.jpg\n"
-        "id10001/aaaaaaaaaaa/00001.wav Person_0/1.6/aaaaaaaaaaa/0000025.jpg\n"
-    )
-    test: dict[str, str | CellSpec] = {"seen": CellSpec(trials="seen.txt", seen=True)}
+    pd.DataFrame(rows).to_parquet(folder / "manifest.parquet")
     data = VoxCelebDataModule(
-        str(tmp_path / "manifest.parquet"), lists=str(tmp_path), split=None, test=test, val_identities=2, val_trials=8,
-        media=MediaOptions(frames=32, image_size=32), batch_size=4,
+        str(folder / "manifest.parquet"), lists=str(folder), split=None, val_identities=["id10006", "id10007"],
+        val_trials=8, media=MediaOptions(frames=32, image_size=32), batch_size=4, **options,
     )  # fmt: skip
-    data.val_identities = ["id10006", "id10007"]
     data.setup("fit")
-    training = data.tables[0].items.ids[data.training_set().voice_rows].tolist()
-    assert "id10000/bbbbbbbbbbb/00001" in training
-    assert "id10000/aaaaaaaaaaa/00001" not in training
+    return data
+
+
+def trained_on(data: VoxCelebDataModule) -> set[str]:
+    return set(data.tables[0].items.ids[data.training_set().voice_rows].tolist())
+
+
+@pytest.mark.parametrize("column", ["video", "item"])
+def test_a_list_says_which_language_a_clip_is_in(column: str, tmp_path: Path) -> None:
+    """Urdu and unlisted clips are not used; without a list all are, and nothing is known of their language."""
+    videos = {f"id1{k:04d}": (f"aaaaaaaaa0{k}", f"bbbbbbbbb0{k}") for k in range(8)}
+    rows = [(p, video, ("English", "Urdu")[i]) for p, pair in videos.items() for i, video in enumerate(pair)]
+    listed = [row for row in rows if row[1] != "aaaaaaaaa00"]
+    names = {"video": "{1}", "item": "{0}/{1}/00001.wav"}[column]
+    lines = [f"{names.format(*row)},{row[2]}" for row in listed]
+    (tmp_path / "languages.csv").write_text("\n".join([f"{column},language", *lines]) + "\n")
+    data = media(tmp_path, languages=str(tmp_path / "languages.csv"))
+    assert trained_on(data) == {f"{p}/{videos[p][0]}/00001" for p in list(videos)[1:6]}
+    assert data.learnt().languages == {"English"}
+    assert not data.learnt().unlabelled
+    both = media(tmp_path, languages=str(tmp_path / "languages.csv"), train_languages=["English", "Urdu"])
+    assert len(trained_on(both)) == 11
+    assert both.learnt().languages == {"English", "Urdu"}
+    guessed = media(tmp_path)
+    assert len(trained_on(guessed)) == 12
+    assert guessed.learnt().unlabelled == {"VoxCeleb1": frozenset({"English"})}
+
+
+def test_media_from_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "seen.txt").write_text(
+        "id10000/aaaaaaaaa00/00001.wav Person_0/aaaaaaaaa00/0000025.jpg\n"
+        "id10001/aaaaaaaaa01/00001.wav Person_0/1.6/aaaaaaaaa00/0000025.jpg\n"
+    )
+    data = media(tmp_path, test={"seen": CellSpec(trials="seen.txt", seen=True)})
+    training = trained_on(data)
+    assert "id10000/bbbbbbbbb00/00001" in training
+    assert "id10000/aaaaaaaaa00/00001" not in training
     assert data.evaluation_set("test").cells["seen"].trials.labels.tolist() == [1, 0]  # type: ignore[union-attr]
     assert data.identity_genders()["id10001"] == "F"
     batch = next(iter(data.train_dataloader()))
