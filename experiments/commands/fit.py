@@ -335,6 +335,7 @@ class CheckedCLI(ExperimentCLI):
         pass
 
 
+@plain_warnings()
 def check_arguments(command: str, argv: list[str]) -> Namespace:
     """What a command would run with; nothing is made or written.
 
