@@ -18,7 +18,7 @@ from datamodules.io.text import shown
 from datamodules.schema import DataError
 from experiments.config.renamed import PUBLIC
 
-WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
+WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".onnx")
 """Endings of files of weights, which are read without running anything in them."""
 TRUST = "if you trust the folder, add --trust"
 
@@ -89,7 +89,8 @@ def _is_weights(key: str, value: str) -> bool:
     path = Path(value)
     if key == "trained":  # is read under the same rules
         return path.exists()
-    return key == "weights" and path.suffix in WEIGHTS and path.is_file()
+    packaged = value.startswith("package:") and ".." not in path.parts
+    return key == "weights" and path.suffix in WEIGHTS and (packaged or path.is_file())
 
 
 def _strings(content: Any, key: str = "") -> Iterator[tuple[str, str]]:

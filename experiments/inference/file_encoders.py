@@ -50,7 +50,7 @@ class FrozenFiles(FileEncoder):
         super().__init__()
         self.encoder = encoder
 
-    def read(self, path: str) -> Tensor:
+    def read(self, path: str) -> Any:
         voice = self.encoder.modality == "voice"
         media: Any = read_audio(path, LONGEST, [0.5])[0] if voice else read_image(path)
         try:
@@ -58,7 +58,7 @@ class FrozenFiles(FileEncoder):
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
-    def forward(self, inputs: list[Tensor]) -> Tensor:
+    def forward(self, inputs: list[Any]) -> Tensor:
         return cast(Tensor, self.encoder(inputs))
 
 

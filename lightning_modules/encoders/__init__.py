@@ -1,1 +1,1 @@
-"""Frozen pre-trained encoders of voices and faces, one file each; a new one goes here."""
+"""Frozen pre-trained encoders of voices and faces, one file each; a new one goes into ``voices`` or ``faces``."""
