@@ -15,6 +15,7 @@ from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.tables import read_table
 from datamodules.io.text import (
+    LONGEST,
     WIDEST,
     blank_separated_rows,
     check_lines,
@@ -33,6 +34,7 @@ FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
 _REMEDY = "write it with np.save or np.savez, numbers as float32 and names by .astype(str)"
 _MANY = 8  # different whole numbers, in a column or line of a file with fractions, that are names and no features
+_SURE = 40  # numbers written with as many decimals, so that all of the file are
 _CSV_REMEDY = "write it without row and column names, in pandas by to_csv(path, index=False, header=False)"
 
 
@@ -196,7 +198,8 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
     options: dict[str, Any] = {"header": None, "encoding": "utf-8-sig", "keep_default_na": False}
     try:
         with path.open("rb") as lines:
-            if lines.readline().count(b",") >= WIDEST:  # before pandas, which takes seconds for so many columns
+            first = lines.read(LONGEST).partition(b"\n")[0].partition(b"\r")[0]
+            if first.count(b",") >= WIDEST:  # before pandas, which takes seconds for so many columns
                 raise DataError(f"{where}, line 1: more than {WIDEST:,} columns; is it damaged?")
         head = pd.read_csv(path, nrows=_MANY, dtype=str, **options)
         if head.shape[1] == 1 and (separator := other_separator(head.iloc[0, 0])):
@@ -217,6 +220,7 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
     _check_names(x, head.iloc[:, : x.shape[1]], where)
     if not labelled:
         _check_unlabelled(x, head, where)
+        _check_last(path, head, where)
     label = (
         frame.iloc[:, -1].str.strip().str.removesuffix(".0") if labelled else pd.Series([""] * len(frame), dtype=str)
     )
@@ -276,15 +280,33 @@ def _is_name(head: pd.DataFrame, column: int) -> bool:
     return bool(np.char.isdigit(texts[:, column]).all() and pointed.mean() > 0.5)
 
 
+def _last_field(path: Path) -> str:
+    """The last number or name of a CSV that ends without a line end; "" of others."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 1 << 10), 2)
+        tail = file.read()
+    return "" if tail.endswith((b"\n", b"\r")) else tail.rpartition(b",")[2].decode("utf-8", "replace").strip()
+
+
+def _check_last(path: Path, head: pd.DataFrame, where: str) -> None:
+    """Refuses a file that ends within its last number: it has fewer decimals than all others, which have as many."""
+    last = _last_field(path)
+    written = [str(text) for text in head.to_numpy().ravel()[:-1]]
+    decimals = {len(text.partition(".")[2]) for text in written}
+    if last and len(written) >= _SURE and len(decimals) == 1 and len(last.partition(".")[2]) < min(decimals):
+        raise DataError(
+            f"{where}: ends in {last[:40]!r} without a line end, with fewer decimals than its other numbers; if the "
+            "file is whole, end its last line"
+        )
+
+
 def _check_end(path: Path, label: NDArray[np.object_], where: str) -> None:
     """Refuses a file that ends within its last label: without a line end, in the beginning of another identity.
 
     In a file whose identities follow each other, the last one is then either new or out of its place.
     """
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        if file.read() in (b"\n", b"\r"):
-            return
+    if not _last_field(path):
+        return
     last, before = label[-1], label[:-1]
     if not any(name != last and name.startswith(last) for name in set(before)):
         return

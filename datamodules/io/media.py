@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ LOUDEST = 2.0  # of float audio, where 1 is full scale; twice that is the headro
 CANCELLED = 0.05  # share of the channels' power that their mean keeps; 1 / channels for independent ones
 FLOAT_WIDTH = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples beyond full scale
 BLOCK = 1 << 20  # samples read at once where the whole recording is looked at
+CHECKED = frozenset(["AIFF", "AU", "CAF", "FLAC", "HTK", "MP3", "NIST", "OGG", "RF64", "SVX", "W64", "WAV", "WAVEX"])
+"""Formats of libsndfile of which a truncated file is told from a whole one; of others it reads what is there."""
 OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
 CHUNKED = {b"RIFF": "little", b"RF64": "little", b"RIFX": "big", b"FORM": "big"}  # wav, wav, wav, aiff: byte orders
 SAMPLED = {b"data", b"SSND", b"BODY"}  # their chunks that hold the samples
@@ -46,7 +49,7 @@ def read_audio(path: str | Path, samples: int, positions: Sequence[float]) -> li
     moment of the recording.
 
     Args:
-        path: a file of any format that libsndfile reads.
+        path: a file of one of the formats :data:`CHECKED`.
         samples: length of a crop at 16 kHz. A shorter recording is returned whole for every crop.
         positions: place of each crop: 0 = start, 0.5 = centre, 1 = end.
 
@@ -79,6 +82,8 @@ def open_audio(path: Path) -> soundfile.SoundFile:
         file = soundfile.SoundFile(_with_length(path))
         if file.format == "RAW":  # libsndfile takes files that are named so and have no header for telephone speech
             raise DataError(f"{path}: not readable as audio (it has no header)")
+        if file.format not in CHECKED:
+            raise DataError(f"{path}: {file.format} audio, whose truncated files look whole; convert it to wav or flac")
         if not RATES[0] <= file.samplerate <= RATES[1]:
             raise DataError(f"{path}: its header declares {file.samplerate} Hz; it is damaged")
     except FileNotFoundError as error:
@@ -277,9 +282,10 @@ def read_image(path: str | Path) -> Image.Image:
                     raise DataError(f"{path}: {image.width} x {image.height} pixels; scale the image down")
                 if image.format == "EPS":
                     raise DataError(f"{path}: a PostScript program, which is not run; save it as png")
+                low = _low_bytes(image)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
-                grey = _eight_bits(image, path)
+                grey = _dark_colours(image, file, low, path) if low else _eight_bits(image, path)
                 return grey if grey.mode == "RGB" else grey.convert("RGB")
     except DataError:
         raise
@@ -287,6 +293,37 @@ def read_image(path: str | Path) -> Image.Image:
         raise DataError(f"{path}: no such image file") from error
     except Exception as error:  # decoders fail in more ways than can be listed
         raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
+
+
+def _low_bytes(image: Image.Image) -> list[Any]:
+    """Of an image of 16-bit colours that is not decoded yet the tiles that give its low bytes; empty for others.
+
+    Pillow decodes the high bytes alone. Numbers of the other byte order have the low bytes there.
+    """
+    swapped = []
+    for tile in getattr(image, "tile", ()):
+        mode, *more = tile.args if isinstance(tile.args, tuple) else [tile.args]
+        if not re.fullmatch(r"RGB[AX]?;16[BLN]", str(mode)):
+            return []
+        big = mode.endswith("B") or (mode.endswith("N") and sys.byteorder == "big")
+        other = mode[:-1] + ("L" if big else "B")
+        swapped.append(tile._replace(args=(other, *more) if isinstance(tile.args, tuple) else other))
+    return swapped
+
+
+def _dark_colours(image: Image.Image, file: BinaryIO, low: list[Any], path: Path) -> Image.Image:
+    """An image of 16-bit colours in 8 bits; numbers of fewer bits are scaled as :func:`_white` says."""
+    high = np.asarray(image)[..., :3]
+    if high.max(initial=0) > (2 ** DEPTHS[-1] - 1) >> 8:
+        return image
+    file.seek(0)
+    with Image.open(file) as again:
+        again.tile = low  # type: ignore[attr-defined]  # of ImageFile
+        again.load()
+        ImageOps.exif_transpose(again, in_place=True)
+        numbers = high.astype(np.uint16) << 8 | np.asarray(again)[..., :3]
+    white = _white(numbers, image, path)
+    return image if white == FULL else Image.fromarray(np.rint(numbers * np.float32(255 / white)).astype(np.uint8))
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from datamodules.io.media import read_audio, read_image, samples_of
+from datamodules.io.media import CHECKED, read_audio, read_image, samples_of
 from datamodules.schema import DataError
 from tests.datamodules.noise import jpg, noise, write
 
@@ -167,6 +167,15 @@ def test_a_truncated_recording_of_any_format_is_refused(tmp_path: Path, kind: st
     whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * part)])
     with pytest.raises(DataError, match=r"truncated audio, \d+ bytes that its header declares are missing"):
         read_audio(whole, 1000, [0.0])
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in soundfile.available_formats() if k not in (*CHECKED, "RAW", "SD2", "MPC2K", "XI", "WVE")]
+)
+def test_formats_whose_truncated_files_look_whole_are_refused(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path / f"a.{kind.lower()}", noise(), format=kind)
+    with pytest.raises(DataError, match=rf"a\.{kind.lower()}: {kind} audio, .*; convert it to wav or flac"):
+        read_audio(path, 1000, [0.0])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +104,51 @@ def test_fewer_bits_in_a_16_bit_image_are_read_right_and_said(
     with pytest.warns(UserWarning, match=rf"{name}: the brightest of its 16-bit numbers is \d+; read as {bits}-bit"):
         read = np.asarray(read_image(tmp_path / name))[..., 0].astype(int)
     assert np.abs(read - GREY).max() <= 1
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def colours_png(numbers: np.ndarray) -> bytes:
+    """A 16-bit RGB or RGBA png, which Pillow cannot write."""
+    height, width, channels = numbers.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in numbers)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def colours_tif(numbers: np.ndarray, order: str, packed: bool) -> bytes:
+    """A 16-bit RGB tif, turned by its tag, of either byte order."""
+    turned = np.rot90(numbers)
+    height, width, _ = turned.shape
+    content = turned.astype(f"{order}u2").tobytes()
+    content = zlib.compress(content) if packed else content
+    at = 8 + 2 + 12 * 10 + 4
+    tags = {256: width, 257: height, 259: 8 if packed else 1, 262: 2, 273: at + 6, 274: 6, 277: 3, 278: height}
+    tags |= {279: len(content)}
+    entries = [struct.pack(f"{order}HHII", 258, 3, 3, at)]
+    entries += [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    entries.sort(key=lambda entry: struct.unpack(f"{order}H", entry[:2]))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    return head + b"".join(entries) + bytes(4) + struct.pack(f"{order}3H", 16, 16, 16) + content
+
+
+@pytest.mark.parametrize("kind", ["rgb.png", "rgba.png", "<.tif", ">.tif", "<packed.tif", ">packed.tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_16_bit_colours_are_read_as_grey_levels_are(tmp_path: Path, kind: str, bits: int) -> None:
+    colours = RNG.integers(0, 256, (12, 9, 3))
+    colours[0, 0] = 255
+    numbers, path = np.rint(colours * ((2**bits - 1) / 255)).astype(int), tmp_path / f"a{kind[-4:]}"
+    if kind.endswith("png"):
+        opaque = np.full((12, 9, int("rgba" in kind)), 65535)
+        path.write_bytes(colours_png(np.dstack([numbers, opaque])))
+    else:
+        path.write_bytes(colours_tif(numbers, kind[0], "packed" in kind))
+    said = warnings.catch_warnings() if bits == 16 else pytest.warns(UserWarning, match=rf"{path.name}.*{bits}-bit")
+    with said:
+        read = np.asarray(read_image(path)).astype(int)
+    assert np.abs(read - colours).max() <= 1
 
 
 def test_dark_16_bit_images_stay_dark(tmp_path: Path) -> None:

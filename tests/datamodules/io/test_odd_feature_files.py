@@ -36,6 +36,13 @@ def opened(folder: Path, content: str | bytes, name: str = "x.csv", **options: o
     return open_feature_file(FeatureFile(str(path), **options), "voice")
 
 
+def index(folder: Path) -> str:
+    """A list of twelve voices."""
+    path = folder / "list.csv"
+    path.write_text("voice\n" + "".join(f"{name}.wav\n" for name in NAMES))
+    return str(path)
+
+
 @pytest.mark.parametrize("first", [
     [*range(6), *range(6)], [5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 3, 4, 9], [7, 2, 5], [0], [41],
 ])  # fmt: skip
@@ -82,6 +89,37 @@ def test_a_csv_that_ends_within_its_last_label_is_refused(tmp_path: Path, labels
 def test_a_shuffled_csv_without_a_last_line_end_is_read(tmp_path: Path) -> None:
     labels = ["12", "1", "12", "1", "3", "12", "1"]
     assert opened(tmp_path, text(X[:7], last=labels).removesuffix("\n")).items.identity.tolist() == labels
+
+
+@pytest.mark.parametrize("form", ["%.18e", "%.6f"])
+def test_a_csv_that_ends_within_its_last_number_is_refused(tmp_path: Path, form: str) -> None:
+    """Numbers of as many decimals, as numpy writes them."""
+    rows = "\n".join(",".join(form % value for value in row) for row in RNG.standard_normal((12, 6)))
+    assert len(opened(tmp_path, rows, labelled=False, index=index(tmp_path)).items) == 12
+    for cut in (1, 2, 5, len(form % 1) - 2):
+        said = (
+            r"x\.csv(: ends in .* without a line end, with fewer decimals|, line 12, column 6: .* not a finite number)"
+        )
+        with pytest.raises(DataError, match=said):
+            opened(tmp_path, rows[:-cut], labelled=False, index=index(tmp_path))
+
+
+@pytest.mark.parametrize("digits", [2, 4, 17])
+def test_a_csv_of_rounded_numbers_may_end_in_a_short_one(tmp_path: Path, digits: int) -> None:
+    rows = text(RNG.standard_normal((12, 6)).round(digits)).removesuffix("\n")
+    short = rows.rpartition(",")[0] + ",0.5"
+    assert len(opened(tmp_path, short, labelled=False, index=index(tmp_path)).items) == 12
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+@pytest.mark.parametrize("rows", [3, 8200])
+def test_any_line_ends_are_read(tmp_path: Path, end: str, rows: int) -> None:
+    """More numbers than a line may have."""
+    content = text(RNG.standard_normal((rows, 4)).astype(np.float32), last=[f"p{i}" for i in range(rows)])
+    before = opened(tmp_path, content, "a.csv")
+    after = opened(tmp_path, content.replace("\n", end), "b.csv")
+    assert after.items.identity.tolist() == before.items.identity.tolist()
+    np.testing.assert_array_equal(after.x, before.x)
 
 
 @pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
