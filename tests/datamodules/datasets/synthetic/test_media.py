@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.datasets.synthetic import media
 from datamodules.datasets.synthetic.faces import Looks, Scene, draw
 from datamodules.datasets.synthetic.media import TEST_CLIPS, TEST_IDENTITIES, SyntheticMediaDataModule
 from datamodules.datasets.synthetic.voices import LANGUAGES, RATE, Speaker, speak
@@ -17,8 +18,7 @@ from datamodules.schema import DataError
 
 def world(**options: Any) -> SyntheticMediaDataModule:
     small: dict[str, Any] = {"identities": 8, "clips": 3, "val_identities": 2, "val_trials": 20, "batch_size": 4}
-    media = MediaOptions(frames=128, image_size=64)
-    return SyntheticMediaDataModule(**{**small, **options}, media=media)
+    return SyntheticMediaDataModule(**{**small, **options}, media=MediaOptions(frames=128, image_size=64))
 
 
 def test_it_is_a_version_of_mavceleb_with_both_conditions() -> None:
@@ -39,6 +39,8 @@ def test_it_is_a_version_of_mavceleb_with_both_conditions() -> None:
 
 
 def test_a_world_is_reproducible_and_worlds_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "TEST_CLIPS", 4)
+
     def files(name: str, **options: Any) -> dict[str, bytes]:
         monkeypatch.setenv("VOICEFACE_CACHE", str(tmp_path / name))
         root = Path(world(**options).root)
