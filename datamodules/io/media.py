@@ -318,7 +318,7 @@ def _dark_colours(image: Image.Image, file: BinaryIO, low: list[Any], path: Path
         return image
     file.seek(0)
     with Image.open(file) as again:
-        again.tile = low  # type: ignore[attr-defined]  # of ImageFile
+        again.tile = low
         again.load()
         ImageOps.exif_transpose(again, in_place=True)
         numbers = high.astype(np.uint16) << 8 | np.asarray(again)[..., :3]
