@@ -4,7 +4,9 @@ Methods: ``SCC``, ``FOP``, ``FAA``, ``AAM`` and ``RegularisedCCA``, with the bas
 Networks: ``CAVMAE`` with its ``FrontEnd``, ``HeadPair``, ``SharedHeads``, and ``MatchingEncoder`` of FAA.
 Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSimilarityLoss``,
 ``OrthogonalProjectionLoss``, ``gather_rows``.
-Frozen encoders: ``DlibFace``, ``ResemblyzerVoice``, ``TimmFace``, ``TorchaudioVoice``, with the base ``FrozenEncoder``.
+Frozen encoders of voices: ``OnnxVoice``, ``ProgramVoice``, ``ResemblyzerVoice``, ``SpeechBrainVoice``,
+``TorchaudioVoice``, ``TransformersVoice``, with ``FilterBank``; of faces: ``DlibFace``, ``OnnxFace``, ``OpenClipFace``,
+``ProgramFace``, ``TimmFace``; ``JoinedEncoders``; their base is ``FrozenEncoder``.
 Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
 Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
 """
@@ -15,12 +17,17 @@ from .cca import RegularisedCCA as RegularisedCCA
 from .encoders.base import FrozenEncoder as FrozenEncoder
 from .encoders.faces.dlib import DlibFace as DlibFace
 from .encoders.faces.onnx import OnnxFace as OnnxFace
+from .encoders.faces.open_clip import OpenClipFace as OpenClipFace
+from .encoders.faces.program import ProgramFace as ProgramFace
 from .encoders.faces.timm import TimmFace as TimmFace
 from .encoders.joined import JoinedEncoders as JoinedEncoders
 from .encoders.voices.filter_bank import FilterBank as FilterBank
 from .encoders.voices.onnx import OnnxVoice as OnnxVoice
+from .encoders.voices.program import ProgramVoice as ProgramVoice
 from .encoders.voices.resemblyzer import ResemblyzerVoice as ResemblyzerVoice
+from .encoders.voices.speechbrain import SpeechBrainVoice as SpeechBrainVoice
 from .encoders.voices.torchaudio import TorchaudioVoice as TorchaudioVoice
+from .encoders.voices.transformers import TransformersVoice as TransformersVoice
 from .faa import FAA as FAA
 from .fop import FOP as FOP
 from .losses.angular_margin import AngularMarginLoss as AngularMarginLoss

@@ -1,0 +1,59 @@
+"""Reads programs of torch: TorchScript files, and those of torch.export."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from typing import Any
+
+import torch
+from torch import nn
+
+from datamodules.schema import DataError, one_line
+from lightning_modules.encoders.base import weights_file
+
+
+def read_program(program: str) -> nn.Module:
+    """The network of a file of ``torch.export.save`` (.pt2) or of TorchScript (``torch.jit.save``), on the CPU.
+
+    Reading one is running one: a .pt2 may hold pickles, and operators of TorchScript read and write files. So only
+    files of those whom you trust may be named here; folders of others cannot name one.
+
+    Raises:
+        DataError: no such file, or it is neither.
+    """
+    path = weights_file(program, "program of torch")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: is no program of torch; make one by torch.export.save or torch.jit.save")
+    with zipfile.ZipFile(path) as archive:
+        script = any(name.endswith("/constants.pkl") for name in archive.namelist())
+        exported = any(name.endswith("archive_format") for name in archive.namelist())
+    if not script and not exported:
+        raise DataError(
+            f"{path}: holds weights without their network; make a program by torch.export.save or torch.jit.save"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\.load", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\.load", category=DeprecationWarning)
+            network: Any = (
+                torch.jit.load(str(path), map_location="cpu") if script else torch.export.load(str(path)).module()
+            )
+    except Exception as error:  # damaged files fail in many ways, in C++ and in Python
+        raise DataError(f"{path}: not readable as a program of torch ({one_line(error, 200)})") from error
+    module: nn.Module = network
+    for parameter in module.parameters():  # TorchScript has no requires_grad_
+        parameter.requires_grad_(False)
+    return module
+
+
+def tensor_of(output: Any) -> torch.Tensor:
+    """The tensor of a network's output, the first of several."""
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, dict):
+            output = next(iter(output.values()), None)
+        elif isinstance(output, list | tuple) and output:
+            output = output[0]
+        else:
+            raise DataError(f"the program gives {type(output).__name__}, not a tensor of embeddings")
+    return output
