@@ -6,7 +6,8 @@ Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSim
 ``OrthogonalProjectionLoss``, ``gather_rows``.
 Frozen encoders of voices: ``OnnxVoice``, ``ProgramVoice``, ``ResemblyzerVoice``, ``SpeechBrainVoice``,
 ``TorchaudioVoice``, ``TransformersVoice``, with ``FilterBank``; of faces: ``DlibFace``, ``OnnxFace``, ``OpenClipFace``,
-``ProgramFace``, ``TimmFace``; ``JoinedEncoders``; their base is ``FrozenEncoder``.
+``ProgramFace``, ``TimmFace``; around others ``AlignedFace``, ``AgeGenderFace``, ``JoinedEncoders``; their base is
+``FrozenEncoder``.
 Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
 Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
 """
@@ -15,6 +16,8 @@ from .aam import AAM as AAM
 from .base import AssociationModule as AssociationModule
 from .cca import RegularisedCCA as RegularisedCCA
 from .encoders.base import FrozenEncoder as FrozenEncoder
+from .encoders.faces.age_gender import AgeGenderFace as AgeGenderFace
+from .encoders.faces.aligned import AlignedFace as AlignedFace
 from .encoders.faces.dlib import DlibFace as DlibFace
 from .encoders.faces.onnx import OnnxFace as OnnxFace
 from .encoders.faces.open_clip import OpenClipFace as OpenClipFace

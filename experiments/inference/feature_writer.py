@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
@@ -19,14 +19,16 @@ from torch.utils.data import DataLoader
 
 from datamodules.io.feature_files import FIELDS
 from datamodules.io.parts import Parts
-from datamodules.io.writing import draft_of
+from datamodules.io.writing import draft_of, write_text
 from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
 from experiments.inference.file_encoders import FileEncoder, Files, checked
+from lightning_modules.encoders.faces.alignment import FOUND
 
 SAY_EVERY, SAVE_EVERY = 10.0, 2.0  # seconds
 PART_ROWS = 1 << 12
+NOTE = "note_"  # before the names of columns of parts that are written into the index
 
 
 class FeatureWriter(LightningModule):
@@ -78,7 +80,8 @@ class FeatureWriter(LightningModule):
         modality = list(self._missing)[dataloader_idx]
         table, rows = self.tables[modality], batch["index"].tolist()
         embeddings = checked(self.encoders[modality](batch["x"]), table.paths[rows])
-        self._writers[modality].append(table.items.ids[rows].tolist(), embeddings.numpy())
+        notes = self.encoders[modality].notes(batch["x"])
+        self._writers[modality].append(table.items.ids[rows].tolist(), embeddings.numpy(), notes)
         self._done += len(rows)
         batches = cast("list[int]", self.trainer.num_predict_batches)[dataloader_idx]
         if batch_idx + 1 == batches or time.monotonic() > self._said + SAY_EVERY:
@@ -89,10 +92,26 @@ class FeatureWriter(LightningModule):
     def write_feature_files(self) -> None:
         """``voices.npy`` + ``voices.csv`` and the same for faces, out of the parts, which go."""
         for modality, table in self.tables.items():
+            parts = self._parts(modality)
+            index = feature_index(table)
+            keys = [item_key(item) for item in table.items.ids[table.uses["file"]].tolist()]
+            for name, values in parts.notes().items():
+                index[name] = [values.get(key) for key in keys]
             with draft_of(self.out / f"{modality}s.csv") as temporary:
-                feature_index(table).to_csv(temporary, index=False)
-            merge(self._parts(modality), table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
+                index.to_csv(temporary, index=False)
+            self._list_missed(modality, index)
+            merge(parts, table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
         shutil.rmtree(self.out / "parts")
+
+    def _list_missed(self, modality: Modality, index: pd.DataFrame) -> None:
+        """Lists the files in which a detector found no face."""
+        if FOUND not in index:
+            return
+        missed = index["item"][index[FOUND] == 0].unique().tolist()
+        path = self.out / f"{modality}s_not_found.txt"
+        write_text(path, "".join(f"{item}\n" for item in missed))
+        files = index["item"].nunique()
+        say(f"{modality}s: none was found in {len(missed)} of {files} images, whose middle was taken; see {path}")
 
     def save(self) -> None:
         """Saves what this rank has embedded."""
@@ -177,12 +196,23 @@ class EmbeddingParts:
         self.parts = Parts(folder)
         self._keys: list[int] = []
         self._rows: list[NDArray[np.float32]] = []
+        self._notes: dict[str, list[float]] = {}
         self._saved = time.monotonic()
 
-    def append(self, items: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-        """Takes (n, d) embeddings; saves them with those before them once they are many, or a few seconds old."""
+    def append(
+        self, items: Sequence[str], embeddings: NDArray[np.float32], notes: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        """Takes embeddings and what else is known; saves them with those before them once many, or a few seconds old.
+
+        Args:
+            items: n ids.
+            embeddings: (n, d).
+            notes: columns of n numbers by name, the same names each time.
+        """
         self._keys += [item_key(item) for item in items]
         self._rows.append(embeddings)
+        for name, values in (notes or {}).items():
+            self._notes.setdefault(name, []).extend(values)
         if len(self._keys) >= PART_ROWS or time.monotonic() > self._saved + SAVE_EVERY:
             self.save()
 
@@ -191,14 +221,25 @@ class EmbeddingParts:
         if self._keys:
             x = np.concatenate(self._rows)
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
-            self.parts.save(pa.table({"item": pa.array(self._keys, pa.uint64()), "x": vectors}))
-        self._keys, self._rows, self._saved = [], [], time.monotonic()
+            notes = {NOTE + name: pa.array(values, pa.float32()) for name, values in self._notes.items()}
+            self.parts.save(pa.table({"item": pa.array(self._keys, pa.uint64()), "x": vectors, **notes}))
+        self._keys, self._rows, self._notes, self._saved = [], [], {}, time.monotonic()
 
     def read(self) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
         """Part by part, in bounded memory: keys (n,) of the items, embeddings (n, d)."""
         for table in self.parts.read():
             keys, vectors = table["item"].to_numpy(), table["x"].combine_chunks()
             yield keys, vectors.flatten().to_numpy().reshape(len(keys), -1)
+
+    def notes(self) -> dict[str, dict[int, float]]:
+        """The columns of numbers, each by key of the item."""
+        notes: dict[str, dict[int, float]] = {}
+        for table in self.parts.read():
+            keys = table["item"].to_pylist()
+            for name in filter(lambda column: column.startswith(NOTE), table.column_names):
+                column = notes.setdefault(name.removeprefix(NOTE), {})
+                column.update(zip(keys, table[name].to_pylist(), strict=True))
+        return notes
 
 
 def merge(parts: EmbeddingParts, items: Sequence[str], path: Path) -> None:

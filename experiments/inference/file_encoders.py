@@ -38,6 +38,10 @@ class FileEncoder(nn.Module, ABC):
     def forward(self, inputs: list[Any]) -> Tensor:
         """What :meth:`read` gave for B files -> (B, d) float32."""
 
+    def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
+        """What else is known of B files, by name: columns of the feature file's index. By default nothing."""
+        return {}
+
 
 class FrozenFiles(FileEncoder):
     """Files by a frozen encoder.
@@ -60,6 +64,9 @@ class FrozenFiles(FileEncoder):
 
     def forward(self, inputs: list[Any]) -> Tensor:
         return cast(Tensor, self.encoder(inputs))
+
+    def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
+        return self.encoder.notes(inputs)
 
 
 class TrainedFiles(FileEncoder):

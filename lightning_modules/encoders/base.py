@@ -43,6 +43,10 @@ class FrozenEncoder(nn.Module, ABC):
     def forward(self, inputs: list[Any]) -> Tensor:
         """Prepared inputs of B items -> (B, dim) float32."""
 
+    def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
+        """What else is known of B prepared items, by name: columns of the feature file's index. By default nothing."""
+        return {}
+
     def train(self, mode: bool = True) -> FrozenEncoder:
         """Does nothing but stay in evaluation mode."""
         return super().train(False)

@@ -40,6 +40,17 @@ class JoinedEncoders(FrozenEncoder):
         return [cast(FrozenEncoder, encoder).prepare(media) for encoder in self.encoders]
 
     def forward(self, inputs: list[Any]) -> Tensor:
-        parts = [encoder(list(part)) for encoder, part in zip(self.encoders, zip(*inputs, strict=True), strict=True)]
+        parts = [encoder(part) for encoder, part in self._parts(inputs)]
         joined = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
         return joined / math.sqrt(len(parts))
+
+    def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
+        notes: dict[str, list[float]] = {}
+        for encoder, part in self._parts(inputs):
+            notes |= encoder.notes(part)
+        return notes
+
+    def _parts(self, inputs: list[Any]) -> list[tuple[FrozenEncoder, list[Any]]]:
+        """Each encoder with its inputs."""
+        encoders = cast("list[FrozenEncoder]", list(self.encoders))
+        return [(encoder, list(part)) for encoder, part in zip(encoders, zip(*inputs, strict=True), strict=True)]

@@ -11,16 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_modules.encoders.base import FrozenEncoder, optional
+from lightning_modules.encoders.faces.alignment import Aligned, align, found_in, inputs_of
 
 CHIP, PADDING = 150, 0.25  # size in pixels and relative border of aligned faces in the network's training
-MARGIN = 0.2  # where no face is found, the image without this relative border is taken as the face
 
 
 class DlibFace(FrozenEncoder):
-    """Detects the largest face, aligns it by five landmarks, and encodes it.
-
-    The detector also runs on images that are already cropped, because alignment needs the box of the face. Where it
-    finds no face, the middle of the image is taken.
+    """Finds the largest face and turns it upright (:func:`align`), and encodes it.
 
     Args:
         upsample: how many times the image is doubled in size before detection; 1 finds faces of 40 pixels and more.
@@ -35,32 +32,26 @@ class DlibFace(FrozenEncoder):
     def __init__(self, upsample: int = 1) -> None:
         super().__init__()
         self.upsample = upsample
-        _models()
+        _network()
 
-    def prepare(self, media: Image.Image) -> Tensor:
+    def prepare(self, media: Image.Image) -> Aligned:
         """PIL RGB image -> aligned face (150, 150, 3) uint8."""
-        dlib, find, landmarks, _ = _models()
-        pixels = np.asarray(media)
-        height, width = pixels.shape[:2]
-        x, y = round(MARGIN * width), round(MARGIN * height)
-        boxes = find(pixels, self.upsample)
-        box = max(boxes, key=lambda face: face.area(), default=dlib.rectangle(x, y, width - 1 - x, height - 1 - y))
-        return torch.from_numpy(dlib.get_face_chip(pixels, landmarks(pixels, box), CHIP, PADDING))
+        (chip,), found = align(media, [CHIP], PADDING, self.upsample)
+        return Aligned(torch.from_numpy(chip), found)
 
-    def forward(self, inputs: list[Tensor]) -> Tensor:
+    def forward(self, inputs: list[Aligned]) -> Tensor:
         """Runs on the CPU and returns the result on the device of the inputs."""
-        network = _models()[3]
-        chips = [chip.cpu().numpy() for chip in inputs]
-        return torch.from_numpy(np.array(network.compute_face_descriptor(chips), dtype=np.float32)).to(inputs[0].device)
+        chips = inputs_of(inputs)
+        pixels = [chip.cpu().numpy() for chip in chips]
+        found = np.array(_network().compute_face_descriptor(pixels), dtype=np.float32)
+        return torch.from_numpy(found).to(chips[0].device)
+
+    def notes(self, inputs: list[Aligned]) -> dict[str, list[float]]:
+        return found_in(inputs)
 
 
 @lru_cache(maxsize=1)
-def _models() -> tuple[Any, Any, Any, Any]:
-    """dlib, detector, landmarks, network; one set per process, because they cannot be pickled with the module."""
+def _network() -> Any:
+    """The network; one per process, because it cannot be pickled with the module."""
     dlib, files = optional("dlib"), optional("face_recognition_models")
-    return (
-        dlib,
-        dlib.get_frontal_face_detector(),
-        dlib.shape_predictor(files.pose_predictor_five_point_model_location()),
-        dlib.face_recognition_model_v1(files.face_recognition_model_location()),
-    )
+    return dlib.face_recognition_model_v1(files.face_recognition_model_location())

@@ -83,6 +83,22 @@ def test_a_face_of_clips_in_two_languages_pairs_with_both(manifest: Path, tmp_pa
         assert len(pairs[0]) == PEOPLE * (1 if languages == ["English"] else 3)
 
 
+def test_faces_that_are_not_found_are_listed(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiny faces are patches of colour: no detector finds one."""
+    out = tmp_path / "features"
+    options = ["--face=encoder/aligned.yaml", f"--face.encoder={FACE.partition('=')[2]}", "--face.upsample=0"]
+    assert main(["embed", f"--manifest={manifest}", *options, f"--out={out}"]) == 0
+    faces = pd.read_csv(out / "faces.csv")
+    assert faces["face_found"].eq(0).all()
+    assert (out / "faces_not_found.txt").read_text().splitlines() == faces["item"].tolist()
+    said = f"none was found in {len(faces)} of {len(faces)} images, whose middle was taken; see {out}"
+    assert said in capsys.readouterr().out
+    files: list[str | FeatureFile] = [FeatureFile("faces.npy", index="faces.csv")]
+    assert len(FeatureDataModule(files, files, ["English"], root=str(out), val_identities=2).tables[1].items.ids)
+
+
 @pytest.mark.processes
 def test_two_ranks_make_the_pack_of_one(packs: Path, manifest: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]

@@ -78,9 +78,10 @@ def test_a_recording_without_speech_is_an_error() -> None:
     [(ResemblyzerVoice, "resemblyzer"), (DlibFace, "dlib"), (DlibFace, "face_recognition_models")],
 )
 def test_a_missing_extra_is_one_line(encoder: type, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_modules.encoders.faces import dlib
+    from lightning_modules.encoders.faces import alignment, dlib
 
-    dlib._models.cache_clear()
+    alignment._detector.cache_clear()
+    dlib._network.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DataError, match=r"not installed: pip install 'voiceface\[pretrained\]'$"):
         encoder()
