@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from typing import Any, Literal, get_args
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.evaluation.learnt import UNKNOWN, Learnt, check_inputs, check_learnt
 from datamodules.sampling.groups import GroupedPairSampler
@@ -24,9 +23,8 @@ from datamodules.sampling.samplers import (
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage
 from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
-from datamodules.workers import has_shared_memory
+from datamodules.workers import make_loader
 
-_SOCKET_PATH = 75  # characters of a temporary folder that leave room for a socket's name; a longer one hangs the loader
 Sampling = Literal["identity", "shuffle", "fixed_order", "grouped", "once"]
 
 
@@ -150,7 +148,7 @@ class VoiceFaceDataModule(LightningDataModule):
         train = self.training_set()
         of_model: Sampling = getattr(self.trainer and self.trainer.lightning_module, "sampling", "identity")
         sampling = self.sampling or of_model
-        return ResumableLoader(_Pairs(train), self.pair_sampler(train, sampling), **self._options())
+        return self._loader(ResumableLoader, _Pairs(train), batch_sampler=self.pair_sampler(train, sampling))
 
     def pair_sampler(self, train: TrainingSet, sampling: Sampling) -> PairBatchSampler:
         """The sampler of training pairs.
@@ -214,23 +212,18 @@ class VoiceFaceDataModule(LightningDataModule):
     def _item_loader(self, source: ItemSource, rows: NDArray[np.int64]) -> DataLoader[Any]:
         sampler = EvenShardSampler(len(rows), *self._shard())
         dataset = _UniqueItems(source, rows)
-        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._options())
+        return self._loader(DataLoader, dataset, batch_size=self.eval_batch_size, sampler=sampler)
 
-    def _options(self) -> dict[str, Any]:
-        room = _SOCKET_PATH - len(tempfile.gettempdir())
-        if self.num_workers and room < 0:
-            raise DataError(
-                f"data.num_workers: {self.num_workers} loader processes hand batches over by sockets in "
-                f"{tempfile.gettempdir()}, whose name is {-room} characters too long for that; set TMPDIR to a shorter "
-                "folder, or data.num_workers to 0"
-            )
-        workers = self.num_workers if has_shared_memory(self.num_workers) else 0
-        return {
-            "num_workers": workers,
-            "collate_fn": _as_is,  # datasets return whole batches
-            "persistent_workers": workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-        }
+    def _loader(self, kind: type[DataLoader[Any]], dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        return make_loader(
+            kind,
+            dataset,
+            self.num_workers,
+            collate_fn=_as_is,  # datasets return whole batches
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
 
     def _shard(self) -> tuple[int, int]:
         if self.trainer is None:

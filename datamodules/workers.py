@@ -5,21 +5,57 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any, TypeVar
+
+from datamodules.schema import DataError
 
 SHARED = Path("/dev/shm")
+Loader = TypeVar("Loader")
 NEEDED = 96 << 20
 """Bytes of shared memory for each loader process: two batches of 64 recordings and pictures."""
+_SOCKET_PATH = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+"""The longest name of a temporary folder that leaves room for a socket in it (sun_path of Linux)."""
 
 
-def has_shared_memory(workers: int) -> bool:
+def make_loader(
+    kind: Callable[..., Loader], dataset: Any, workers: int, option: str = "data.num_workers", **more: Any
+) -> Loader:
+    """A loader whose processes end with this one, and have the shared memory that they need.
+
+    Args:
+        kind: ``DataLoader`` of torch, or a class of ours that derives from it.
+        dataset: of the loader.
+        workers: loader processes; where there is too little shared memory for them, none, with a warning.
+        option: where the user has set their number, for messages.
+        **more: its other options.
+
+    Raises:
+        DataError: the temporary folder has too long a name for the sockets of loader processes.
+    """
+    room = _SOCKET_PATH - len(tempfile.gettempdir())
+    if workers and room < 0:
+        raise DataError(
+            f"{option}: {workers} loader processes hand batches over by sockets in {tempfile.gettempdir()}, whose name "
+            f"is {-room} characters too long for that; set TMPDIR to a shorter folder, or {option} to 0"
+        )
+    workers = workers if has_shared_memory(workers, option) else 0
+    if not workers:
+        return kind(dataset, **more | {"persistent_workers": False})
+    return kind(dataset, num_workers=workers, worker_init_fn=_begin, **more)
+
+
+def has_shared_memory(workers: int, option: str = "data.num_workers") -> bool:
     """Whether there is room for what loader processes hand over; a process that finds none is killed, or waits.
 
     Args:
         workers: their number.
+        option: where the user has set it.
 
     Returns:
         False with a warning where there is too little, as in containers, which have 64 MB unless told otherwise.
@@ -27,11 +63,21 @@ def has_shared_memory(workers: int) -> bool:
     if not workers or not SHARED.is_dir() or (free := shutil.disk_usage(SHARED).free) >= NEEDED * workers:
         return True
     warnings.warn(
-        f"data.num_workers: {workers} loader processes need {NEEDED * workers >> 20} MB of shared memory, {SHARED} has "
+        f"{option}: {workers} loader processes need {NEEDED * workers >> 20} MB of shared memory, {SHARED} has "
         f"{free >> 20} MB free; batches are read without them; give a container more (docker run --shm-size=8g)",
         stacklevel=2,
     )
     return False
+
+
+def _begin(worker: int) -> None:
+    """What a loader process does first; Lightning seeds only those that have nothing to do first."""
+    if os.environ.get("PL_SEED_WORKERS") == "1":
+        # Lightning takes seconds to import; where it has set the variable, it is there
+        from lightning.fabric.utilities.seed import pl_worker_init_function
+
+        pl_worker_init_function(worker)
+    end_with_parent()
 
 
 def end_with_parent() -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
+from datamodules.io.writing import CannotWrite, draft_of, make_folder
+from datamodules.schema import one_line
+
 
 def cache_folder() -> Path:
     """``$VOICEFACE_CACHE``, else the user's cache folder of this platform."""
@@ -46,23 +49,13 @@ def cached_folder(kind: str, key: str, fill: Callable[[Path], None]) -> Path | N
     if final.is_dir():
         return final
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
-    except OSError as error:
-        _warn_unusable(root, error)
-        return None
-    try:
-        fill(draft)
-        for path in (*draft.rglob("*"), draft):
-            _flush(path)
-        draft.chmod(0o755)  # mkdtemp's 0700 would lock other users out of a shared cache
-        draft.rename(final)
-    except OSError as error:
+        make_folder(final.parent)
+        with draft_of(final, sync=True, folder=True) as draft:
+            fill(draft)
+    except CannotWrite as error:
         if not final.is_dir():  # otherwise another process was first
             _warn_unusable(root, error)
             return None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return final
 
 
@@ -76,12 +69,17 @@ def cached_or_temporary(kind: str, key: str, fill: Callable[[Path], None]) -> tu
 
     Returns:
         The folder, and an object: a temporary folder is removed when nothing refers to this object any more.
+
+    Raises:
+        CannotWrite: the temporary folder is full, too.
     """
     if (folder := cached_folder(kind, key, fill)) is not None:
         return folder, None
     temporary = tempfile.TemporaryDirectory(prefix="voiceface-")
-    fill(Path(temporary.name))
-    return Path(temporary.name), temporary
+    folder = Path(temporary.name) / key
+    with draft_of(folder, folder=True) as draft:
+        fill(draft)
+    return folder, temporary
 
 
 def discard(folder: Path) -> None:
@@ -89,17 +87,11 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _warn_unusable(root: Path, error: OSError) -> None:
+def _warn_unusable(root: Path, error: CannotWrite) -> None:
+    cause = error.__cause__
+    why = getattr(cause, "strerror", None) or one_line(cause or error, 120)
     warnings.warn(
-        f"cache folder {root} cannot be written ({error.strerror}); work without it is slower; "
+        f"cache folder {root} cannot be written ({why}); work without it is slower; "
         "set VOICEFACE_CACHE to a folder with free space",
         stacklevel=3,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
@@ -12,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from datamodules.schema import DataError, one_line
+from datamodules.io.writing import draft_of, together
 
 
 class Parts:
@@ -29,23 +28,11 @@ class Parts:
         """Writes one more part. It is on disk when this returns, or not there at all.
 
         Raises:
-            DataError: it cannot be written.
+            CannotWrite: it cannot be written.
         """
         path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-        temporary = path.with_suffix(".tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                parquet.write_table(table, file, write_page_checksum=True)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be written ({one_line(error.strerror or error)}); free space there"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with together(self.folder), draft_of(path, sync=True) as draft, draft.open("wb") as file:
+            parquet.write_table(table, file, write_page_checksum=True)
 
     def read(self) -> Iterator[pa.Table]:
         """The parts in the order they were written, without damaged ones, whose work is to be done again."""

@@ -73,18 +73,15 @@ def write_trials(trials: Trials, path: str | Path) -> None:
     """Writes a list as CSV ``key, voice, face[, label]``, which :func:`read_trials` reads back.
 
     Raises:
-        DataError: the file cannot be written; an older one is left as it is.
+        CannotWrite: the file cannot be written; an older one is left as it is.
     """
     columns = [trials.keys.tolist(), trials.voices.tolist(), trials.faces.tolist()]
     if trials.labels is not None:
         columns.append(trials.labels.tolist())
-    try:
-        with draft_of(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS[: len(columns)])
-            writer.writerows(zip(*columns, strict=True))
-    except OSError as error:
-        raise DataError(f"trial list {path}: cannot be written ({error.strerror})") from error
+    with draft_of(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS[: len(columns)])
+        writer.writerows(zip(*columns, strict=True))
 
 
 def resolve(

@@ -14,11 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.io.parts import Parts
-from datamodules.io.writing import draft_of
+from datamodules.io.writing import together, write_csv, write_parquet
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
-from datamodules.schema import DataError, Items, Modality, Rows
+from datamodules.schema import Items, Modality, Rows
 from datamodules.workers import end_with_parent
 
 _BATCH = 200  # files that a process checks between two reports
@@ -108,17 +108,14 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
     """Writes a table as CSV or parquet, as the name of the file says; a killed process leaves no partial file.
 
     Raises:
-        DataError: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with draft_of(path) as draft:
-            if Path(path).suffix.lower() == ".parquet":
-                table.to_parquet(draft, index=False)
-            else:
-                table.to_csv(draft, index=False)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); name another place with --out") from error
+    path = Path(path)
+    with together(path.parent):
+        if path.suffix.lower() == ".parquet":
+            write_parquet(path, table)
+        else:
+            write_csv(path, table)
 
 
 def _unchanged(root: Path, path: str, done: dict[str, Probe]) -> bool:

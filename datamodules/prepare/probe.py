@@ -10,8 +10,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from datamodules.io.media import SAMPLE_RATE, open_audio, read_audio, read_image
-from datamodules.io.writing import draft_of
-from datamodules.schema import DataError, Modality
+from datamodules.io.writing import CannotWrite, draft_of
+from datamodules.schema import DataError, Modality, one_line
 
 _TAIL = 256  # a complete jpg has its end marker within so many last bytes
 
@@ -113,10 +113,11 @@ def convert(path: Path, ffmpeg: str) -> str:
         if target.is_file() and target.stat().st_mtime_ns >= path.stat().st_mtime_ns:
             return ""
         command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-i", str(path), "-vn", "-ac", "1", "-ar", str(SAMPLE_RATE)]
-        with draft_of(target, ".wav") as draft:
-            subprocess.run([*command, "-c:a", "pcm_s16le", str(draft)], capture_output=True, text=True, check=True)
+        with draft_of(target) as draft:
+            to = ["-c:a", "pcm_s16le", "-f", "wav", str(draft)]
+            subprocess.run([*command, *to], capture_output=True, text=True, check=True)
     except subprocess.CalledProcessError as error:
         return f"ffmpeg cannot convert it ({' '.join(error.stderr.split())[-120:]})"
-    except OSError as error:
-        return f"cannot be converted in {path.parent} ({error.strerror})"
+    except (OSError, CannotWrite) as error:
+        return f"cannot be converted in {path.parent} ({getattr(error, 'strerror', None) or one_line(error)})"
     return ""

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from datamodules import ManifestDataModule, MediaOptions
 from datamodules.io.media import samples_of
 from datamodules.schema import PairBatch
+from datamodules.workers import make_loader
 from experiments.bench import media_baseline as bench_plain
 from lightning_modules import CAVMAE, SCC, ContrastiveLoss, FrontEnd, LayerwiseAdamW
 
@@ -99,7 +100,7 @@ def loader(size: int) -> list[Row]:
             clips = bench_plain.NaiveClips(
                 [pairs[i % len(pairs)] for i in range(size * LOADED)], samples_of(FRAMES), IMAGE
             )
-            yield from DataLoader(clips, LOADED, shuffle=True)
+            yield from make_loader(DataLoader, clips, 0, batch_size=LOADED, shuffle=True)
 
         rows = []
         for who, way in (("whole files, clip by clip", naive), ("ours", ours)):

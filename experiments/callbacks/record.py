@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.io.writing import draft_of, write_json
+from datamodules.io.writing import write_csv, write_json
 
 
 class RunRecord(Callback):
@@ -84,8 +84,7 @@ class RunRecord(Callback):
         if self.loss is not None:
             row["train/loss"] = self.loss.item() / self.batches
         self.rows = [*(before for before in self.rows if before["epoch"] < trainer.current_epoch), row]
-        with draft_of(self.run_dir / "history.csv") as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        write_csv(self.run_dir / "history.csv", pd.DataFrame(self.rows))
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.evaluation.learnt import unlabelled_of
+from datamodules.io.writing import together
 from experiments.runs.results import Record, write_embeddings, write_results
 from experiments.runs.saved import SavedRun, write_reference
 from lightning_modules.base import AssociationModule
@@ -67,8 +68,9 @@ class ResultsWriter(Callback):
             unlabelled_of(module.learnt, module.evaluation),
         )
         self.notes = tested.notes
-        write_embeddings(tested, module.learnt)
-        if self.refinement.reference is not None:
-            seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]
-            write_reference(self.run_dir, self.refinement.reference, seen)
-        return write_results(tested, self.refinement.traces, labelled)
+        with together(self.run_dir):
+            write_embeddings(tested, module.learnt)
+            if self.refinement.reference is not None:
+                seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]
+                write_reference(self.run_dir, self.refinement.reference, seen)
+            return write_results(tested, self.refinement.traces, labelled)

@@ -38,12 +38,8 @@ def main(command: str, argv: list[str]) -> int:
     with plain_warnings(), ExitStack() as folders:
         trained = read_trained(options.run, options.trust)
         out = options.out or Path(folders.enter_context(tempfile.TemporaryDirectory()))
-        export(trained, out)
-        if options.onnx:
-            from experiments.inference.onnx import export_onnx  # an optional extra, and slow to import
-
-            for path, difference in export_onnx(trained, out).items():
-                print(f"{path}: onnxruntime and torch differ by at most {difference:.1e}")
+        for path, difference in export(trained, out, options.onnx).items():
+            print(f"{path}: onnxruntime and torch differ by at most {difference:.1e}")
         if options.out is not None:
             print(f"written: {out}")
         if target is not None:

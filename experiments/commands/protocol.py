@@ -28,7 +28,7 @@ def main(command: str, argv: list[str]) -> int:
 
 def _run(options: argparse.Namespace, more: list[str]) -> int:
     # pandas and scipy take seconds to import; --help does not need them
-    from datamodules.io.writing import write_csv, write_json
+    from datamodules.io.writing import together, write_csv, write_json
     from experiments.config.files import find_config
     from experiments.console.tables import defused, table_console
     from experiments.protocol.file import Protocol
@@ -46,9 +46,10 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     only = options.methods.split(",") if options.methods else None
     outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more, check_fit)
     records, people = summarise_protocol(outcomes), per_identity(outcomes)
-    write_json(out / "protocol.json", records)
-    write_csv(out / "protocol.csv", protocol_csv(records).map(defused))
-    write_csv(out / "per_identity.csv", people.map(defused))
+    with together(out):
+        write_csv(out / "protocol.csv", protocol_csv(records).map(defused))
+        write_csv(out / "per_identity.csv", people.map(defused))
+        write_json(out / "protocol.json", records)
     console = table_console()
     for table in protocol_tables(records, people):
         console.print(table)

@@ -48,8 +48,8 @@ def main(command: str, argv: list[str]) -> int:
             parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
         parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
         files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
-        with draft_of(options.out) as temporary:
-            temporary.write_bytes(pack(files))
+        with draft_of(options.out) as draft:
+            draft.write_bytes(pack(files))
         report.append(f"written: {options.out}")
     print("\n".join(report))
     return 0

@@ -60,7 +60,7 @@ def main(command: str, argv: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     # --help does not need these imports, which take a second
-    from datamodules.io.writing import write_json
+    from datamodules.io.writing import make_folder, write_json
     from experiments.config.files import find_config
     from experiments.console.tables import table_console
     from experiments.sweep.launch import run_agents, show_agents
@@ -77,7 +77,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
         if options.dry_run:
             print(show_agents(sweep))
         else:
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             run_agents(sweep, out, settings if options.launcher == "slurm" else None, options.parallel)
         return 0
     points = sweep.points()
@@ -88,7 +88,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     if not options.status:
         check_sweep(points, out, check_fit)
         os.environ.setdefault("WANDB_RUN_GROUP", sweep.name)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with exclusive(out):
             index = {"sweep": sweep.content, "points": {point.id: point.overrides for point in points}}
             write_json(out / "index.json", index)

@@ -8,9 +8,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
+from datamodules.io.writing import CannotWrite
 from datamodules.schema import DataError, one_line, visible
 
 REFUSED, INTERRUPTED = 2, 130
@@ -73,6 +77,28 @@ def error_line(error: BaseException) -> str | None:
     if re.search("accelerator|backend|devices", text) and type(error).__name__ == "MisconfigurationException":
         text = f"{text} This machine has {machine()}: set trainer.accelerator and trainer.devices."
     return one_line(text)
+
+
+@contextmanager
+def logged(path: Path, mode: Literal["wb", "ab"]) -> Iterator[None]:
+    """Sends the output of a block to a file. A full disk loses lines of it, and not the work.
+
+    A bug in one of many blocks must not stop the others: its traceback goes to the file, and no further.
+    """
+    try:
+        file = path.open(mode)
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror})") from error
+    with (
+        file,
+        _Lenient(file, encoding="utf-8", errors="backslashreplace") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            yield
+        except Exception:
+            traceback.print_exc()
 
 
 def machine() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
+from datamodules.io.writing import draft_of, together
 from experiments.figures.drawing import FILE_STYLE, draw_elbow, draw_prototypes
 from experiments.figures.scores import CannotDraw, draw_confusion, draw_histograms, draw_scores_det, labels_of
 from experiments.runs.saved import SavedRun
@@ -39,10 +40,10 @@ def draw_run(run: SavedRun, traces: Mapping[str, Sequence[Trace]]) -> list[Path]
     for name in run.scores:
         for picture, draw in PICTURES.items():
             try:
-                folder.mkdir(exist_ok=True)
                 figure = draw(run, name, traces.get(name, ()))
                 path = folder / f"{name.replace('/', '_')}_{picture}.png"
-                figure.savefig(path, dpi=130)
+                with together(folder), draft_of(path) as draft:
+                    figure.savefig(draft, format="png", dpi=130)
                 files.append(path)
             except NotComputed:
                 continue

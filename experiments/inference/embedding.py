@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -17,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.evaluation.learnt import ENCODERS, FILE
-from datamodules.io.writing import write_json, write_text
+from datamodules.io.writing import make_folder, write_json, write_text
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
@@ -59,9 +61,19 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_text(out / ENCODERS, yaml.safe_dump({**before, **specs}, sort_keys=False))
     return [modality for modality in specs if not (out / f"{modality}s.npy").is_file()]
+
+
+def _forget_failed_start(out: Path, new: bool) -> None:
+    """Removes what names the encoders of a folder that holds no embedding, and the folder if this command made it."""
+    if rank_zero_only.rank != 0 or any(out.rglob("*.npy")) or any(out.rglob("*.parquet")):  # type: ignore[attr-defined]
+        return
+    with contextlib.suppress(OSError):
+        (out / ENCODERS).unlink(missing_ok=True)
+        if new:
+            shutil.rmtree(out)
 
 
 def encoders_of(
@@ -143,11 +155,16 @@ def embed_manifest(
     files = ManifestDataModule(str(manifest), ["any"], root=root, columns=columns or {}).tables
     tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
     given, out = out, out.resolve()
+    new = not out.exists()
     todo = incomplete(out, {modality: spec for modality, (_, spec) in encoders.items()}, tables)
     if todo:
         missing = {modality: encoders[modality][0] for modality in todo}
         tables = {modality: tables[modality] for modality in todo}
-        embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
+        try:
+            embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
+        except BaseException:
+            _forget_failed_start(out, new)
+            raise
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         if ckpt is not None:  # frozen encoders have not learnt from identities of voices and faces
             learnt = reduce(or_, (learnt_by(encoder) for encoder, _ in encoders.values()))

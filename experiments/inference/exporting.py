@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from datamodules.io.writing import draft_of
-from datamodules.schema import DataError, one_line
+from datamodules.io.writing import draft_of, remove_file, together, write_text
+from datamodules.schema import MODALITIES, DataError
 from experiments.config.files import read_config
-from experiments.inference.hub import CONFIG, FILES, WEIGHTS
+from experiments.inference.hub import CARD, CONFIG, WEIGHTS
 from experiments.inference.model_card import model_card
 from experiments.inference.trained import Trained
 from experiments.runs.folder import HOLDS_A_RUN
@@ -21,11 +20,22 @@ from experiments.runs.saved import read_records
 from lightning_modules.networks.weights import LEARNT
 
 
-def export(trained: Trained, out: Path) -> None:
+def export(trained: Trained, out: Path, onnx: bool = False) -> dict[Path, float]:
     """Writes ``model.safetensors``, ``config.yaml`` and the card ``README.md`` into ``out``, which is made.
 
+    They replace an earlier export there as a whole.
+
+    Args:
+        trained: the model of a run.
+        out: folder of the export.
+        onnx: whether to write both branches as ONNX files, too.
+
+    Returns:
+        The ONNX files, and how much onnxruntime and torch differ in them.
+
     Raises:
-        DataError: the model is an export already; ``out`` holds a run; the files cannot be written.
+        DataError: the model is an export already; ``out`` holds a run; the files cannot be written, or an ONNX file
+            differs too much.
     """
     if trained.run is None:
         raise DataError(f"{trained.source}: is an export already; name the run folder it was made of")
@@ -36,12 +46,17 @@ def export(trained: Trained, out: Path) -> None:
     card = model_card(trained.spec, read_config(trained.run / CONFIG), measured, learnt)
     if held := [name for name in HOLDS_A_RUN if name != CONFIG and (out / name).exists()]:
         raise DataError(f"--out {out}: holds a run ({', '.join(held)}); choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as files:  # all three take their places when the last is written
-        weights, config, page = (files.enter_context(draft_of(out / name)) for name in FILES)
-        try:
-            save_file(tensors, weights, {LEARNT: json.dumps(learnt.plain())})
-        except SafetensorError as error:  # of a full disk too
-            raise DataError(f"{out / WEIGHTS}: cannot be written ({one_line(error, 120)})") from error
-        config.write_text(yaml.safe_dump(trained.spec, sort_keys=False), encoding="utf-8")
-        page.write_text(card, encoding="utf-8")
+    with together(out):
+        if onnx:
+            from experiments.inference.onnx import export_onnx  # an optional extra, and slow to import
+
+            differences = export_onnx(trained, out)
+        else:
+            differences = {}
+            for modality in MODALITIES:
+                remove_file(out / f"{modality}.onnx")  # of an earlier export
+        write_text(out / CONFIG, yaml.safe_dump(trained.spec, sort_keys=False))
+        write_text(out / CARD, card)
+        with draft_of(out / WEIGHTS, (SafetensorError,)) as draft:  # the last: with it, it is an export
+            save_file(tensors, draft, {LEARNT: json.dumps(learnt.plain())})
+    return differences

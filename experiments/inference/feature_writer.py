@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from datamodules.io.feature_files import FIELDS
 from datamodules.io.parts import Parts
-from datamodules.io.writing import draft_of, write_text
+from datamodules.io.writing import draft_of, map_array, write_csv, write_text
 from datamodules.media.table import MediaTable
 from datamodules.sampling.samplers import EvenShardSampler
 from datamodules.schema import Modality
+from datamodules.workers import make_loader
 from experiments.inference.file_encoders import FileEncoder, Files, checked
 from lightning_modules.encoders.faces.alignment import FOUND
 
@@ -66,11 +67,13 @@ class FeatureWriter(LightningModule):
         self._writers = {modality: self._parts(modality) for modality in self._missing}
         self._start_clock()
         return [
-            DataLoader(
+            make_loader(
+                DataLoader,
                 Files(self.encoders[modality], self.tables[modality].paths, rows),
+                self.num_workers,
+                "--num_workers",
                 batch_size=self.batch_size,
                 sampler=EvenShardSampler(len(rows), self.trainer.global_rank, self.trainer.world_size),
-                num_workers=self.num_workers,
                 collate_fn=_as_is,
             )
             for modality, rows in self._missing.items()
@@ -97,11 +100,10 @@ class FeatureWriter(LightningModule):
             keys = [item_key(item) for item in table.items.ids[table.uses["file"]].tolist()]
             for name, values in parts.notes().items():
                 index[name] = [values.get(key) for key in keys]
-            with draft_of(self.out / f"{modality}s.csv") as temporary:
-                index.to_csv(temporary, index=False)
+            write_csv(self.out / f"{modality}s.csv", index)
             self._list_missed(modality, index)
             merge(parts, table.items.ids[table.uses["file"]].tolist(), self.out / f"{modality}s.npy")
-        shutil.rmtree(self.out / "parts")
+        shutil.rmtree(self.out / "parts", ignore_errors=True)
 
     def _list_missed(self, modality: Modality, index: pd.DataFrame) -> None:
         """Lists the files in which a detector found no face."""
@@ -251,10 +253,10 @@ def merge(parts: EmbeddingParts, items: Sequence[str], path: Path) -> None:
     position = {key: row for row, key in reversed(list(enumerate(keys_of)))}
     again = [(row, position[key]) for row, key in enumerate(keys_of) if position[key] != row]
     out: NDArray[np.float32] | None = None
-    with draft_of(path) as temporary:
+    with draft_of(path) as draft:
         for keys, x in parts.read():
             if out is None:
-                out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(items), x.shape[1]))
+                out = map_array(draft, (len(items), x.shape[1]))
             rows = np.array([position.get(int(key), -1) for key in keys], dtype=np.int64)
             out[rows[rows >= 0]] = x[rows >= 0]
         assert isinstance(out, np.memmap)

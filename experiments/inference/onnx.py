@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datamodules.io.writing import draft_of
 from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.inference.trained import Trained
 from lightning_modules.base import AssociationModule
@@ -91,8 +92,10 @@ def export_onnx(trained: Trained, out: Path) -> dict[Path, float]:
             )
         assert program is not None
         program.model.metadata_props[LEARNT] = json.dumps(trained.model.learnt.plain())
-        program.save(path, external_data=False)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        content = program.model_proto.SerializeToString()
+        with draft_of(path) as draft:
+            draft.write_bytes(content)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         differences = []
         for size in CHECKED:
             x = example(trained.model, modality, size)

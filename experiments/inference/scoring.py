@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from datamodules.evaluation.learnt import Learnt
 from datamodules.io.text import nearest, shown
 from datamodules.io.writing import draft_of
 from datamodules.schema import MODALITIES, DataError, Modality
+from datamodules.workers import make_loader
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import NameTable, table_console
 from experiments.inference.file_encoders import FileEncoder, Files, checked
@@ -59,9 +60,11 @@ def embed_files(
     encoder: FileEncoder, paths: NDArray[np.str_], device: torch.device, batch_size: int, num_workers: int
 ) -> torch.Tensor:
     """Embeddings (n, d) float32 of files; only a batch of files is in memory at a time."""
-    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": lambda batch: batch}
+    files = Files(encoder, paths)
     parts = []
-    for batch in DataLoader(Files(encoder, paths), **options):
+    for batch in make_loader(
+        DataLoader, files, num_workers, "--num_workers", batch_size=batch_size, collate_fn=lambda batch: batch
+    ):
         embeddings = encoder(_to(batch["x"], device))
         parts.append(checked(embeddings, paths[batch["index"].numpy()]))
     return torch.cat(parts)
@@ -108,14 +111,23 @@ def write_matrix(
             writer.writerow(["voice", *faces])
             writer.writerows([voice, *(f"{x:.6f}" for x in row)] for voice, row in zip(voices, kept(), strict=True))
     else:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            shape = (len(voices), len(faces))
-            matrix = np.lib.format.open_memmap(f"{folder}/d.npy", mode="w+", dtype=np.float32, shape=shape)
-            for i, row in enumerate(kept()):
-                matrix[i] = row
-            with draft_of(path, ".npz") as draft:
-                np.savez(draft, distance=matrix, voices=voices, faces=faces)
+        _write_npz(path, kept(), voices, faces)
     return near, values
+
+
+def _write_npz(
+    path: Path, rows: Iterator[NDArray[np.float32]], voices: NDArray[np.str_], faces: NDArray[np.str_]
+) -> None:
+    """What ``np.savez`` writes, row by row."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(voices), len(faces))}
+    with draft_of(path) as draft, zipfile.ZipFile(draft, "w") as archive:
+        with archive.open("distance.npy", "w", force_zip64=True) as matrix:
+            np.lib.format.write_array_header_1_0(matrix, header)
+            for row in rows:
+                matrix.write(row.astype("<f4").tobytes())
+        for name, names in (("voices", voices), ("faces", faces)):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as listed:
+                np.lib.format.write_array(listed, names, allow_pickle=False)
 
 
 def matches_table(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.documents import read_json
-from datamodules.io.writing import write_json
+from datamodules.io.writing import make_folder, together, write_json
 from datamodules.schema import DataError, one_line
 from experiments.config.build import read_steps, strategy_options
+from experiments.console.errors import logged
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
@@ -69,13 +68,9 @@ class Derived:
 
     def run(self) -> str | None:
         """Writes all files, with warnings in log.txt; returns an error line if that failed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        made_of = self.made_of()
-        with (
-            (self.folder / ("log.txt" if self.folder != self.home else "people.log")).open("w") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
+        made_of, failed = self.made_of(), None
+        make_folder(self.folder)
+        with logged(self.folder / ("log.txt" if self.folder != self.home else "people.log"), "wb"):
             try:
                 if len(self.sources) > 1:
                     write_fused(self.folder, self.sources, self.home)
@@ -83,11 +78,11 @@ class Derived:
                     steps = read_steps(self.strategy, alternative=self.alternative)
                     write_refined(self.folder, read_run(self.home), steps, _memory())
                 write_people(self.folder, read_run(self.folder, self.home))
-            except Exception as error:  # a bug in one must not stop the others; the log has the traceback
-                traceback.print_exc()
-                return f"{self.folder}: {one_line(error)}"
-        write_json(self.folder / "made_of.json", made_of)
-        return None
+                write_json(self.folder / "made_of.json", made_of)
+            except Exception as error:
+                failed = f"{self.folder}: {one_line(error)}"
+                raise
+        return failed
 
 
 def derived_of(protocol: Protocol, planned: PlannedFit, out: Path) -> dict[str, Derived]:
@@ -137,9 +132,11 @@ def write_fused(folder: Path, sources: tuple[Path, ...], home: Path) -> None:
     raw, raw_traces = _fuse(run, run.scores, Fusion(others, "distance"))
     refined, traces = _fuse(run, run.refined, Fusion(others, "refined"))
     fused = replace(run, folder=folder, scores=raw, refined=refined)
-    write_scores(fused)
-    write_json(folder / "refinement.json", {name: [trace] for name, trace in (traces or raw_traces).items()})
-    write_json(folder / "results.json", evaluate_run(fused) | run.notes)
+    results = evaluate_run(fused) | run.notes
+    with together(folder):
+        write_scores(fused)
+        write_json(folder / "refinement.json", {name: [trace] for name, trace in (traces or raw_traces).items()})
+        write_json(folder / "results.json", results)
 
 
 def _fuse(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from datamodules.schema import DataError, one_line
+from datamodules.io.writing import draft_of, make_folder
+from datamodules.schema import DataError
 from lightning_modules.networks.weights import DAMAGED, load_pickle, reason
 
 UNFINISHED = ".*.ckpt.tmp"
@@ -19,11 +19,11 @@ UNFINISHED = ".*.ckpt.tmp"
 
 
 class CheckpointError(DataError):
-    """A checkpoint that can't be written or read. One line: the file, what is wrong, the way out."""
+    """A checkpoint that can't be read. One line: the file, what is wrong, the way out."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a temporary file, syncs it to disk and renames it, so that a whole checkpoint is there at any time.
+    """Writes beside, syncs to disk and renames, so that a whole checkpoint is there at any time.
 
     Lightning writes into the temporary folder of the system and moves the file. Between two file systems that is a
     copy, and a kill in the middle of it leaves half a checkpoint in the place of the previous one.
@@ -31,21 +31,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        temporary = path.with_name(UNFINISHED.replace("*.ckpt", path.name))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except (OSError, RuntimeError) as error:  # torch.save turns some errors of the disk into a RuntimeError
-            temporary.unlink(missing_ok=True)
-            kept = "the one before is kept" if path.exists() else "there was none before it"
-            raise CheckpointError(
-                f"{path}: checkpoint not written, {kept} ({one_line(error, 120)}); free space"
-            ) from error
+        make_folder(path.parent)
+        # torch.save turns some errors of the disk into a RuntimeError
+        with draft_of(path, (RuntimeError,), sync=True) as draft, draft.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
@@ -104,12 +93,3 @@ def remove_unfinished(run_dir: Path) -> None:
 def _checkpoints(run_dir: Path) -> Iterator[Path]:
     yield from (path for path in sorted((run_dir / "checkpoints").glob("*.ckpt")) if path.is_file())
     yield from sorted(run_dir.glob("hpc_ckpt_*.ckpt"))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -10,7 +9,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import read_json
-from datamodules.io.writing import write_json, write_text
+from datamodules.io.writing import CannotWrite, make_folder, remove_file, write_json, write_text
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
-from experiments.console.errors import exit_status
+from experiments.console.errors import exit_status, logged
 from experiments.console.progress import track
 from experiments.runs.folder import HOLDS_A_RUN
 from experiments.runs.saved import read_records
@@ -76,8 +74,8 @@ class Fit:
 
     def start(self) -> None:
         """Notes that this process runs it; results of an earlier command go."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "results.json").unlink(missing_ok=True)
+        make_folder(self.folder)
+        remove_file(self.folder / "results.json")
         write_text(self.folder / "command.json", json.dumps(self.command))
         self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
 
@@ -106,21 +104,17 @@ class Fit:
         Returns:
             The error line if it failed.
         """
-        self.start()
-        with (
-            (self.folder / "log.txt").open("a") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
-            try:
+        status = 1
+        try:
+            self.start()
+            with logged(self.folder / "log.txt", "ab"):
                 status = exit_status(partial(main, self.command[0], self.continued()))
-            except Exception:  # a bug in one fit must not stop the others; the log says what it was
-                traceback.print_exc()
-                status = 1
-        # model, data and trainer refer to each other; with so much imported, Python rarely collects such cycles,
-        # and the next fit would have the memory of those before it
-        gc.collect()
-        return self.end(status)
+            # model, data and trainer refer to each other; with so much imported, Python rarely collects such cycles,
+            # and the next fit would have the memory of those before it
+            gc.collect()
+            return self.end(status)
+        except CannotWrite as error:
+            return str(error)
 
     def _note(self, state: dict[str, Any]) -> None:
         write_json(self.folder / "state.json", state)

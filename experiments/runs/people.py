@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.documents import open_arrays
-from datamodules.io.writing import write_arrays, write_csv
+from datamodules.io.writing import together, write_arrays, write_csv
 from datamodules.schema import DataError, one_line
 from experiments.runs.saved import SavedRun
 from postproc.metrics import eer
@@ -26,9 +26,10 @@ Replicates = dict[tuple[str, str], NDArray[np.float64]]
 def write_people(folder: Path, run: SavedRun) -> None:
     """``people.csv``: EER over the trials of each identity's voices; ``people.npz``: :func:`replicates_of`."""
     rows = [row for name in run.evaluation.cells for row in people_rows(run, name)]
-    write_csv(folder / "people.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
     rates_by_key = {f"{stage}|{cell}": rates for (cell, stage), rates in replicates_of(run).items()}
-    write_arrays(folder / "people.npz", **rates_by_key)
+    with together(folder):
+        write_csv(folder / "people.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
+        write_arrays(folder / "people.npz", **rates_by_key)
 
 
 def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:

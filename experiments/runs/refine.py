@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.evaluation.learnt import Learnt, check_learnt
+from datamodules.io.writing import together
 from experiments.runs.results import write_results
 from experiments.runs.saved import SavedRun, read_reference, read_seen_tests
 from postproc.cells import scored_cell
@@ -66,8 +67,8 @@ def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement], memo
     Matching and retrieval are judged by raw distances: their records are copied.
     """
     refined, traces = refine_run(run, steps, memory)
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_results(replace(run, folder=folder, refined=refined), traces)
+    with together(folder):
+        return write_results(replace(run, folder=folder, refined=refined), traces)
 
 
 def _warn(line: str) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
-from datamodules.io.writing import draft_of, write_array, write_csv, write_json
+from datamodules.io.writing import make_folder, remove_file, write_array, write_csv, write_json, write_parquet
 from datamodules.schema import MODALITIES, DataError
 from experiments.console.tables import NameTable, percent, table_console
 from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, UNLABELLED, SavedRun, read_records
@@ -133,8 +133,7 @@ def write_scores(run: SavedRun) -> None:
         columns["refined"] = run.refined.get(name, np.full(len(trials), np.nan))
         columns |= {"voice_row": cell.voice_index, "face_row": cell.face_index}
         frames.append(pd.DataFrame(columns))
-    with draft_of(run.folder / "scores.parquet") as temporary:
-        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+    write_parquet(run.folder / "scores.parquet", pd.concat(frames, ignore_index=True))
 
 
 def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
@@ -147,15 +146,16 @@ def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
         learnt: what its weights have learnt from, written beside the embeddings.
     """
     folder = run.folder / "embeddings"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     if learnt is not None:
         write_json(folder / FILE, learnt.plain())
     for modality in MODALITIES:
         items = run.evaluation.items(modality)
         write_array(folder / f"{modality}s.npy", run.embeddings[modality])
         inputs = folder / f"{modality}s_input.npy"
-        inputs.unlink(missing_ok=True)  # of an earlier test in this folder
-        if items.features is not None:
+        if items.features is None:
+            remove_file(inputs)  # of an earlier test in this folder
+        else:
             write_array(inputs, items.features)
         index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
         write_csv(folder / f"{modality}s.csv", pd.DataFrame({**index, "gender": items.gender}))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.io.documents import open_arrays, read_array, read_json
 from datamodules.io.tables import read_parquet
-from datamodules.io.writing import write_arrays
+from datamodules.io.writing import make_folder, write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
 
@@ -193,7 +193,7 @@ def write_reference(folder: Path, reference: Reference, seen_tests: Sequence[str
         reference: their embedded clips.
         seen_tests: names of the test conditions that are made of training identities.
     """
-    (folder / "embeddings").mkdir(exist_ok=True)
+    make_folder(folder / "embeddings")
     arrays = {f"voice_{space}": x for space, x in reference.voices.items()}
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
     known = {name: getattr(reference, name) for name in REFERENCE}

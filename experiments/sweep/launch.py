@@ -18,7 +18,7 @@ from submitit.helpers import DelayedSubmission
 
 from datamodules.io.documents import read_yaml
 from datamodules.io.text import nearest
-from datamodules.io.writing import write_json
+from datamodules.io.writing import make_folder, write_json, write_text
 from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
 from experiments.runs.fits import Fit
@@ -97,7 +97,7 @@ def submit(fits: Sequence[Fit], folder: Path, settings: Path) -> list[str]:
     program = (sys.executable, "-m", "experiments.run")
     ids = _submit([Job((*program, *fit.command), fit) for fit in fits], folder, settings)
     for fit, job in zip(fits, ids, strict=True):
-        fit.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(fit.folder)
         write_json(fit.folder / JOB, {"job": job})
     return ids
 
@@ -152,9 +152,10 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
     id_file = folder / "wandb_sweep"
     if not id_file.exists():
         try:
-            id_file.write_text(wandb.sweep(agent_sweep(sweep)), encoding="utf-8")
+            sweep_id = wandb.sweep(agent_sweep(sweep))
         except (wandb.Error, OSError, ValueError) as error:
             raise DataError(f"W&B rejects the sweep {sweep.name}: {one_line(error)}") from error
+        write_text(id_file, sweep_id)
     command = agent_command(sweep, id_file.read_text(encoding="utf-8"))
     count = sweep.run_cap or len(sweep.points())
     if settings is not None:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from datamodules.io.writing import CannotWrite, draft_of, make_folder
 from datamodules.schema import DataError
 from lightning_modules.networks.weights import added_since, misfits
 
@@ -45,11 +46,12 @@ def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
     what = "loss" if not loss_is_finite else "gradient" if not gradients_are_finite else "loss on another rank"
     path = Path(trainer.default_root_dir) / f"nonfinite_step{module.global_step}_rank{module.global_rank}.pt"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(batch, path)
+        make_folder(path.parent)
+        with draft_of(path, (RuntimeError,)) as draft, draft.open("wb") as file:
+            torch.save(batch, file)
         saved = f"the batch is in {path}"
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        saved = f"the batch could not be saved to {path} ({' '.join(str(error).split())[:120]})"
+    except CannotWrite as error:
+        saved = f"the batch could not be saved to {error}"
     raise NonFiniteError(
         f"step {module.global_step}: {what} is NaN or infinite, training stopped before the optimiser step; {saved}; "
         "lower the learning rate, set trainer.gradient_clip_val, or check the data"

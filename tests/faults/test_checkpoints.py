@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.io.writing import CannotWrite
 from experiments.run import main
-from experiments.runs.checkpoints import AtomicCheckpointIO, CheckpointError, newest_checkpoint, read_checkpoint
+from experiments.runs.checkpoints import UNFINISHED, AtomicCheckpointIO, newest_checkpoint, read_checkpoint
 from tests import REPOSITORY
+from tests.faults.disks import disk
 from tests.faults.processes import SHORT, TINY, paced, run, start, step, wait_until
 
 CONTENT = {"state_dict": {"w": torch.zeros(250_000)}, "global_step": 1, "pytorch-lightning_version": "2.6"}  # 1 MB
@@ -34,13 +36,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disk(tmp_path / "disk", 3) as folder:
+        yield folder
+
+
+def size(path: Path) -> int:
+    """Bytes of a file that may go at any time."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def fill(file: FileIO) -> None:
@@ -65,12 +70,12 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Pa
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
-        temporary = last.with_name(".last.ckpt.tmp")
-        while process.poll() is None and not (temporary.exists() and temporary.stat().st_size > 1_000_000):
-            pass  # 200 MB take a while: it is in the middle
+        drafts = last.parent.glob  # 200 MB take a while: it is in the middle
+        while process.poll() is None and not any(size(path) > 1_000_000 for path in drafts(UNFINISHED)):
+            pass
         process.kill()
         process.communicate()
-        kills_in_the_middle += temporary.exists()
+        kills_in_the_middle += any(drafts(UNFINISHED))
         assert read_checkpoint(last)["global_step"] in (1, 2)
     assert kills_in_the_middle
 
@@ -79,7 +84,10 @@ def test_full_disk_keeps_the_checkpoint_before_and_ends_in_a_line(small_disk: Pa
     last = small_disk / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CONTENT, last)
     (small_disk / "filler").write_bytes(bytes(1_500_000))
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: checkpoint not written, the one before is kept") as error:
+    said = (
+        r"last\.ckpt: cannot be written \(No space left on device\); the file that was there is as before; free space"
+    )
+    with pytest.raises(CannotWrite, match=said) as error:
         AtomicCheckpointIO().save_checkpoint(CONTENT | {"global_step": 2}, last)
     assert "\n" not in str(error.value)
     assert read_checkpoint(last)["global_step"] == 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,25 +13,13 @@ import pytest
 
 from experiments.run import main
 from tests import warm
+from tests.faults.disks import mounted
 from tests.faults.worlds import feature_world, media_world, refusal
 
 pytestmark = pytest.mark.processes
 
 ODD = ["with spaces  two", "ünï-कोड-اردو", "a,b=c#d", 'quote\'s "here"', "$HOME {x} [y]"]
 FIT = ["--data.val_identities=2"]
-
-
-@contextmanager
-def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
-    """A mount for the time of a test; skips where this process may not mount."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fit(config: Path, run: Path, *options: str) -> list[str]:

@@ -137,7 +137,10 @@ def _record(paths: list[Path], speaker: Speaker, language: Language, rng: np.ran
         wave = lfilter(microphone, 1.0, speak(speaker, language, SECONDS, rng))
         wave = 0.3 * wave / np.abs(wave).max() * rng.uniform(0.5, 1) + noise * 0.3 * rng.normal(size=len(wave))
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, wave, RATE)
+        try:
+            soundfile.write(path, wave, RATE)
+        except soundfile.LibsndfileError as error:  # of a full disk
+            raise OSError(None, str(error), str(path)) from error
 
 
 def _photograph(paths: list[Path], looks: Looks, rng: np.random.Generator) -> None:

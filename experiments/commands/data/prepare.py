@@ -132,13 +132,13 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
 
 def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
     """Names files that are not in the manifest: the first in the terminal, all in a list beside the manifest."""
-    from datamodules.io.writing import draft_of
+    from datamodules.io.writing import remove_file, write_text
 
     listed = out.with_suffix(f".{kind}.txt")
-    listed.unlink(missing_ok=True)  # of an earlier run
-    if files:
-        with draft_of(listed) as draft:
-            draft.write_text("".join(f"{path}: {why}\n" for path, why in sorted(files.items())), encoding="utf-8")
+    if not files:
+        remove_file(listed)  # of an earlier run
+    else:
+        write_text(listed, "".join(f"{path}: {why}\n" for path, why in sorted(files.items())))
         for path, why in sorted(files.items())[:SHOWN]:
             print(f"{kind}: {path}: {why}", file=sys.stderr)
         print(f"{len(files)} {kind} files are left out, all listed in {listed}", file=sys.stderr)

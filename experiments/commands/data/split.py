@@ -44,7 +44,7 @@ def _split(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from datamodules.io.identities import read_identities
-    from datamodules.io.writing import write_csv, write_json
+    from datamodules.io.writing import make_folder, together, write_csv, write_json
     from datamodules.prepare.hold_out import (
         check_named,
         draw_folds,
@@ -78,20 +78,22 @@ def _split(options: argparse.Namespace) -> int:
     else:
         folds = [read_identities(options.test, "--test")]
         check_named(folds[0], counts, options.val, f"--test {options.test}")
-    (out / "trials").mkdir(parents=True, exist_ok=True)
-    lists = write_lists(out / "trials", folds, (voices, faces), languages, options.lists, options.trials, options.seed)
-    write_json(out / "folds.json", {str(fold): identities for fold, identities in enumerate(folds)})
-    if genders:
-        write_csv(out / "genders.csv", pd.DataFrame(genders.items(), columns=["identity", "gender"]))
     left = len(counts) - max(map(len, folds))
     names = ["-".join(map(file_word, languages_)) or "own" for languages_ in trained]
-    groups = {
-        name: data.data_config(out, part, languages, options.lists, left, options.val, bool(genders))
-        for name, part in zip(names, trained, strict=True)
-    }
-    configs = write_configs(out, "own_data.yaml" if data.features else "own_media.yaml", groups)
+    drawn = folds, (voices, faces), languages, options.lists, options.trials, options.seed
+    with together(out):
+        make_folder(out / "trials")
+        lists = write_lists(out / "trials", *drawn)
+        if genders:
+            write_csv(out / "genders.csv", pd.DataFrame(genders.items(), columns=["identity", "gender"]))
+        groups = {
+            name: data.data_config(out, part, languages, options.lists, left, options.val, bool(genders))
+            for name, part in zip(names, trained, strict=True)
+        }
+        configs = write_configs(out, "own_data.yaml" if data.features else "own_media.yaml", groups)
+        commands = [f"protocol --config {write_protocol(out, configs, len(folds))}"] if data.features else []
+        write_json(out / "folds.json", {str(fold): identities for fold, identities in enumerate(folds)})
     print("\n".join([*identity_lines(folds, genders, len(counts), options.val), *list_lines(lists)]))
-    commands = [f"protocol --config {write_protocol(out, configs, len(folds))}"] if data.features else []
     commands += [f"fit --config {config}" for config in configs]
     print("next:", "\n or: ".join(f"python -m experiments.run {command}" for command in commands))
     return 0

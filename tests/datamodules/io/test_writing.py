@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.io.writing import draft_of, write_array, write_arrays, write_csv, write_json, write_text
-from datamodules.schema import DataError
+from datamodules.io.writing import (
+    CannotWrite,
+    draft_of,
+    remove_file,
+    together,
+    write_array,
+    write_arrays,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_text,
+)
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "text": lambda path: write_text(path, "new"),
     "json": lambda path: write_json(path, {"x": np.arange(3)}),
     "csv": lambda path: write_csv(path, pd.DataFrame({"a": [1]})),
+    "parquet": lambda path: write_parquet(path, pd.DataFrame({"a": [1]})),
     "npy": lambda path: write_array(path, np.arange(3)),
     "npz": lambda path: write_arrays(path, x=np.arange(3)),
 }
@@ -38,9 +50,7 @@ def test_a_file_has_the_usual_permissions_and_leaves_no_draft(name: str, tmp_pat
 @pytest.mark.parametrize("name", WRITERS)
 def test_where_a_folder_has_the_name_it_says_so(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    with pytest.raises(
-        DataError, match=r"file: cannot be written \(Is a directory\); free space there or name another"
-    ):
+    with pytest.raises(CannotWrite, match=r"file: cannot be written \(Is a directory\); name another place$"):
         WRITERS[name](tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -55,7 +65,7 @@ def test_a_disk_that_fails_leaves_the_file_that_was_there(code: int, tmp_path: P
             draft.write_text("half of the n")
             raise OSError(code, os.strerror(code))
 
-    with pytest.raises(DataError, match="; the file that was there is as before") as caught:
+    with pytest.raises(CannotWrite, match="; the file that was there is as before") as caught:
         write()
     assert os.strerror(code) in str(caught.value)
     assert path.read_text() == "old"
@@ -87,5 +97,91 @@ def test_any_name_that_the_disk_takes_is_written(name: str, tmp_path: Path) -> N
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(CannotWrite, match="there is no such folder"):
         write_text(tmp_path / "none" / "file", "text")
+
+
+def test_a_link_to_itself_is_said(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with pytest.raises(CannotWrite, match="link: is a link that leads to itself"):
+        write_text(tmp_path / "link", "text")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def spoilt_set(out: Path) -> None:
+    with together(out):
+        write_text(out / "a", "new")
+        remove_file(out / "gone")
+        with draft_of(out / "b"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_files_of_a_set_come_together_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with pytest.raises(CannotWrite, match="b: cannot be written"):
+        spoilt_set(out)
+    assert names(tmp_path) == []
+    with together(out):
+        write_text(out / "a", "old")
+        write_text(out / "b", "old")
+        write_text(out / "gone", "old")
+        assert not (out / "a").exists()
+    with pytest.raises(CannotWrite):
+        spoilt_set(out)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"a": "old", "b": "old", "gone": "old"}
+    with together(out):
+        remove_file(out / "gone")
+        write_text(out / "a", "new")
+        write_text(out / "b", "new")
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_old_and_new_files_of_a_set_never_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However early a set is cut off while its files take their places, those that are there are of one set."""
+
+    class Killed(BaseException):
+        pass
+
+    def write(text: str) -> None:
+        with together(tmp_path):
+            for name in "abc":
+                write_text(tmp_path / name, text)
+
+    def counted(method: Callable[..., object]) -> Callable[..., object]:
+        def call(path: Path, *arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise Killed
+            return method(path, *arguments, **options)
+
+        return call
+
+    seen = []
+    for steps in range(6):
+        write("old")
+        left = iter(range(steps))
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "replace"):
+                patch.setattr(Path, name, counted(getattr(Path, name)))
+            with pytest.raises(Killed):
+                write("new")
+        seen.append("".join(path.read_text()[0] + path.name for path in sorted(tmp_path.glob("?"))))
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+    assert seen == ["oaoboc", "oaob", "oa", "", "na", "nanb"]
+
+
+def test_drafts_of_killed_processes_go_with_the_next_file(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with draft_of(tmp_path / "file") as draft:
+            draft.write_text("half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    (abandoned,) = tmp_path.iterdir()
+    elsewhere = tmp_path / abandoned.name.replace("@", "@another-", 1)
+    elsewhere.write_text("of a process of another machine")
+    write_text(tmp_path / "other", "text")
+    assert names(tmp_path) == sorted([elsewhere.name, "other"])

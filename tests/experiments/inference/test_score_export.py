@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import yaml
 from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError
 from experiments import load
+from experiments.inference import exporting
 from experiments.inference.onnx import export_onnx
 from experiments.inference.scoring import distance_rows
 from experiments.inference.trained import read_trained
 from experiments.run import main
 from lightning_modules.fop import FOP
 from tests.experiments.clips import FACE, VOICE, make_clips
+from tests.faults.disks import Fault, contents, disk, failing
 
 TRAINER = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "enable_progress_bar": False, "num_sanity_val_steps": 0}
 TEST = {"heard": {"identities": "manifest.csv#split=test"}}
@@ -142,6 +146,48 @@ def test_onnx_branches_equal_torch(kind: str, tmp_path: Path, request: pytest.Fi
     np.testing.assert_allclose(
         session.run(None, {"x": x.numpy()})[0], trained.model.embed_face(x).detach().numpy(), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_an_export_is_whole_or_not_there(
+    fault: Fault,
+    head_run: Path,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reason = {"full": "No space left on device", "read-only": "Read-only file system"}[fault]
+    with disk(tmp_path / "disk") as place:
+        out = place / "out"
+        with failing(place, fault):
+            before = contents(place)
+            assert main(["export", str(head_run), "--out", str(out)]) == 2
+            assert contents(place) == before == {}
+        assert main(["export", str(head_run), "--out", str(out)]) == 0
+        (out / "voice.onnx").write_text("of an earlier export")
+        before = contents(place)
+        original = exporting.save_file  # only the last file meets the fault
+        with monkeypatch.context() as patch, ExitStack() as until:
+
+            def late(*arguments: object) -> None:
+                until.enter_context(failing(place, fault) if fault == "full" else nullcontext())
+                original(*arguments)
+
+            patch.setattr(exporting, "save_file", late)
+            if fault == "read-only":
+                until.enter_context(failing(place, fault))
+            capsys.readouterr()
+            assert main(["export", str(head_run), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        named = "model.safetensors" if fault == "full" else r"\S+"
+        assert re.search(rf"^error: {out}/{named}: cannot be written \({reason}\); the file that was there is as", line)
+        assert contents(place) == before
+        assert main(["export", str(head_run), "--out", str(out)]) == 0
+        assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
+        (out / "model.safetensors").unlink()
+        assert main(["score", str(out), "--voices", str(clips), "--faces", str(clips)]) == 2
+        assert f"{out}: is an export without model.safetensors; export again" in capsys.readouterr().err
 
 
 def test_a_run_is_not_overwritten_by_its_export(head_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
