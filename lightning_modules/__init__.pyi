@@ -1,7 +1,7 @@
 """Public names of lightning_modules, for YAML and for Python code.
 
 Methods: ``SCC``, ``FOP``, ``FAA``, ``AAM`` and ``RegularisedCCA``, with the base class ``AssociationModule``.
-Networks: ``CAVMAE`` with its ``FrontEnd``, ``HeadPair``, ``SharedHeads``, and ``MatchingEncoder`` of FAA.
+Networks: ``CAVMAE`` with its ``FrontEnd``, ``EncoderPair``, ``HeadPair``, ``SharedHeads``; ``MatchingEncoder`` of FAA.
 Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSimilarityLoss``,
 ``OrthogonalProjectionLoss``, ``gather_rows``.
 Frozen encoders of voices: ``OnnxVoice``, ``ProgramVoice``, ``ResemblyzerVoice``, ``SpeechBrainVoice``,
@@ -24,6 +24,7 @@ from .encoders.faces.open_clip import OpenClipFace as OpenClipFace
 from .encoders.faces.program import ProgramFace as ProgramFace
 from .encoders.faces.timm import TimmFace as TimmFace
 from .encoders.joined import JoinedEncoders as JoinedEncoders
+from .encoders.pair import EncoderPair as EncoderPair
 from .encoders.voices.filter_bank import FilterBank as FilterBank
 from .encoders.voices.onnx import OnnxVoice as OnnxVoice
 from .encoders.voices.program import ProgramVoice as ProgramVoice

@@ -32,8 +32,8 @@ CONFIGS = {
 }
 CLASSES = {
     "methods, in model: class_path": ("lightning_modules", r"^(?!base)\w+$"),
-    "frozen encoders, in encoder: class_path": ("lightning_modules", r"^encoders\."),
-    "networks, in model: network": ("lightning_modules", r"^networks\.(?!frontend)"),
+    "frozen encoders, in encoder: class_path": ("lightning_modules", r"^encoders\.(?!pair)"),
+    "networks, in model: network": ("lightning_modules", r"^networks\.(?!frontend)|^encoders\.pair"),
     "data modules, in data: class_path": ("datamodules", r"module$|^datasets\.synthetic"),
     "steps of a refinement, in postproc: steps": ("postproc", r"^steps\."),
 }

@@ -25,6 +25,7 @@ from lightning_modules.training.safety import require_fitting
 CLASS_PATH, UNNAMED = "_class_path", "_unnamed"
 TRAINING_ONLY = ("optimizer", "scheduler")  # the embeddings of a trained model do not depend on them
 STARTING_POINTS = ("weights", "checkpoint")  # options that a trained model no longer needs
+ENCODERS = ("voice_encoder", "face_encoder")  # are made of their weights, also in a trained model
 ALLOWED = "lightning_modules"  # the package whose classes a checkpoint may name
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -91,7 +92,10 @@ def restore(kind: type[Model], path: Path, arguments: Mapping[str, Any]) -> Mode
 def without_start(value: Any) -> Any:
     """Nested options, in which the files that weights started from are replaced by None."""
     if isinstance(value, Mapping):
-        return {k: None if k in STARTING_POINTS and isinstance(v, str) else without_start(v) for k, v in value.items()}
+        return {
+            k: v if k in ENCODERS else None if k in STARTING_POINTS and isinstance(v, str) else without_start(v)
+            for k, v in value.items()
+        }
     return value
 
 
