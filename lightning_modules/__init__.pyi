@@ -6,8 +6,8 @@ Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSim
 ``OrthogonalProjectionLoss``, ``gather_rows``.
 Frozen encoders of voices: ``OnnxVoice``, ``ProgramVoice``, ``ResemblyzerVoice``, ``SpeechBrainVoice``,
 ``TorchaudioVoice``, ``TransformersVoice``, with ``FilterBank``; of faces: ``DlibFace``, ``OnnxFace``, ``OpenClipFace``,
-``ProgramFace``, ``TimmFace``; around others ``AlignedFace``, ``AgeGenderFace``, ``JoinedEncoders``; their base is
-``FrozenEncoder``.
+``ProgramFace``, ``TimmFace``; around others ``AlignedFace``, ``AgeGenderFace``, ``AgeGenderVoice``,
+``JoinedEncoders``; their base is ``FrozenEncoder``.
 Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
 Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
 """
@@ -25,6 +25,7 @@ from .encoders.faces.program import ProgramFace as ProgramFace
 from .encoders.faces.timm import TimmFace as TimmFace
 from .encoders.joined import JoinedEncoders as JoinedEncoders
 from .encoders.pair import EncoderPair as EncoderPair
+from .encoders.voices.age_gender import AgeGenderVoice as AgeGenderVoice
 from .encoders.voices.filter_bank import FilterBank as FilterBank
 from .encoders.voices.onnx import OnnxVoice as OnnxVoice
 from .encoders.voices.program import ProgramVoice as ProgramVoice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,30 @@ def test_timm_reads_weights_from_a_file_without_the_classifier(tmp_path: Path) -
         want = model.eval().forward_head(model.forward_features(x[None]), pre_logits=True)
         torch.testing.assert_close(encoder([x]), want)
     assert encoder.dim == want.shape[1]
+
+
+def test_timm_reads_a_folder_as_the_hub_has_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = timm.create_model("resnet10t", num_classes=7)
+    colours = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [1.0, 1.0, 1.0],
+        "input_size": [3, 64, 64],
+        "crop_pct": 1.0,
+        "classifier": "fc",
+    }
+    config = {"architecture": "resnet10t", "num_classes": 7, "pretrained_cfg": colours}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    encoder = TimmFace(None, str(tmp_path))
+    x = encoder.prepare(Image.new("RGB", (70, 70)))
+    torch.testing.assert_close(x[:, 0, 0], -torch.tensor([0.1, 0.2, 0.3]))
+    with torch.no_grad():
+        want = model.eval().forward_head(model.forward_features(x[None]), pre_logits=True)
+        torch.testing.assert_close(encoder([x]), want)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+    with pytest.raises(DataError, match=r"model\.safetensors does not fit its config\.json"):
+        TimmFace(None, str(tmp_path))
 
 
 def test_timm_names_what_does_not_fit(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch.nn.functional import linear
 
 from datamodules.schema import DataError
-from lightning_modules import TransformersVoice
+from lightning_modules import AgeGenderVoice, TransformersVoice
+from tests.experiments.tiny_encoders import SpectrumVoice
 
 NARROW: dict[str, Any] = {
     "hidden_size": 16,
@@ -75,6 +78,36 @@ def test_embeddings_of_a_verification_model(tmp_path: Path) -> None:
         TransformersVoice(str(tmp_path), 1, "xvector")
     with pytest.raises(DataError, match=r"pooling is 'max'; choose from mean, mean_std, xvector"):
         TransformersVoice(str(tmp_path), pooling="max")  # type: ignore[arg-type]
+
+
+@pytest.mark.processes
+def test_age_and_gender_by_two_heads(tmp_path: Path) -> None:
+    model, state = make_folder(tmp_path, "Wav2Vec2Model"), {}
+    torch.manual_seed(1)
+    for name, numbers in (("age", 1), ("gender", 3)):
+        for part, shape in (("dense", (16, 16)), ("out_proj", (numbers, 16))):
+            state |= {f"{name}.{part}.weight": torch.randn(shape), f"{name}.{part}.bias": torch.randn(shape[0])}
+    whole = {f"wav2vec2.{name}": value for name, value in model.state_dict().items()}
+    save_file({**whole, **state}, tmp_path / "model.safetensors", {"format": "pt"})
+    x = torch.from_numpy((VOICES[0] - VOICES[0].mean()) / np.sqrt(VOICES[0].var() + 1e-7))[None]
+    with torch.no_grad():
+        hidden = model(x).last_hidden_state.mean(dim=1)
+
+    def head(name: str) -> torch.Tensor:
+        dense, out = ((state[f"{name}.{part}.weight"], state[f"{name}.{part}.bias"]) for part in ("dense", "out_proj"))
+        return linear(torch.tanh(linear(hidden, *dense)), *out)[0]
+
+    encoder, gender = AgeGenderVoice(str(tmp_path)), head("gender").softmax(dim=0)
+    inputs = [encoder.prepare(VOICES[0])]
+    torch.testing.assert_close(encoder(inputs)[0], torch.cat([head("age"), gender]), atol=1e-4, rtol=1e-3)
+    notes = encoder.notes(inputs)
+    assert notes["age"] == pytest.approx([float(100 * head("age"))], rel=1e-3)
+    assert notes["female"] == pytest.approx([float(gender[0] / gender[:2].sum())], rel=1e-3)
+    around = AgeGenderVoice(str(tmp_path), SpectrumVoice())
+    assert around([around.prepare(VOICES[0])]).shape == (1, around.dim) == (1, 24)
+    save_file(whole, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match="has no head for age"):
+        AgeGenderVoice(str(tmp_path))
 
 
 @pytest.mark.processes
