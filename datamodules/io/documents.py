@@ -64,6 +64,26 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}: unreadable ({why})") from error
 
 
+def read_mapping(path: Path, remedy: str = "") -> dict[str, Any]:
+    """The keys and values of a JSON or YAML file, by its suffix.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
+
+    Raises:
+        DataError: as :func:`read_json`, or it holds something else.
+    """
+    end = f"; {remedy}" if remedy else ""
+    try:
+        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    except DataError as error:
+        raise DataError(f"{error}{end}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected keys and values, found {type(content).__name__}{end}")
+    return content
+
+
 class PlainLoader(yaml.CSafeLoader):  # type: ignore[misc]
     """A safe loader that bounds what aliases and nesting make of a text, and refuses a key that is there twice."""
 

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from datamodules.io.writing import write_text
-from datamodules.schema import DataError
+from datamodules.schema import DataError, visible
+from experiments.console.tables import defused
 from experiments.runs.saved import read_scores
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback
@@ -62,6 +63,8 @@ def log_tables(run: Any, run_dir: Path) -> None:
         shown = table.sample(min(len(table), MOST_ROWS), random_state=0).sort_index()
         columns = ["voice", "face", "label", "distance", "refined"]
         frame = shown[columns].astype({"label": "float64"})  # W&B knows no nullable integers
+        frame[["voice", "face"]] = frame[["voice", "face"]].map(lambda text: defused(visible(text)))
+        name = visible(str(name))
         run.log({f"tables/{name}": wandb.Table(dataframe=frame), f"tables/{name}/trials": len(table)})
 
 

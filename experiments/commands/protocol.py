@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more, check_fit)
     records, people = summarise_protocol(outcomes), per_identity(outcomes)
     with together(out):
-        write_csv(out / "protocol.csv", protocol_csv(records).map(defused))
+        write_csv(out / "protocol.csv", protocol_csv(records).map(defused).rename(columns=defused))
         write_csv(out / "per_identity.csv", people.map(defused))
         write_json(out / "protocol.json", records)
     console = table_console()

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.documents import read_yaml
+from datamodules.io.documents import read_mapping as read_keys
 from datamodules.schema import DataError
 from experiments.config.renamed import Renamer
 
@@ -91,12 +91,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
         DataError: unreadable, not YAML, or something else.
     """
     try:
-        content = read_yaml(path)
+        return read_keys(path)
     except DataError as error:
         raise DataError(f"config {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"config {path}: expected keys and values, found {type(content).__name__}")
-    return content
 
 
 def group_file(path: Path, group: str, renamer: Renamer) -> str | dict[str, Any]:

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from datamodules.io.documents import read_yaml
+from datamodules.io.documents import read_mapping
 from datamodules.schema import DataError
 from experiments.config.files import find_config
 from experiments.runs.fits import Fit
@@ -66,7 +65,7 @@ class Protocol:
             DataError: a missing or unknown key, a fusion of unknown methods, or a refinement file that does not exist.
         """
         try:
-            content: dict[str, Any] = dict(read_yaml(path))
+            content = read_mapping(path)
             methods = {name: Method(**(options or {})) for name, options in content.pop("methods").items()}
             files = {}
             for name, text in content.pop("refinements", {}).items():

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.documents import damaged, read_json, read_yaml
+from datamodules.io.documents import damaged, read_mapping
 from datamodules.io.tables import read_parquet
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
@@ -106,13 +106,13 @@ def outcomes_of(protocol: Protocol, planned: PlannedFit, out: Path) -> list[Outc
 
 def selection_in(path: Path) -> dict[str, Any] | None:
     """What a ``postproc.Selected`` among the steps wrote into a refinement.json; None without one."""
-    traces = read_json(path).values() if path.is_file() else ()
+    traces = read_mapping(path).values() if path.is_file() else ()
     return next((step["selection"] for steps in traces for step in steps if step.get("selection")), None)
 
 
 def languages_of(run: Path) -> dict[str, str]:
     """``train→test`` language of a run by test condition."""
-    config: dict[str, Any] = read_yaml(run / "config.yaml")
+    config = read_mapping(run / "config.yaml")
     tests = read_parquet(run / "scores.parquet", columns=["cell", "language"]).drop_duplicates()
     languages = dict(zip(*tests.to_numpy().T, strict=True))
     train = trained_on(config, languages)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.io.documents import damaged, read_json, read_yaml
+from datamodules.io.documents import damaged, read_json, read_mapping
 from datamodules.schema import DataError, one_line
 from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
@@ -152,9 +152,7 @@ def read_run_config(path: Path) -> dict[str, Any]:
     Raises:
         DataError: missing, unreadable, or a key of another type than a run writes; names the key.
     """
-    config = _read(read_yaml, path)
-    if not isinstance(config, dict):
-        raise DataError(f"{path}: expected keys and values, found {type(config).__name__}; run test again")
+    config = read_mapping(path, "run test again")
     model, data = config.get("model"), config.get("data")
     network = options(model).get("network") if _is_spec(model) else None  # type: ignore[arg-type]
     strategy, variables = config.get("postproc"), config.get("vars")

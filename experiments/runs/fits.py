@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.documents import read_json
+from datamodules.io.documents import read_json, read_mapping
 from datamodules.io.writing import CannotWrite, make_folder, remove_file, write_json, write_text
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent
@@ -29,6 +29,7 @@ from experiments.runs.saved import read_records
 
 Main = Callable[[str, list[str]], int]
 Check = Callable[[str, list[str]], object]
+LAST = 1 << 16  # bytes of a log that are looked at
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -54,8 +55,7 @@ class Fit:
     def state(self) -> dict[str, Any]:
         """What was noted when it started and when it ended; empty if it never started."""
         path = self.folder / "state.json"
-        state: dict[str, Any] = read_json(path) if path.exists() else {}
-        return state
+        return read_mapping(path) if path.exists() else {}
 
     def refuse_other(self) -> None:
         """Refuses a folder with the run of another command, which would be lost or continued.
@@ -89,7 +89,7 @@ class Fit:
         error = None
         if status:
             log = self.folder / "log.txt"
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+            lines = _tail(log).strip().splitlines() if log.is_file() else []
             error = f"{self.folder}: {lines[-1] if lines else f'exit status {status}'}"
         state = "finished" if status == 0 else "killed" if status < 0 or status - 128 in SIGNALS else "failed"
         self._note(self.state() | {"state": state, "ended": time.time(), "error": error})
@@ -118,6 +118,13 @@ class Fit:
 
     def _note(self, state: dict[str, Any]) -> None:
         write_json(self.folder / "state.json", state)
+
+
+def _tail(path: Path) -> str:
+    """The end of a log, which may have grown to any size."""
+    with path.open("rb") as file:
+        file.seek(-min(LAST, path.stat().st_size), os.SEEK_END)
+        return file.read().decode("utf-8", "replace")
 
 
 def check_fits(fits: Sequence[Fit], check: Check) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.io.documents import open_arrays, read_array, read_json
+from datamodules.io.documents import open_arrays, read_array, read_mapping
 from datamodules.io.tables import read_parquet
 from datamodules.io.writing import make_folder, write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
@@ -64,12 +64,7 @@ def read_records(path: Path) -> dict[str, Any]:
     Raises:
         DataError: missing, unreadable, or a value that no test writes; names the key.
     """
-    try:
-        content = read_json(path)
-    except DataError as error:
-        raise DataError(f"{error}; run test again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected records by test condition, found {type(content).__name__}; run test again")
+    content = read_mapping(path, "run test again")
     for name, record in content.items():
         if name in (TRUSTED, UNLABELLED):
             wrong = None if isinstance(record, list) and all(isinstance(x, str) for x in record) else name

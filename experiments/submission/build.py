@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from datamodules.schema import DataError
@@ -40,6 +41,9 @@ def build(parts: Sequence[Part], style: str, pattern: str, version: str | None) 
 def _file_name(pattern: str, slot: Slot, version: str | None) -> str:
     if "{version}" in pattern and version is None:
         raise DataError(f"--pattern {pattern}: needs --version")
+    given = {"language": slot[1], "version": version or ""}
+    if parts := [f"{key} {shown(value)}" for key, value in given.items() if re.search(r"[/\\]", value)]:
+        raise DataError(f"{parts[0]}: is no part of a file name; give it without a slash")
     try:
         name = pattern.format(track=slot[0], language=slot[1], condition=slot[2], version=version)
     except (KeyError, IndexError, ValueError) as error:
@@ -48,6 +52,6 @@ def _file_name(pattern: str, slot: Slot, version: str | None) -> str:
         ) from error
     if not is_relative(name):
         raise DataError(
-            f"the file name {shown(name)} is not a relative path; check --pattern and the languages of the runs"
+            f"the file name {shown(name)} is not a plain relative path; check --pattern and the languages of the runs"
         )
     return name

@@ -20,6 +20,9 @@ from datamodules.schema import DataError
 from postproc.metrics.roc import auc
 
 MAX_BYTES = 1 << 26  # limit of one unpacked score file, enough for two million trials
+MAX_NAME = 256
+_NO_NAME = re.compile(r'[\\:*?"<>|]|(^|/)(\.{0,2}|[ =+@~-][^/]*)(/|$)|[. ](/|$)')
+"""No part is empty, begins as an option or formula, or has what some system does not take."""
 _KEY = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SPECIAL = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -205,7 +208,7 @@ def unpack(data: bytes, where: str, max_files: int = 4) -> dict[str, bytes]:
 
 def is_relative(name: str) -> bool:
     """Whether a file name is a printable relative path that stays in its folder, on any system."""
-    return name.isprintable() and not re.search(r"\\|^/|^[A-Za-z]:|(^|/)\.\.(/|$)", name)
+    return name.isprintable() and len(name) < MAX_NAME and not _NO_NAME.search(name)
 
 
 def safe_key(key: str) -> bool:

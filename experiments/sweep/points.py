@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.io.documents import read_yaml
+from datamodules.io.documents import read_mapping
 from datamodules.io.text import nearest
 from datamodules.schema import DataError
 
@@ -86,8 +86,8 @@ class Sweep:
         Raises:
             DataError: unreadable, or a key, method or distribution is unknown or incomplete.
         """
-        content = read_yaml(path)
-        if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
+        content = read_mapping(path)
+        if not isinstance(content.get("parameters"), dict):
             raise DataError(f"sweep {path}: expected W&B's sweep format: method and parameters")
         for key in content:
             if key not in KEYS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.documents import damaged
+from datamodules.io.documents import damaged, read_mapping
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.tables import NameTable, percent
@@ -44,7 +43,7 @@ def _state(fit: Fit, jobs: dict[str, str]) -> str:
     if fit.results() is not None:
         return "finished"
     submitted = fit.folder / JOB
-    job = jobs.get(json.loads(submitted.read_text())["job"]) if submitted.exists() else None
+    job = jobs.get(read_mapping(submitted)["job"]) if submitted.exists() else None
     if job is not None:
         return "queued" if job == "PENDING" else "running"
     noted = fit.state()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -100,6 +101,18 @@ def test_tables_are_capped_and_say_of_how_many(tmp_path: Path) -> None:
     summary = inspect(only_run(tmp_path))["summary"]
     assert summary["tables/heard/trials"] == 1500
     assert summary["tables/heard"]["nrows"] == MOST_ROWS
+
+
+def test_tables_hold_no_formulas_and_obey_no_name(tmp_path: Path) -> None:
+    run_dir = save_tested(tmp_path / "run", "English", "HeadPair", 0)
+    scores = pd.read_parquet(run_dir / "scores.parquet")
+    scores["voice"] = "=cmd()\x1b[2J"
+    scores.loc[scores["cell"] == "heard", "cell"] = "he\x07ard"
+    scores.to_parquet(run_dir / "scores.parquet")
+    logged: dict[str, Any] = {}
+    log_tables(SimpleNamespace(log=logged.update), run_dir)
+    assert {"tables/he\\x07ard", "tables/unheard"} <= set(logged)
+    assert set(logged["tables/unheard"].get_column("voice")) == {"'=cmd()\\x1b[2J"}
 
 
 def test_scores_and_report_become_artifacts(tmp_path: Path) -> None:

@@ -82,6 +82,20 @@ def test_pattern_version_and_raw_scores(fame: tuple[list[str], list[str]], tmp_p
     assert main(["submit", "--check", out, "--trials", *fame[1], "--pattern", pattern]) == 0
 
 
+@pytest.mark.parametrize("language", ["a/b", "../b", "a\\b", "=a", "a\nb", "a:b", "\x1b[2J", "\u202ea"])
+def test_a_language_names_no_other_place(language: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    runs = [
+        str(save_run(tmp_path / str(i), world({"heard": first, "unheard": second})))
+        for i, (first, second) in enumerate([(language, "Urdu"), ("Urdu", language)])
+    ]
+    pattern = ["--pattern", "{language}_{condition}.txt", "--out", str(tmp_path / "x.zip")]
+    assert main(["submit", *runs, "--format", "fame", *pattern]) == 2
+    error = capsys.readouterr().err
+    assert re.search("is no part of a file name|is not a plain relative path", error), error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "x.zip").exists()
+
+
 def test_flag_archive_has_two_tracks(tmp_path: Path) -> None:
     names = {
         f"{track}/{c}": lang

@@ -135,7 +135,28 @@ def test_an_archive_reads_back_and_is_reproducible() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.txt", "/etc/a.txt", "x/../../a.txt", "C:\\a.txt", "..\\a.txt", "C:a.txt", "a\n.txt"]
+    "name",
+    [
+        "../a.txt",
+        "/etc/a.txt",
+        "x/../../a.txt",
+        "C:\\a.txt",
+        "..\\a.txt",
+        "C:a.txt",
+        "a\n.txt",
+        "./a.txt",
+        "x//a.txt",
+        "=cmd().txt",
+        "x/+a.txt",
+        "@a.txt",
+        "-rf",
+        "~/a.txt",
+        "a*.txt",
+        "a.txt.",
+        "a\u202etxt",
+        "a" * 300,
+        "\x1b[2J",
+    ],
 )
 def test_names_that_lead_out_of_the_archive_are_refused(name: str) -> None:
     with pytest.raises(DataError, match="is not a printable relative path") as error:
