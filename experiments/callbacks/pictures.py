@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.figures.clusters import draw_run
+from experiments.figures.pictures import draw_run
 from experiments.runs.saved import SavedRun
 from lightning_modules.base import AssociationModule
 from postproc.callback import ChainingClusterCallback

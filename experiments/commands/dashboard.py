@@ -84,11 +84,8 @@ def _sections(wr: Any, conditions: Sequence[str]) -> dict[str, list[Any]]:
     return {
         ("Heard and unheard language" if usual else "Test conditions"): against + compared,
         "Controls: same gender, gender only, chance": controls,
-        "DET curves": [_pictures(wr, "DET curves", "det", conditions)],
-        "Elbow and prototypes": [
-            *(_pictures(wr, name, name, conditions) for name in ("elbow", "prototypes")),
-            *clusters,
-        ],
+        "DET curves": [_pictures(wr, name) for name in ("det", "histograms", "confusion")],
+        "Elbow and prototypes": [*(_pictures(wr, name) for name in ("clusters", "map")), *clusters],
         "Training": [_lines(wr, "train/loss"), _lines(wr, "val/eer")],
     }
 
@@ -105,10 +102,8 @@ def _bars(wr: Any, title: str, metrics: list[str], group: str, widest: float = 0
     )
 
 
-def _pictures(wr: Any, title: str, name: str, conditions: Sequence[str]) -> Any:
-    return wr.MediaBrowser(
-        title=title, media_keys=[f"pictures/{condition.replace('/', '_')}_{name}" for condition in conditions]
-    )
+def _pictures(wr: Any, name: str) -> Any:
+    return wr.MediaBrowser(title=name, media_keys=[f"pictures/{name}"])
 
 
 def _lines(wr: Any, metric: str) -> Any:

@@ -28,12 +28,14 @@ class Style:
         settings: matplotlib's settings (rcParams).
         series: colours of lines, by number.
         rule: colour of thin lines that are no data.
+        ink: colour of marks that must be seen.
         scale: factor on the size of figures, fonts excluded.
     """
 
     settings: dict[Any, Any]  # matplotlib's type of the keys is a list of all names
     series: tuple[str, ...]
     rule: str
+    ink: str
     scale: float
 
     def colour(self, number: int) -> str:
@@ -47,8 +49,10 @@ class Style:
 
 FILE_STYLE = Style(
     {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "font.size": 9, "text.parse_math": False},
-    tuple(f"C{i}" for i in range(10)),
+    # Okabe and Ito's colours, which colour-blind people tell apart, without yellow, which is pale on white
+    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F"),
     "grey",
+    "black",
     1.25,
 )
 """Style of the PNG files of a run."""
@@ -73,6 +77,23 @@ class DetCurve:
     dashed: bool = False
     label: str | None = None
     eer: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """Voice and face prototypes of a gender cluster.
+
+    Attributes:
+        cosine: (voices, faces) similarity of the prototypes.
+        rewarded: (voices, faces) whether pairs of the two clusters are rewarded; None = unknown.
+        voices: name of each voice cluster, by the identity that most of its clips have; empty = numbers.
+        faces: of each face cluster.
+    """
+
+    cosine: NDArray[np.float64]
+    rewarded: NDArray[np.bool_] | None = None
+    voices: Sequence[str] = ()
+    faces: Sequence[str] = ()
 
 
 def draw_det(curves: Sequence[DetCurve], lowest: float, title: str, style: Style) -> Figure:
@@ -118,49 +139,81 @@ def draw_elbow(curves: Mapping[str, Any], title: str, style: Style) -> Figure:
     """
     with mpl.rc_context(style.settings):
         figure = style.figure(4.4, 3.1)
-        axes = figure.add_subplot()
-        for i, (name, curve) in enumerate(curves.items()):
-            numbers = np.array([int(number) for number in curve["total_distance"]])
-            totals = np.array(list(curve["total_distance"].values()), dtype=np.float64)
-            chosen = numbers == curve["chosen"]
-            axes.plot(numbers, totals, color=style.colour(i), lw=1.4, label=f"{name}: {curve['chosen']}")
-            axes.plot(numbers[chosen], totals[chosen], "o", ms=8, mfc="none", color=style.colour(i))
-        axes.set(title=title, xlabel="number of identity clusters", ylim=(0, None))
-        axes.set_ylabel("sum of L2 distances to centres")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(title="chosen number (ring)", fontsize="small", title_fontsize="small")
+        fill_elbow(figure.add_subplot(), curves, style)
+        figure.axes[0].set_title(title)
     return figure
 
 
-def draw_prototypes(matrices: Sequence[Any], title: str, style: Style) -> Figure:
+def fill_elbow(axes: Axes, curves: Mapping[str, Any], style: Style) -> None:
+    """Draws what :func:`draw_elbow` draws into axes."""
+    for i, (name, curve) in enumerate(curves.items()):
+        numbers = np.array([int(number) for number in curve["total_distance"]])
+        totals = np.array(list(curve["total_distance"].values()), dtype=np.float64)
+        chosen = numbers == curve["chosen"]
+        axes.plot(numbers, totals, color=style.colour(i), lw=1.4, label=f"{name}: {curve['chosen']}")
+        axes.plot(numbers[chosen], totals[chosen], "o", ms=8, mfc="none", color=style.colour(i))
+    axes.set(xlabel="number of identity clusters", ylim=(0, None))
+    axes.set_ylabel("sum of L2 distances to centres")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(title="chosen number (ring)", fontsize="small", title_fontsize="small")
+
+
+def draw_prototypes(genders: Sequence[Prototypes], title: str, style: Style) -> Figure:
     """Cosine similarity of voice and face prototypes in each gender cluster ([SCC] Fig. 3); darker is more similar.
 
     Args:
-        matrices: (voice prototypes, face prototypes) cosines by gender cluster.
+        genders: prototypes by gender cluster.
         title: text above the plot.
         style: colours and sizes.
     """
-    arrays = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
-    low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
+    low, high = cosine_range(genders)
     with mpl.rc_context({**style.settings, "axes.grid": False}):
         figure = style.figure(4.4, 2.7)
-        panels = np.atleast_1d(figure.subplots(1, len(arrays)))
-        for gender, (axes, array) in enumerate(zip(panels, arrays, strict=True)):
-            _draw_matrix(axes, array, (array - low) / max(high - low, 1e-9), style)
+        panels = np.atleast_1d(figure.subplots(1, len(genders)))
+        for gender, (axes, prototypes) in enumerate(zip(panels, genders, strict=True)):
+            fill_prototypes(axes, prototypes, (low, high), style)
             axes.set_title(f"gender cluster {gender}", fontsize="medium")
-        figure.suptitle(f"{title}: cosine, darker is higher ({low:.2f} to {high:.2f})", fontsize="medium")
+        framed = ", frame: rewarded" if any(p.rewarded is not None for p in genders) else ""
+        figure.suptitle(f"{title}: cosine, darker is higher ({low:.2f} to {high:.2f}){framed}", fontsize="medium")
     return figure
 
 
-def _draw_matrix(axes: Axes, values: NDArray[np.float64], shades: NDArray[np.float64], style: Style) -> None:
-    """Squares of one colour with an opacity, which SVG can take from a page's style sheet, unlike a colour map."""
-    rows, columns = values.shape
+def cosine_range(genders: Sequence[Prototypes]) -> tuple[float, float]:
+    """The lowest and the highest cosine."""
+    return min(float(p.cosine.min()) for p in genders), max(float(p.cosine.max()) for p in genders)
+
+
+def fill_prototypes(axes: Axes, prototypes: Prototypes, limits: tuple[float, float], style: Style) -> None:
+    """Draws the prototypes of one gender cluster into axes, whose grid is off.
+
+    Squares have one colour with an opacity, which SVG can take from a page's style sheet, unlike a colour map. A frame
+    marks a rewarded pair of clusters, a dot one whose clusters are mostly of the same identity.
+
+    Args:
+        axes: takes the squares.
+        prototypes: cosines and names.
+        limits: the cosines of the palest and of the darkest square.
+        style: colours and sizes.
+    """
+    rows, columns = prototypes.cosine.shape
+    shades = np.clip((prototypes.cosine - limits[0]) / max(limits[1] - limits[0], 1e-9), 0, 1)
+    few = max(rows, columns) <= MOST_NUMBERS
     for (row, column), shade in np.ndenumerate(shades):
-        alpha = 0.08 + 0.62 * shade
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=style.colour(0), alpha=alpha, lw=0))
-        if max(rows, columns) <= MOST_NUMBERS:
-            axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize="small")
+        corner = column - 0.5, row - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, color=style.colour(0), alpha=0.08 + 0.62 * shade, lw=0))
+        if few:
+            text = f"{prototypes.cosine[row, column]:.2f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize="small", color=style.ink)
+        if prototypes.rewarded is not None and prototypes.rewarded[row, column]:
+            inner = column - 0.45, row - 0.45
+            axes.add_patch(Rectangle(inner, 0.9, 0.9, fill=False, edgecolor=style.ink, lw=1.3 if few else 0.6))
+    if prototypes.voices and prototypes.faces:
+        same = [(i, j) for i, a in enumerate(prototypes.voices) for j, b in enumerate(prototypes.faces) if a == b]
+        for row, column in same:
+            axes.plot(column, row - 0.33 if few else row, "o", ms=4.5 if few else 2.5, color=style.colour(1))
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
     axes.set(xlabel="face prototype", ylabel="voice prototype")
-    for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        axis.set_ticks(range(0, count, 1 + count // 16))
+    for axis, count, names in ((axes.xaxis, columns, prototypes.faces), (axes.yaxis, rows, prototypes.voices)):
+        shown = range(0, count, 1 + count // 16)
+        axis.set_ticks(shown, [f"{i} {names[i]}" for i in shown] if names else [str(i) for i in shown])
+    axes.tick_params(axis="x", rotation=60 if prototypes.faces else 0)

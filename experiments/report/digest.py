@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from datamodules.schema import Trials
+from experiments.figures.clusters import prototypes_of
+from experiments.figures.drawing import Prototypes
 from experiments.runs.people import people_rows
 from experiments.runs.saved import SavedRun
 from postproc.metrics import det_points
@@ -33,7 +35,7 @@ class Digest:
             ``voices``, ``raw``, ``refined`` (EERs over the trials of the identity's voices).
         clusters: :func:`refinement_cluster_quality` by test condition.
         elbows: elbow trace by test condition.
-        prototypes: voice x face prototype cosines by test condition, one matrix per gender cluster.
+        prototypes: voice and face prototypes by test condition and gender cluster.
     """
 
     languages: dict[str, str]
@@ -42,7 +44,7 @@ class Digest:
     people: pd.DataFrame
     clusters: dict[str, dict[str, float]]
     elbows: dict[str, dict[str, Any]]
-    prototypes: dict[str, list[Any]]
+    prototypes: dict[str, list[Prototypes]]
 
 
 def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> Digest:
@@ -64,8 +66,18 @@ def digest(run: SavedRun, traces: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         pd.DataFrame(people, columns=["cell", "identity", "gender", "voices", "raw", "refined"]),
         {name: q for name in main if (q := refinement_cluster_quality(run.evaluation, name, traces.get(name, ())))},
         {name: elbow for name in main if (elbow := _first(traces.get(name, ()), "elbow"))},
-        {name: matrices for name in main if (matrices := _first(traces.get(name, ()), "similarity"))},
+        {name: drawn for name in main if (drawn := _prototypes(run, name, traces.get(name, ())))},
     )
+
+
+def _prototypes(run: SavedRun, name: str, traces: Sequence[Mapping[str, Any]]) -> list[Prototypes]:
+    trace = next((trace for trace in traces if trace.get("similarity")), None)
+    if trace is None:
+        return []
+    try:
+        return prototypes_of(trace, run, name)
+    except (IndexError, KeyError, TypeError, ValueError):  # traces that are not of these scores: nothing is marked
+        return [Prototypes(np.asarray(matrix, dtype=np.float64)) for matrix in trace["similarity"]]
 
 
 def _trials_hash(trials: Trials) -> str:

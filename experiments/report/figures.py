@@ -47,7 +47,7 @@ SETTINGS: dict[Any, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
-PAGE_STYLE = Style(SETTINGS, SERIES, RULE, 1.0)
+PAGE_STYLE = Style(SETTINGS, SERIES, RULE, INK, 1.0)
 
 
 def to_svg(figure: Figure, salt: str) -> str:

@@ -21,7 +21,7 @@ from datamodules.io.trials import write_trials
 from datamodules.io.writing import CannotWrite, together, write_array, write_arrays, write_csv, write_json, write_text
 from datamodules.prepare.manifest import write_manifest
 from datamodules.schema import Trials
-from experiments.figures.clusters import PICTURES, draw_run
+from experiments.figures.pictures import PICTURES, draw_run
 from experiments.inference.feature_writer import EmbeddingParts, merge
 from experiments.inference.scoring import write_matrix
 from experiments.runs.checkpoints import AtomicCheckpointIO
@@ -207,7 +207,7 @@ def test_a_fit_whose_folder_fails_is_a_line_of_its_sweep(
 def test_pictures_are_no_reason_to_lose_a_run(
     fault: Fault, place: Path, tested: SavedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.figures.clusters.PICTURES", {"det": PICTURES["det"]})
+    monkeypatch.setattr("experiments.figures.pictures.PICTURES", {"det": PICTURES["det"]})
     run = replace(tested, folder=place / f"pictures {fault}")
     run.folder.mkdir()
     with pytest.warns(UserWarning, match=f"CannotWrite: .*{REASONS[fault]}"), failing(place, fault):

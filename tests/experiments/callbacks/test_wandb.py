@@ -57,7 +57,7 @@ def test_the_summary_holds_the_names_of_the_issue(offline: Path) -> None:
         for rate in ("eer", "eer_refined", "eer_same_gender"):
             assert summary[f"test/{cell}/{rate}"] == pytest.approx(results[cell][rate])
     assert {"train/loss", "val/eer", "test/heard/clusters/voice_gender_purity"} <= set(summary)
-    assert {f"pictures/heard_{name}" for name in ("det", "elbow", "prototypes")} <= set(summary)
+    assert {f"pictures/{name}" for name in ("det", "clusters", "map")} <= set(summary)
     assert summary["tables/heard"]["_type"] == "table-file"
 
 
