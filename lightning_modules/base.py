@@ -26,6 +26,7 @@ from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, lea
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
 from lightning_modules.training.input_scale import warn_of_other_scale
 from lightning_modules.training.safety import require_finite, require_fitting
+from postproc.metrics.calibration import CALIBRATION, read_calibration
 from postproc.reference import Reference
 
 NetworkFactory = Callable[[int, int], nn.Module]
@@ -169,6 +170,8 @@ class AssociationModule(TrialScorer):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[LEARNT] = self.learnt.plain()
         checkpoint["languages"] = sorted(self.learnt.heard)  # where earlier versions look for them
+        if self.calibration is not None:
+            checkpoint[CALIBRATION] = self.calibration.plain()
 
     def on_test_start(self) -> None:
         self.refuse_learnt("test")
@@ -221,6 +224,7 @@ class AssociationModule(TrialScorer):
         path = str(self.trainer.ckpt_path)
         require_fitting(self, checkpoint, path, resuming=self.trainer.training)
         set_learnt(self, learnt_in(checkpoint, path))  # all weights come from it: those of model.weights are gone
+        self.calibration = read_calibration(checkpoint.get(CALIBRATION), path)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])

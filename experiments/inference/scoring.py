@@ -22,7 +22,7 @@ from datamodules.workers import make_loader
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import NameTable, table_console
 from experiments.inference.file_encoders import FileEncoder, Files, checked
-from experiments.inference.trained import encoder_of, read_trained
+from experiments.inference.trained import Trained, encoder_of, read_trained
 from lightning_modules.base import AssociationModule
 from lightning_modules.evaluation.scorer import SCORING_CHUNK
 
@@ -76,6 +76,43 @@ def distance_rows(model: AssociationModule, voices: torch.Tensor, faces: torch.T
     for voice in voices:
         parts = [model.distance(voice.expand_as(part), part) for part in faces.split(SCORING_CHUNK)]
         yield torch.cat(parts).float().cpu().numpy()
+
+
+class FileScorer:
+    """A trained model with the encoders below it, ready to compare files.
+
+    Args:
+        trained: the model.
+        encoders: ``encoder/NAME.yaml`` by modality, below a head that does not know its own encoder.
+
+    Raises:
+        DataError: an encoder is unknown, or cannot be made.
+    """
+
+    def __init__(self, trained: Trained, encoders: Mapping[Modality, str | None]) -> None:
+        self.trained = trained
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = trained.model.to(self.device)
+        self.encoders: dict[Modality, FileEncoder] = {}
+        for modality in MODALITIES:
+            name = encoders.get(modality)
+            below = None if name is None else encoder_of(read_config(find_config(name)), trust=True)
+            self.encoders[modality] = trained.encoder(modality, below).to(self.device).eval()
+
+    @classmethod
+    def read(cls, path: Path, encoders: Mapping[Modality, str | None], trust: bool = False) -> FileScorer:
+        """Reads the model; see :func:`experiments.inference.trained.read_trained`."""
+        return cls(read_trained(path, trust), encoders)
+
+    def embed(
+        self, modality: Modality, files: NDArray[np.str_], batch_size: int = 64, num_workers: int = 0
+    ) -> torch.Tensor:
+        """Embeddings (n, d) of files, on the CPU."""
+        return embed_files(self.encoders[modality], files, self.device, batch_size, num_workers)
+
+    def rows(self, voices: torch.Tensor, faces: torch.Tensor) -> Iterator[NDArray[np.float32]]:
+        """Row by row the distances (faces,) of a voice to all faces, lower = same person."""
+        return distance_rows(self.model, voices.to(self.device), faces.to(self.device))
 
 
 def write_matrix(
@@ -173,15 +210,8 @@ def score(
     files = {m: list_files(paths[m], m) for m in MODALITIES}
     trained = read_trained(path, trust)
     warn_of_learnt(trained.model.learnt, path, files)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = trained.model.to(device)
-    embeddings = []
-    for modality in MODALITIES:
-        name = encoders.get(modality)
-        below = None if name is None else encoder_of(read_config(find_config(name)), trust=True)
-        encoder = trained.encoder(modality, below).to(device).eval()
-        embeddings.append(embed_files(encoder, files[modality], device, batch_size, num_workers))
-    rows = distance_rows(model, *(x.to(device) for x in embeddings))
+    scorer = FileScorer(trained, encoders)
+    rows = scorer.rows(*(scorer.embed(m, files[m], batch_size, num_workers) for m in MODALITIES))
     near, values = write_matrix(out, rows, files["voice"], files["face"], max(1, min(best, len(files["face"]))))
     table_console().print(matches_table(files["voice"], files["face"], near, values))
     if len(files["voice"]) > SHOWN:

@@ -30,6 +30,7 @@ from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import load_weights
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, without_start
+from postproc.metrics.calibration import CALIBRATION, Calibration, read_calibration
 
 DEEPEST = 4  # encoders of encoders
 SIZES, INPUTS = ("dims", "num_identities"), ("media", "normalise", "voices", "faces", "root")
@@ -49,6 +50,7 @@ class Trained:
         run: the run folder it comes from; None for an export.
         trust: whether its encoders may be of any class.
         above: models whose encoders this is, one below the other.
+        calibration: what its distances mean; None where it had no validation identities, or is of an earlier version.
     """
 
     model: AssociationModule
@@ -57,6 +59,7 @@ class Trained:
     run: Path | None
     trust: bool = False
     above: tuple[Path, ...] = ()
+    calibration: Calibration | None = None
 
     def encoder(self, modality: Modality, given: FileEncoder | None = None) -> FileEncoder:
         """Encodes files of a modality into the shared space.
@@ -74,9 +77,11 @@ class Trained:
         above = (*self.above, self.source)
         below = [given] if given is not None else [encoder_of(x, self.trust, above) for x in inputs[modality] or []]
         if not below:
+            width = self.model.dims[MODALITIES.index(modality)]
             raise DataError(
                 f"{self.source}: was trained on {modality} embeddings that were not made by embed; "
-                f"name their encoder: --{modality} encoder/NAME.yaml"
+                f"name their encoder: --{modality} encoder/NAME.yaml, one that gives {width} numbers; "
+                "`list encoder` shows what there is"
             )
         return HeadFiles(self.model, modality, below, inputs["normalise"])
 
@@ -119,9 +124,10 @@ def read_trained(path: Path, trust: bool = False, above: tuple[Path, ...] = ()) 
             _check_size(spec["model"], weights)
         model: AssociationModule = build(spec["model"], AssociationModule, str(path))
         load_weights(model, weights)
+        calibration = read_calibration(spec.get(CALIBRATION), str(path))
     if spec["inputs"].get("normalise", False) is None:
         spec["inputs"]["normalise"] = model.learnt.unit_length is not False
-    return Trained(model.eval().requires_grad_(False), spec, path, run, trust, above)
+    return Trained(model.eval().requires_grad_(False), spec, path, run, trust, above, calibration)
 
 
 def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
@@ -141,7 +147,8 @@ def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
         if not trust:
             check({"class_path": config[key].get("class_path")}, f"{run / CONFIG}: {key}")
     class_path, options = config["model"]["class_path"], _untrained(config["model"].get("init_args") or {})
-    stored = read_checkpoint(weights).get("hyper_parameters")
+    checkpoint = read_checkpoint(weights)
+    stored = checkpoint.get("hyper_parameters")
     sizes = {key: stored[key] for key in SIZES if key in stored} if isinstance(stored, Mapping) else {}
     kind, of_data = _class_of(config["data"]), config["data"].get("init_args") or {}
     if kind is JointDataModule:  # all sets take inputs of one form
@@ -161,7 +168,8 @@ def describe(run: Path, weights: Path, trust: bool = False) -> Spec:
             sizes["dims"] = list(data.dims)
             if "num_identities" in options_of(class_path):
                 sizes["num_identities"] = data.num_identities
-    return {"model": {"class_path": class_path, "init_args": options | sizes}, "inputs": inputs}
+    spec = {"model": {"class_path": class_path, "init_args": options | sizes}, "inputs": inputs}
+    return spec | ({CALIBRATION: checkpoint[CALIBRATION]} if checkpoint.get(CALIBRATION) else {})
 
 
 def _class_of(spec: Mapping[str, Any]) -> type:

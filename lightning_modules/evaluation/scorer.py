@@ -27,6 +27,7 @@ from datamodules.schema import (
 from lightning_modules.evaluation.bank import EmbeddingBank
 from postproc.cells import scored_cell
 from postproc.metrics import evaluate_cell, overall
+from postproc.metrics.calibration import Calibration, fit_calibration
 
 SCORING_CHUNK = 1 << 18  # trials scored at once: bounds memory at 2 * 2^18 * d floats
 
@@ -42,6 +43,7 @@ class TrialScorer(LightningModule, ABC):
         embeddings: by modality, (n, d) embeddings of all items, after an evaluation epoch.
         scores: by test condition, distances (t,) of its trials, lower = same person.
         refined: by test condition, distances (t,) that a refining callback has computed.
+        calibration: what distances of the validation identities meant at the last validation.
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,7 @@ class TrialScorer(LightningModule, ABC):
         self.embeddings: dict[Modality, NDArray[np.float32]] = {}
         self.scores: dict[str, NDArray[np.float64]] = {}
         self.refined: dict[str, NDArray[np.float64]] = {}
+        self.calibration: Calibration | None = None
         self._banks: dict[Modality, EmbeddingBank] = {}
 
     @abstractmethod
@@ -115,6 +118,7 @@ class TrialScorer(LightningModule, ABC):
             for name, cell in self.evaluation.cells.items()
         }
         self.log("val/eer", overall(results)["eer"], prog_bar=True, sync_dist=True)
+        self.calibration = _calibration(self.evaluation, self.scores)
 
     def evaluate(self, stage: Stage) -> None:
         """Gathers the embeddings and scores all test conditions, once per epoch; further calls do nothing."""
@@ -214,3 +218,19 @@ class TrialScorer(LightningModule, ABC):
                 pairs = voices[v.to(self.device)], faces[f.to(self.device)]
                 out[chunk] = self.distance(*pairs, **scoring).cpu().numpy()
         return out
+
+
+def _calibration(evaluation: EvaluationSet, scores: dict[str, NDArray[np.float64]]) -> Calibration | None:
+    """Over the labelled trials of all test conditions."""
+    cells = [(cell, cell.trials.labels, scores[name]) for name, cell in evaluation.cells.items()]
+    known = [(cell, labels, distances) for cell, labels, distances in cells if labels is not None]
+    if not known:
+        return None
+    voices = np.concatenate([cell.voice_index for cell, _, _ in known])
+    faces = np.concatenate([cell.face_index for cell, _, _ in known])
+    return fit_calibration(
+        np.concatenate([distances for _, _, distances in known]),
+        np.concatenate([labels for _, labels, _ in known]),
+        (evaluation.voices.gender[voices], evaluation.faces.gender[faces]),
+        len(np.union1d(evaluation.voices.identity[voices], evaluation.faces.identity[faces])),
+    )
