@@ -31,7 +31,10 @@ STYLE = """
 .vf img { display: block; width: 64px; height: 64px; object-fit: contain; margin-bottom: .2rem; }
 .vf [role=alert] { border-left: .3rem solid #c62828; padding: .5rem .8rem; overflow-wrap: anywhere; }
 .vf p { color: var(--body-text-color); max-width: 45rem; }
-@media (max-width: 30rem) { .vf th { font-size: .8rem; } }
+@media (max-width: 30rem) {
+  .vf th { font-size: .75rem; padding: .4rem .15rem; }
+  .vf th:nth-child(2), .vf td:nth-child(2) { width: 27%; }
+}
 """
 
 

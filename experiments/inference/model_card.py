@@ -12,6 +12,7 @@ from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import visible
 from experiments.console.tables import percent
 from experiments.runs.saved import NOT_CELLS
+from postproc.metrics.calibration import CALIBRATION
 
 MARKUP = re.compile(r"[\\`*\[\]<>|&~]")
 """Characters that Markdown reads as markup."""
@@ -80,6 +81,8 @@ Nothing: the run was not tested.
 ## Intended use
 
 Research on what voices and faces have in common. Distances rank candidates; they are not probabilities.
+{%- if calibrated_on %} `app` turns them into chances, calibrated on {{ calibrated_on }} validation
+identities and rough.{% endif %}
 
 ## Limits
 
@@ -123,6 +126,7 @@ def model_card(spec: Mapping[str, Any], config: Mapping[str, Any], results: Mapp
             identities=learnt.identities,
             rows=rows,
             rates=list(RATES),
+            calibrated_on=(spec.get(CALIBRATION) or {}).get("identities"),
             chosen=(data.get("init_args") or {}).get("val_identities", True) != 0,
         )
     )

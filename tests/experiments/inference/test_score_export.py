@@ -127,6 +127,11 @@ def test_the_card_says_what_was_measured(kind: str, tmp_path: Path, request: pyt
     raw, same, gender, chance = (f"{100 * rate:.1f}" for rate in rates)
     assert f"| heard | {raw} | - | {same} | {gender} | {chance} | {record['trials']} |" in card
     assert ("SpectrumVoice" in card) == (kind == "head_run")
+    calibration = read_trained(tmp_path).calibration
+    assert calibration is not None
+    assert calibration == read_trained(run).calibration
+    assert calibration.identities == 2
+    assert "calibrated on 2 validation" in card
     assert str(run) not in card
 
 
