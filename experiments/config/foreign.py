@@ -45,6 +45,8 @@ def check(content: Any, where: str, weights: bool = False, files: bool = False) 
         last = key.rpartition(".")[2]
         if "${" in value:
             raise DataError(f"{at}: {text} would be replaced by a value of this machine; {TRUST}")
+        if "program" in key.split("."):
+            raise DataError(f"{at}: {text} is a program of torch, which would run; {TRUST}")
         named = _NAME.fullmatch(value) is not None and "." in value
         if last.endswith("class_path") or (named and value.partition(".")[0] in PUBLIC):
             _check_class(value, at, text)

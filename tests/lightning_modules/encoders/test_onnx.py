@@ -123,6 +123,8 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         "width": ({"weights": file, "size": 8, "dim": 512}, "its embeddings have 5 numbers, not 512"),
         "colours": ({"weights": file, "size": 8, "mean": [1.0, 2.0]}, "face.mean"),
         "package": ({"weights": "package:no_such_package/f.onnx"}, "no package no_such_package is installed"),
+        "elsewhere": ({"weights": f"package:onnx/{file}"}, "names a file outside the package onnx"),
+        "above": ({"weights": "package:onnx/../f.onnx"}, "names a file outside the package onnx"),
     }.values():
         with pytest.raises(DataError, match=line):
             OnnxFace(**options)  # type: ignore[arg-type]
