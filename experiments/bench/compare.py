@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError, ScoredCell
-from experiments.bench.media import peak_gb
+from experiments.bench.media import peak_gb, say
 from experiments.bench.sizes import SIZES, WAYS
 from experiments.bench.sklearn_baseline import ALPHA, KEEP, REWARD, chaining, roc_eer
 from postproc.metrics.roc import eer
@@ -114,11 +116,21 @@ def run_apart(what: str, who: str, size: int) -> Any:
         DataError: the process failed; holds its last line.
     """
     command = [sys.executable, "-m", "experiments.bench.compare", what, who, str(size)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise DataError(f"bench {what} {who} {size}: {said[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    last = ""
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(command, stdout=out, stderr=PIPE, text=True, cwd=Path(__file__).parents[2]) as process,
+    ):
+        for line in process.stderr or ():
+            last = line.strip() or last
+            if line.startswith("bench "):  # progress; what libraries say is only for errors
+                print(line, end="", file=sys.stderr, flush=True)
+        status = process.wait()
+        out.seek(0)
+        lines = out.read().splitlines()
+    if status:
+        raise DataError(f"bench {what} {who} {size}: {last or f'exit status {status}'}")
+    return json.loads(lines[-1])
 
 
 def compare(what: str, size: int) -> Record:
@@ -127,7 +139,7 @@ def compare(what: str, size: int) -> Record:
     if what in SIZES:
         for who in ("ours", "sklearn"):
             row[who] = run_apart(what, who, size)
-            print(f"{what} {who} {size}: {row[who]['seconds']:.2f} s", file=sys.stderr, flush=True)
+            say(f"{what} {who} {size}: {row[who]['seconds']:.2f} s")
         return row
     row["ways"] = [way for who in WAYS.get(what, ("all",)) for way in run_apart(what, who, size)]
     return row

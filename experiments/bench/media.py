@@ -68,6 +68,7 @@ def train_step(size: int) -> list[Row]:
     best = dict.fromkeys(ways, (float("inf"), float("inf")))  # seconds, seconds of all cores
     for step in range(1 + STEPS):
         for name, way in ways.items():
+            say(f"train_step {size}, round {step + 1} of {1 + STEPS}: {name}")
             optimizer = optimizers[way is not plain]
             start, spent = time.perf_counter(), time.process_time()
             optimizer.zero_grad()
@@ -85,7 +86,7 @@ def loader(size: int) -> list[Row]:
     """Clips per second from files to filter banks and augmented images, in one process, of ``size`` batches."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pairs = _corpus(folder)
+        pairs = write_corpus(folder, PEOPLE * CLIPS)
         media = MediaOptions(frames=FRAMES, image_size=IMAGE)
         data = ManifestDataModule(
             str(folder / "clips.csv"), ["any"], val_identities=0, media=media, batch_size=LOADED, steps_per_epoch=size
@@ -104,20 +105,21 @@ def loader(size: int) -> list[Row]:
 
         rows = []
         for who, way in (("whole files, clip by clip", naive), ("ours", ours)):
+            say(f"loader {size}: {who}")
             start = time.perf_counter()
             clips = sum(len(batch[0]) for batch in way())
             rows.append({"who": who, "figure": clips / (time.perf_counter() - start), "unit": "clips/s"})
     return rows
 
 
-def _corpus(folder: Path) -> list[tuple[Path, Path]]:
+def write_corpus(folder: Path, count: int) -> list[tuple[Path, Path]]:
     """Noise: recordings and images of the usual sizes, and the manifest ``clips.csv``."""
     rng = np.random.default_rng(0)
     pairs = []
     with (folder / "clips.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["voice", "face", "identity", "language"])
-        for i in range(PEOPLE * CLIPS):
+        for i in range(count):
             audio, image = folder / f"{i}.wav", folder / f"{i}.jpg"
             soundfile.write(audio, rng.normal(0, 0.1, SECONDS * 16_000), 16_000)
             coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
@@ -148,6 +150,11 @@ def batch_memory(who: str, size: int) -> float:
     before = peak_gb()
     model.loss(PairBatch(voice=voice, face=face, identity=identity, clip=identity))["loss"].backward()
     return peak_gb() - before
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    print(f"bench {text}", file=sys.stderr, flush=True)
 
 
 def peak_gb() -> float:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from experiments.bench.media import say
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.training.pseudo_identities import STARTS, pool_videos
 from postproc.clustering.kmeans import kmeans
@@ -31,6 +32,7 @@ def recluster(size: int) -> list[Record]:
         (voices, faces), embedding = _timed(lambda: _embedded(network, clips))
     videos, pooling = _timed(lambda: pool_videos(voices, faces, video))
     k = min(K, len(videos) // 2)
+    say(f"recluster {size}: {len(videos)} videos, {k} clusters")
     other = KMeans(k, n_init=STARTS, max_iter=ITERATIONS, tol=0, random_state=0)
     _, theirs = _timed(lambda: other.fit(videos))
     _, ours = _timed(lambda: kmeans(videos, k, seed=0, n_init=STARTS, n_iter=ITERATIONS))

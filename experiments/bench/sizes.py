@@ -8,6 +8,12 @@ SIZES = {"eer": (1_000_000, 10_000_000), "refine": (1_000, 10_000, 100_000)}
 MEDIA_SIZES = {"train_step": 8, "loader": 16, "loss_memory": 8192, "batch_memory": 1024, "recluster": 150_000}
 """Pairs of a step, batches of a loader, embeddings of a loss, pairs of a step, clips."""
 
+QUICK = {
+    "eer": (100_000,), "refine": (500,), "train_step": 1, "loader": 2, "loss_memory": 2048, "batch_memory": 64,
+    "recluster": 3000,
+}  # fmt: skip
+"""Sizes of ``--quick``: seconds, to see that everything runs; the ratios say little."""
+
 WAYS = {"loss_memory": ("whole matrix", "blockwise"), "batch_memory": ("one batch", "chunks")}
 """The ways of those that need a process each, for their peak memory; the plain one first."""
 

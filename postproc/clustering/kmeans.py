@@ -98,7 +98,7 @@ def kmeans(
         sample = points[_rows(len(points), size, seed)]
         with _few_threads(sample):
             centres = _best_start(sample, k, starts, backend, n_iter).centres.astype(np.float32)
-        best = _settle(points, _lloyd(points, centres, backend, min(n_iter, _POLISH)))
+        best = _settle(points, lloyd(points, centres, backend, min(n_iter, _POLISH)))
     return Clusters(best.centres * scale + mean, best.labels, best.distances * scale, best.inertia * scale**2)
 
 
@@ -228,7 +228,7 @@ def _best_start(
     best: Clusters | None = None
     for start in starts:
         seeds = points[plus_plus(points, k, np.random.default_rng(start))]
-        clusters = _settle(points, _lloyd(points, seeds, backend, n_iter))
+        clusters = _settle(points, lloyd(points, seeds, backend, n_iter))
         if best is None or clusters.inertia < best.inertia:
             best = clusters
     assert best is not None
@@ -250,16 +250,17 @@ def _sampled_curve(
     for k in ks:
         with _few_threads(points):
             new = points[plus_plus(points, k - len(centres), rng, nearest)]
-            centres = _lloyd(points, np.concatenate([centres, new]), backend, n_iter)
+            centres = lloyd(points, np.concatenate([centres, new]), backend, n_iter)
         nearest = (norms[:, None] + np.einsum("kd,kd->k", centres, centres) - 2 * (points @ centres.T)).min(axis=1)
         nearest = np.maximum(nearest, 0)
         curve[k] = float(np.sqrt(nearest).sum(dtype=np.float64)) * scale * len(x) / len(points)
     return curve
 
 
-def _lloyd(
+def lloyd(
     points: NDArray[np.float32], centres: NDArray[np.float32], backend: Backend, n_iter: int
 ) -> NDArray[np.float32]:
+    """Centres (k, d) after ``n_iter`` iterations of Lloyd's on all ``points`` (n, d), from ``centres``."""
     k, d = centres.shape
     if backend == "sklearn":
         from sklearn.cluster import KMeans
