@@ -21,6 +21,7 @@ THUMBNAIL = 96  # pixels
 
 STYLE = """
 .vf table { width: 100%; border-collapse: collapse; margin: 0 0 1.5rem; table-layout: fixed; border: 0; }
+.vf thead, .vf tbody, .vf tr { border: 0; }
 .vf caption { text-align: left; font-weight: 600; padding: .5rem 0; overflow-wrap: anywhere; }
 .vf th, .vf td { text-align: right; vertical-align: middle; padding: .4rem .3rem; border: 0;
   border-bottom: 1px solid var(--border-color-primary); color: var(--body-text-color);
