@@ -29,7 +29,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"} |
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 8.5,
+    "font.size": 9.5,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": RULE,
@@ -97,7 +97,7 @@ def draw_bars(table: pd.DataFrame, condition: str, key: str) -> str:
                 if rate.sd is not None:
                     axes.errorbar(100 * rate.mean, y, xerr=100 * rate.sd, color=INK, lw=0.8, capsize=1.5)
             box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # keeps the lines of controls off the name
-            axes.text(0, i - 0.18, cut(method), va="bottom", ha="left", fontsize=8.5, bbox=box)
+            axes.text(0, i - 0.18, cut(method), va="bottom", ha="left", bbox=box)
         _draw_controls(axes, rows)
         axes.set(title=cut(condition), xlabel="EER, %", xlim=(0, 60), ylim=(len(methods) - 0.4, -0.55), yticks=[])
         axes.spines["left"].set_visible(False)

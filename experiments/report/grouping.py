@@ -155,24 +155,31 @@ def _labels(folds: Sequence[Sequence[ReportRun]]) -> list[Any]:
 
 
 def _names(groups: Sequence[Sequence[Sequence[ReportRun]]]) -> list[str]:
-    """Name of the data; where several have the same, with their test conditions or a number, whichever tells apart."""
+    """Name of the data; where several have the same, with the first of :func:`_differences` that tells one apart."""
     firsts = [group[0][0] for group in groups]
-    names = [_data_name(run.config) for run in firsts]
-    conditions = [main_conditions(run) for run in firsts]
-    words = [
-        text if len(text := ", ".join(listed)) <= LONGEST else counted(len(listed), "test condition")
-        for listed in conditions
-    ]
+    names, differences = [_data_name(run.config) for run in firsts], [_differences(run) for run in firsts]
     found = []
     for i, name in enumerate(names):
         namesakes = [j for j, other in enumerate(names) if other == name]
-        if len(namesakes) == 1:
-            found.append(name)
-        elif [words[j] for j in namesakes].count(words[i]) == 1:
-            found.append(f"{name}: {words[i]}")
-        else:
-            found.append(f"{name} ({namesakes.index(i) + 1} of {len(namesakes)})")
+        columns = zip(differences[i], zip(*(differences[j] for j in namesakes), strict=True), strict=True)
+        told = next((f": {own}" for own, all_of_them in columns if own and all_of_them.count(own) == 1), None)
+        if len(namesakes) > 1:
+            name += told or f" ({namesakes.index(i) + 1} of {len(namesakes)})"
+        found.append(name)
     return found
+
+
+def _differences(run: ReportRun) -> tuple[str, ...]:
+    """What may tell two test sets of the same data apart, in words: the plainest first."""
+    listed = main_conditions(run)
+    conditions = text if len(text := ", ".join(listed)) <= LONGEST else counted(len(listed), "test condition")
+    version, official = mavceleb_of(run.config)
+    whose = ("official test" if official else "own trial lists") if version else ""
+    tested = flatten(options(tested_set(run.config["data"])).get("test") or {})
+    files = sorted({Path(str(value)).stem for key, value in tested.items() if _is_list(key) and value})
+    people = counted(run.digest.people["identity"].nunique(), "identity", "identities")
+    trials = sum(run.results[name]["trials"] for name in listed)
+    return conditions, whose, ", ".join(files)[:LONGEST], people, f"{trials:,} trials"
 
 
 def _data_name(config: Mapping[str, Any]) -> str:

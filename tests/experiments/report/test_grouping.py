@@ -47,6 +47,10 @@ def sorted_runs(folder: Path) -> list[TestedOn]:
         # the number of a fold that tests nothing else, or is no part of the names of the lists, makes no folds
         ([{"root": "w", "lists": "{language}.csv"}, {"root": "w", "lists": "{language}.csv", "fold": 1}],
          [("w (1 of 2)", 1, "seed"), ("w (2 of 2)", 1, "seed")]),
+        ([{}, {"root": "MAV-Celeb/v1", "lists": "{language}_test.txt"}],
+         [("MAV-Celeb V1: own trial lists", 1, "seed"), ("MAV-Celeb V1: official test", 1, "seed")]),
+        ([{"root": "w"}, {"root": "w", "lists": "{language}.csv", "fold": 1}],
+         [("w: v1_fold0_English, v1_fold0_Urdu", 1, "seed"), ("w: English, Urdu", 1, "seed")]),
         ([{}, {"cells": ODD}], [("MAV-Celeb V1: heard, unheard", 1, "seed"),
                                 ("MAV-Celeb V1: in-the-wild <&>, 野外 $x_$", 1, "seed")]),
         ([{"root": "w"}, {"root": "w", "cells": {"studio": "English"}}],
