@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy.signal import resample_poly
 
 from datamodules.schema import DataError, one_line
@@ -291,6 +291,10 @@ def read_image(path: str | Path) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path}: not readable as an image ({'no known format' if path.stat().st_size else 'empty'})"
+        ) from error
     except Exception as error:  # decoders fail in more ways than can be listed
         raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
 
