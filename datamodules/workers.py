@@ -8,8 +8,11 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable
-from multiprocessing import parent_process
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, forkserver, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +73,55 @@ def has_shared_memory(workers: int, option: str = "data.num_workers") -> bool:
     return False
 
 
+@contextmanager
+def process_pool(
+    workers: int, begin: Callable[[], object] | None = None, preload: Sequence[str] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that end with this one, however it ends: finished, stopped or killed.
+
+    After Ctrl-C and SIGTERM they get SIGTERM, so that a fit saves its step; Ctrl-C itself does not reach them, which
+    would end each of them with a traceback.
+
+    Args:
+        workers: their number.
+        begin: called first in each of them.
+        preload: modules that take seconds to import; one process imports them for all workers.
+    """
+    # this process may have threads, so workers must not be forked from it
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    with without_interrupts():
+        forkserver.ensure_running()
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_of_pool, initargs=(begin,))
+    try:
+        yield pool
+    except (KeyboardInterrupt, SystemExit):
+        pool.shutdown(wait=False, cancel_futures=True)
+        while children := active_children():  # again, where one has taken the next job before it was cancelled
+            for child in children:
+                child.terminate()
+            wait([child.sentinel for child in children], timeout=1)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Processes that are started in this block do not get Ctrl-C; this one gets it at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_of_pool(begin: Callable[[], object] | None) -> None:
+    end_with_parent()
+    if begin is not None:
+        begin()
+
+
 def _begin(worker: int) -> None:
     """What a loader process does first; Lightning seeds only those that have nothing to do first."""
     if os.environ.get("PL_SEED_WORKERS") == "1":
@@ -81,10 +133,10 @@ def _begin(worker: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent ends, for whatever reason. Use it as the initializer of a process pool.
+    """Ends this process when its parent ends, for whatever reason.
 
-    The workers of a pool wait for work at a pipe that they hold open themselves. Without this, a killed parent leaves
-    them behind with all their memory.
+    The workers of a pool wait for work at a pipe that they hold open themselves, and loader processes look for their
+    parent every five seconds. Without this, a killed parent leaves them behind with all their memory.
     """
     parent = parent_process()
     if parent is None:

@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
 IMPORTED = ("experiments.run", "experiments.commands.fit", "experiments.commands.refine")
+CLOSED, STALLED = "WARM_CLOSED", "WARM_STALLED"
+"""Variables of a command: whether its stdout is closed; a function that waits instead of what it does."""
 BEAT = 0.01  # seconds between two looks at the children
 
 
@@ -221,12 +223,35 @@ def _serve(address: str) -> Command:
             running[pid] = channel
 
 
+def _stall(place: str) -> None:
+    """Makes a function, as ``module:name``, wait for minutes, after it has said so."""
+    module, _, name = place.partition(":")
+    *path, last = name.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in path:
+        owner = getattr(owner, part)
+
+    def stalled(*_: object, **__: object) -> None:
+        print("stalled", flush=True)
+        time.sleep(600)
+
+    setattr(owner, last, stalled)
+
+
 def _become(command: Command) -> None:
     """Makes this process what ``python -m experiments.run`` would be."""
     os.environ.clear()
     os.environ.update(command.environment)
     os.chdir(command.folder)
     tempfile.tempdir = None
+    if encoding := command.environment.get("PYTHONIOENCODING"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]
+    if command.environment.get(CLOSED):
+        os.close(1)
+        sys.stdout = None  # type: ignore[assignment]
+    if place := command.environment.get(STALLED):
+        _stall(place)
     spec = importlib.util.find_spec("experiments.run")
     assert spec is not None
     main_module: Any = sys.modules["__main__"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
 from datamodules.sampling.pairing import pairs_by_video
 from datamodules.schema import Items, Modality, Rows
-from datamodules.workers import end_with_parent
+from datamodules.workers import process_pool
 
 _BATCH = 200  # files that a process checks between two reports
 _PART = 5000  # files between two saves
@@ -58,9 +56,7 @@ def check_files(
     batches = [todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)]
     fresh: list[Probe] = []
     work = partial(probe_all, root, decode)
-    # the progress bar is a thread, so processes must not be forked
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with process_pool(workers) as pool:
         for probes in pool.map(work, batches):
             fresh += probes
             report(len(probes))

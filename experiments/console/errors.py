@@ -7,17 +7,22 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from types import FrameType
+from typing import Literal, NoReturn
 
 from datamodules.io.writing import CannotWrite
 from datamodules.schema import DataError, one_line, visible
 
-REFUSED, INTERRUPTED = 2, 130
+REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
+QUIET = "ignore:resource_tracker:UserWarning"
+"""For the process that removes semaphores of a killed command, which would report that as a leak."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors that a user can act on, of modules that are slow to import: where one was raised, its module is loaded.
 LOADED = (
@@ -25,6 +30,10 @@ LOADED = (
     ("lightning_modules.training.safety", "NonFiniteError"),
 )
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n.*^[\w.]+: (.+)$", re.DOTALL | re.MULTILINE)
+
+
+class Terminated(SystemExit):
+    """SIGTERM came."""
 
 
 def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
@@ -35,21 +44,25 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
         resumable: whether the same command continues what an interrupted one began; said on Ctrl-C.
 
     Returns:
-        The status of the command; 2 after an error, 130 after Ctrl-C. A command goes on where nobody reads its output
-        any more: `| head` must not cost a run.
+        The status of the command; 2 after an error, 130 after Ctrl-C, 143 after SIGTERM. A command goes on where nobody
+        reads its output any more: `| head` must not cost a run.
 
     Raises:
         Exception: any other, which is a bug and keeps its traceback.
     """
     _open_streams()
+    os.environ.setdefault("PYTHONWARNINGS", QUIET)
     try:
-        status = command()
+        with _leaving_on_sigterm():
+            status = command()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _interrupted(resumable)
+        return _stopped(INTERRUPTED, resumable)
+    except Terminated:
+        return _stopped(TERMINATED, resumable)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns one into the other
-            return _interrupted(resumable)
+            return _stopped(INTERRUPTED, resumable)
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
         if (line := error_line(error)) is None:
@@ -108,9 +121,26 @@ def machine() -> str:
     return f"{torch.cuda.device_count()} CUDA GPUs and {os.cpu_count()} CPU cores"
 
 
-def _interrupted(resumable: bool) -> int:
+def _stopped(status: int, resumable: bool) -> int:
     _print("stopped" + ("; the same command continues from here" if resumable else ""))
-    return INTERRUPTED
+    return status
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: drafts are removed, locks given back, processes ended."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(TERMINATED)
 
 
 class _Lenient(io.TextIOWrapper):

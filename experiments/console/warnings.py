@@ -40,4 +40,5 @@ def plain_warnings() -> Iterator[None]:
 
 
 def _no_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+    # of an interrupt the console says a line itself
+    return not any(text in record.getMessage() for text in ("Tip:", "Detected KeyboardInterrupt"))

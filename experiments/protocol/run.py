@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -12,7 +14,7 @@ from typing import Any
 from datamodules.io.documents import damaged, read_mapping
 from datamodules.io.tables import read_parquet
 from datamodules.schema import DataError
-from datamodules.workers import end_with_parent
+from datamodules.workers import end_with_parent, without_interrupts
 from experiments.console.tables import counted
 from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
@@ -77,7 +79,8 @@ def run_command(arguments: Sequence[str], module: str = "experiments.run") -> in
         The exit status.
     """
     process = get_context("spawn").Process(target=_run_module, args=(module, list(arguments)))
-    process.start()
+    with without_interrupts():
+        process.start()
     try:
         process.join()
     finally:  # after Ctrl-C; a process that has ended is not affected
@@ -87,6 +90,7 @@ def run_command(arguments: Sequence[str], module: str = "experiments.run") -> in
 
 def _run_module(module: str, arguments: list[str]) -> None:
     end_with_parent()
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))  # the parent says that it was stopped
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__")
 

@@ -10,18 +10,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import read_json, read_mapping
 from datamodules.io.writing import CannotWrite, make_folder, remove_file, write_json, write_text
 from datamodules.schema import DataError
-from datamodules.workers import end_with_parent
+from datamodules.workers import process_pool
 from experiments.console.errors import exit_status, logged
 from experiments.console.progress import track
 from experiments.runs.folder import HOLDS_A_RUN
@@ -175,9 +174,7 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str,
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: list[str] = []
     workers = min(parallel, len(jobs))
-    context = get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
+    with process_pool(workers, partial(_begin, dict(os.environ)), preload) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
             for future in track(as_completed(futures), what, len(jobs)):
@@ -186,9 +183,6 @@ def run_jobs(jobs: Sequence[Callable[[], str | None]], parallel: int, what: str,
                     print(f"failed: {failure}", file=sys.stderr, flush=True)
         except BrokenProcessPool:
             raise DataError("a process died (killed, or out of memory); run the same command to continue") from None
-        except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)  # what runs ends, the rest does not begin
-            raise
     if failures:
         raise DataError(f"{len(failures)} of {len(jobs)} {what} failed, the first: {failures[0]}")
 
@@ -197,4 +191,3 @@ def _begin(environment: dict[str, str]) -> None:
     """Gives a worker the variables of the process it works for; the server has those of its own start."""
     os.environ.clear()
     os.environ.update(environment)
-    end_with_parent()
