@@ -35,7 +35,7 @@ def _ours(setting: Setting) -> Measured:
     seconds = seconds_of(lambda: eer(distances, labels, direction="distance"), setting)
     rate = eer(distances, labels, direction="distance").eer
     work = {"host copy": float(distances.nbytes + labels.nbytes)}
-    error = abs(rate - sorted_eer(*map(torch.from_numpy, (distances, labels)))) / rate
+    error = abs(rate - sorted_eer(*(torch.from_numpy(x).to(setting.device) for x in (distances, labels)))) / rate
     return Measured(seconds, setting.trials, "trials", work, error=error)
 
 

@@ -17,18 +17,19 @@ Lloyd = Callable[[Tensor, Tensor, int], Tensor]
 
 def cases(setting: Setting) -> dict[str, Case]:
     """Each way, named with its size."""
-    ways: dict[str, tuple[Lloyd, str]] = {"faiss": (partial(_faiss, setting), "fp32")}
+    ways: dict[str, tuple[Lloyd, str, str]] = {"faiss": (partial(_faiss, setting.device), "fp32", "cpu")}
     for precision in ("fp32", "bf16") if setting.device == "cpu" else ("fp32", "tf32", "bf16"):
-        ways[f"torch {precision}"] = partial(_torch, precision), precision
+        ways[f"torch {precision}"] = partial(_torch, precision), precision, setting.device
     if setting.device != "cpu":
-        ways["flash-kmeans bf16"] = _flash, "bf16"
+        ways["flash-kmeans bf16"] = _flash, "bf16", setting.device
     what = f"{setting.points:.0e} points, {setting.clusters} clusters"
     return {f"{way}, {what}": partial(_measure, setting, *how) for way, how in ways.items()}
 
 
-def _measure(setting: Setting, lloyd: Lloyd, precision: str) -> Measured:
+def _measure(setting: Setting, lloyd: Lloyd, precision: str, place: str) -> Measured:
+    """Measures a way whose points lie in the memory of the device ``place``."""
     torch.manual_seed(0)
-    points = torch.randn(setting.points, setting.width, device=setting.device)
+    points = torch.randn(setting.points, setting.width, device=place)
     starts = points[: setting.clusters].clone()
     reset_peak(setting.device)
     one, more = (seconds_of(partial(lloyd, points, starts, count), setting) for count in (1, 1 + ITERATIONS))
@@ -36,7 +37,7 @@ def _measure(setting: Setting, lloyd: Lloyd, precision: str) -> Measured:
     found, right = lloyd(few, starts, 1), _torch("fp64", few.double(), starts.double(), 1)
     n, k, d = setting.points, setting.clusters, setting.width
     return Measured(
-        max(more - one, 1e-9) / ITERATIONS,
+        (more - one) / ITERATIONS if more > one else more / (1 + ITERATIONS),  # tiny sizes: the start is all
         n,
         "points",
         {precision: 2.0 * n * k * d, "copy": float(n * d * (2 if precision == "bf16" else 4))},
@@ -61,11 +62,10 @@ def _torch(precision: str, points: Tensor, centres: Tensor, count: int) -> Tenso
     return centres
 
 
-def _faiss(setting: Setting, points: Tensor, centres: Tensor, count: int) -> Tensor:
+def _faiss(device: str, points: Tensor, centres: Tensor, count: int) -> Tensor:
     from postproc.clustering.kmeans import lloyd  # needs faiss, which a GPU machine may lack: its row says so
 
-    arrays = points.cpu().numpy(), centres.cpu().numpy()
-    return torch.from_numpy(lloyd(*arrays, "cpu" if setting.device == "cpu" else "gpu", count)).to(points.device)
+    return torch.from_numpy(lloyd(points.numpy(), centres.numpy(), "cpu" if device == "cpu" else "gpu", count))
 
 
 def _flash(points: Tensor, centres: Tensor, count: int) -> Tensor:

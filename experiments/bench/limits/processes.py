@@ -28,7 +28,7 @@ GPU = {"rates": 20, "step": 170, "fbank": 25, "loss": 40, "kmeans": 55, "files":
 CPU = dict.fromkeys([*GPU, "refine", "startup"], 300)
 """Benches of ``bench cpu``."""
 
-LONGEST = {"gpu": 75.0, "cpu": 300.0, "quick": 300.0}  # seconds of a row
+LONGEST = {"gpu": 70.0, "cpu": 300.0, "quick": 300.0}  # seconds of a row
 FATAL = 3  # exit status of a process that a row has spoilt
 LATE = "out of time"
 

@@ -76,9 +76,9 @@ _CPU: dict[str, Any] = {
 SIZES: dict[Target, dict[str, Any]] = {
     "cpu": _CPU,
     "gpu": _CPU | {
-        "batches": (256, 64, 128, 512, 1024), "chunked": 4096, "checked": 8, "clips": 1024,
+        "batches": (256, 64, 128, 512, 1024), "chunked": 2048, "checked": 8, "clips": 1024,
         "pairs": (8192, 16_384, 32_768, 65_536), "points": 1_000_000, "clusters": 1000, "files": 4096, "batch": 256,
-        "workers": 8, "trials": 100_000_000, "bytes": 1 << 32, "side": 8192, "warm": 2, "least": 5,
+        "workers": 8, "trials": 100_000_000, "bytes": 1 << 32, "side": 8192, "warm": 2, "least": 3,
     },
     "quick": _CPU | {
         "network": TINY, "batches": (4, 6), "chunked": 8, "clips": 2, "pairs": (64,), "width": 24, "points": 600,

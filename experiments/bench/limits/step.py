@@ -30,13 +30,12 @@ def cases(setting: Setting) -> dict[str, Case]:
     """Every way at the first batch size, the usual and the smallest in memory at the others, then chunks."""
     first, *others = setting.batches
     made: dict[str, Case] = {}
-    for way in (SDPA, PLAIN, LAST, CHECKPOINTS):
+    for way in (SDPA, PLAIN, LAST, CHECKPOINTS, COMPILED):
         made[f"{way}, {first} pairs"] = partial(_measure, setting, way, first)
     for size in others:
         for way in (SDPA, CHECKPOINTS):
             made[f"{way}, {size} pairs"] = partial(_measure, setting, way, size)
     made[f"SDPA, {setting.chunked} pairs in chunks of {first}"] = partial(_measure, setting, SDPA, setting.chunked)
-    made[f"{COMPILED}, {first} pairs"] = partial(_measure, setting, COMPILED, first)  # last: it may take minutes
     return made
 
 

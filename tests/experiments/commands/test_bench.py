@@ -43,7 +43,7 @@ def test_both_ways_of_refinement_have_equal_eers(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.processes
 def test_the_command_prints_and_writes_figures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "eer", "--sizes", "1000", "--out", str(tmp_path / "bench.json")]) == 0
-    (row,) = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert row["ours"]["eer"] == pytest.approx(row["sklearn"]["eer"], abs=1e-9)
     assert 0 < row["ours"]["start_gb"] <= row["ours"]["peak_gb"] < 4
     assert "1e+03" in capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_the_growth_of_the_cost_is_the_exponent_between_sizes() -> None:
 @pytest.mark.processes
 def test_reclustering_is_timed_whole_and_by_step(tmp_path: Path) -> None:
     assert main(["bench", "recluster", "--sizes", "900", "--out", str(tmp_path / "bench.json")]) == 0
-    (row,) = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     seconds = {way["who"]: way["figure"] for way in row["ways"]}
     for clock in ("wall", "CPU"):
         parts = [seconds[f"{step}, {clock}"] for step in ("our k-means", "embedding", "pooling")]
