@@ -165,6 +165,8 @@ def open_arrays(path: Path, remedy: str, what: str = "") -> Iterator[NpzFile]:
 @contextmanager
 def _array_errors(path: Path, remedy: str, what: str) -> Iterator[None]:
     """Turns what numpy says of a damaged file into a line without numpy's advice to load it unsafely."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{what} {path}: is no file; {remedy}".lstrip())
     try:
         yield
     except DataError:

@@ -41,6 +41,8 @@ def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
     remedy = "remove the folder and run the protocol again"
     text, unknown = {"cell": str, "identity": str, "gender": str}, {"raw": [""], "refined": [""]}
     path = folder / "people.csv"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: is no file; {remedy}")
     try:
         rows = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=unknown)
         numbers = rows[list(COLUMNS[3:])].astype(float)

@@ -252,6 +252,8 @@ def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str], list[s
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:
     path = folder / f"{modality}s.csv"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: is no file; run test again")
     try:
         index = pd.read_csv(path, dtype=str, keep_default_na=False)
         columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 import sys
@@ -31,6 +32,7 @@ from experiments.report.tasks import task_table
 from experiments.run import main
 from experiments.runs.rates import RATES
 from experiments.runs.results import print_results, results_table
+from experiments.runs.saved import read_reference, read_run
 from tests.experiments.saved import save_tested
 
 FOREIGN = (
@@ -227,6 +229,18 @@ def test_a_damaged_run_folder_is_one_line(seed: int, tmp_path: Path, capsys: pyt
     ):
         assert main(command) in (0, 2)
         assert sum(line.startswith("error:") for line in capsys.readouterr().err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("file", ["voices.csv", "faces.npy", "voices_input.npy", "reference.npz"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(file: str, tmp_path: Path) -> None:
+    run = save_tested(tmp_path / "run", "English", "HeadPair", 0)
+    (run / "embeddings" / file).unlink(missing_ok=True)
+    os.mkfifo(run / "embeddings" / file)
+    if file == "voices_input.npy":  # runs on media have none
+        assert read_run(run).evaluation.voices.features is None
+        return
+    with pytest.raises(DataError, match=f"{file}: is no file"):
+        read_reference(run) if file == "reference.npz" else read_run(run)
 
 
 def test_damaged_and_unlabelled_runs_among_others_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
