@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
-IMPORTED = ("experiments.run", "experiments.commands.fit", "experiments.commands.refine")
+IMPORTED = ("experiments.run", "experiments.commands.cli", "experiments.commands.refine")
 CLOSED, STALLED = "WARM_CLOSED", "WARM_STALLED"
 """Variables of a command: whether its stdout is closed; a function that waits instead of what it does."""
 BEAT = 0.01  # seconds between two looks at the children

@@ -65,7 +65,8 @@ def log_tables(run: Any, run_dir: Path) -> None:
         frame = shown[columns].astype({"label": "float64"})  # W&B knows no nullable integers
         frame[["voice", "face"]] = frame[["voice", "face"]].map(lambda text: defused(visible(text)))
         name = visible(str(name))
-        run.log({f"tables/{name}": wandb.Table(dataframe=frame), f"tables/{name}/trials": len(table)})
+        rows = frame.astype(object).to_numpy().tolist()  # from a frame, W&B looks a column up for each value: slow
+        run.log({f"tables/{name}": wandb.Table([*columns], rows), f"tables/{name}/trials": len(table)})
 
 
 def log_artifacts(run: Any, run_dir: Path, make_report: Callable[[], str]) -> None:

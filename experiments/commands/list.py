@@ -5,7 +5,6 @@ WORD shows only what has it in its name or line.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 import shutil
@@ -43,7 +42,7 @@ _PARTS = r"(?m)^\s*@(abstractmethod|dataclass)|^class \w+Error\b"
 
 def main(command: str, argv: list[str]) -> int:
     """``list`` with or without a word; status 1 if nothing has the word."""
-    parser = CommandParser(command, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("word", nargs="?", default="", metavar="WORD", help="shows only what has it")
     word = parser.parse_args(argv).word.lower()
     found = False

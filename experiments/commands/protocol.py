@@ -17,7 +17,7 @@ from experiments.console.arguments import CommandParser
 
 def main(command: str, argv: list[str]) -> int:
     """``protocol --config protocols/v1_dev.yaml [--out DIR] [--jobs N] [--methods a,b] [--data.voices=...]...``."""
-    parser = CommandParser(command, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("--config", required=True, help="protocol file, e.g. protocols/v1_dev.yaml")
     parser.add_argument("--out", help="folder of all its runs, default runs/NAME; the same folder continues them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of processes, default: all cores")

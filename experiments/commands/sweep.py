@@ -40,7 +40,7 @@ def check_fit(command: str, argv: list[str]) -> None:
 
 def main(command: str, argv: list[str]) -> int:
     """``sweep --config sweeps/v1_table.yaml [--launcher L] [--out DIR] [--dry_run] [--status] [--KEY=...]...``."""
-    parser = CommandParser(command, __doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("--config", required=True, help="sweep file, e.g. sweeps/v1_table.yaml")
     launchers = "\n".join(f"{name}: {text}" for name, text in LAUNCHERS.items())
     parser.add_argument("--launcher", choices=LAUNCHERS, default="local", help=launchers)

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.io.text import nearest
 from datamodules.schema import DataError, one_line
-from experiments.config.renamed import PUBLIC
+from experiments.config.classes import PUBLIC
 
 ROOT = "it"
 """The key under which a parser builds one object that is not part of a config."""
@@ -57,14 +57,7 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
     class_path = (_CLASS.findall(text) or [""])[-1]
 
     if "unrecognized arguments:" in text:
-        argument = text.split("unrecognized arguments:")[1].split()[0]
-        key = argument.lstrip("-").partition("=")[0]
-        head, dot, rest = key.partition(".")
-        tops = list(dict.fromkeys(k.partition(".")[0] for k in known))
-        if dot and head not in tops:  # a misspelt group: what follows it can't be looked up
-            match = difflib.get_close_matches(head, tops, n=1)
-            return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
-        return f"unknown option {argument}{nearest_class(key, known, prefix='--')}"
+        return unknown_argument(text.split("unrecognized arguments:")[1].split()[0], known)
     if keys and (needs := _NEEDS.search(text)):
         return f"{keys}: {needs[2]} needs {needs[1]}; give --{keys}.{needs[1]}"
     if "arguments are required:" in text:
@@ -75,8 +68,8 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
     if option := _OPTION.search(text):
         if class_path:
             name = option[1].partition(".")[0]
-            return f"{at}{class_path} has no option {name!r}{nearest_class(name, options_of(class_path))}"
-        return f"{option[1]}: no such key{nearest_class(option[1], [k.partition('.')[0] for k in known])}"
+            return no_option(keys, class_path, name, options_of(class_path))
+        return unknown_key(option[1], [k.partition(".")[0] for k in known])
     if base := _BASE.search(text):
         quoted = _GIVEN.search(text)
         value = next(filter(None, quoted.groups())) if quoted else "?"
@@ -84,13 +77,39 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         return f"{at}expected a subclass of {base[1]}, got {wrong_class}"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
-        return f"{at}no class {name!r}{_class_hint(name)}"
+        return no_class(keys, name)
     if (wanted := _TYPE.findall(text)) and keys:
         quoted = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow
         value = next(filter(None, quoted.groups())) if quoted else "?"
         types = [a or b for a, b in dict.fromkeys(wanted) if a != "NoneType"]
         return f"{keys}: expected {' or '.join(types)}, got {value}"
     return one_line(error)
+
+
+def unknown_argument(argument: str, known: list[str]) -> str:
+    """What is wrong with an argument whose key there is not; ``known`` are the dotted keys."""
+    key = argument.lstrip("-").partition("=")[0]
+    head, dot, rest = key.partition(".")
+    tops = list(dict.fromkeys(k.partition(".")[0] for k in known))
+    if dot and head not in tops:  # a misspelt group: what follows it can't be looked up
+        match = difflib.get_close_matches(head, tops, n=1)
+        return f"unknown option {argument}" + (f"; did you mean --{match[0]}.{rest}?" if match else "")
+    return f"unknown option {argument}{nearest_class(key, known, prefix='--')}"
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """What is wrong with a config whose key there is not."""
+    return f"{key}: no such key{nearest_class(key, known)}"
+
+
+def no_option(at: str, class_path: str, name: str, valid: list[str]) -> str:
+    """What is wrong with an option that its class does not have; ``at`` is the key of the class."""
+    return f"{at}: {class_path} has no option {name!r}{nearest_class(name, valid)}"
+
+
+def no_class(at: str, name: str) -> str:
+    """What is wrong with a class path that names nothing; ``at`` is its key, or empty."""
+    return f"{at + ': ' if at else ''}no class {name!r}{_class_hint(name)}"
 
 
 def _is_below(class_path: str, base: str) -> bool:

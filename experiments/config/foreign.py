@@ -16,7 +16,7 @@ from typing import Any
 
 from datamodules.io.text import shown
 from datamodules.schema import DataError
-from experiments.config.renamed import PUBLIC
+from experiments.config.classes import PUBLIC
 
 WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".onnx")
 """Endings of files of weights, which are read without running anything in them."""

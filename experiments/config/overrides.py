@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from datamodules.schema import DataError, one_line
+from experiments.config.classes import own_path
 from experiments.config.files import GROUPS, LOCAL, YAML, find_config, group_file, other_kind, read_config, read_mapping
 from experiments.config.renamed import Renamer, imported
 
@@ -140,7 +141,11 @@ def same_class(one: str, other: str) -> bool:
         return True
     if one.rpartition(".")[2] != other.rpartition(".")[2]:
         return False
-    return "." not in one or "." not in other or (imported(one) is not None and imported(one) is imported(other))
+    if "." not in one or "." not in other:
+        return True
+    if own_path(one) and own_path(other):
+        return own_path(one) == own_path(other)
+    return imported(one) is not None and imported(one) is imported(other)
 
 
 def class_of(value: Any) -> str | None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from experiments.config.classes import PUBLIC, is_below, own_path
+
 CLASSES: dict[str, str] = {"postproc.JointPeople": "postproc.JointIdentities"}
 """New class path by old one: ``{"postproc.OldStep": "postproc.NewStep"}``."""
 
@@ -58,9 +60,6 @@ FILES: dict[str, tuple[str, dict[str, str]]] = {
     if (version, kind) != ("v4", "features")
 }
 """New name of a packaged config by old one, with the ``vars`` that it takes."""
-
-PUBLIC = ("lightning_modules", "datamodules", "postproc")
-"""Packages whose classes YAML may name."""
 
 _PATH = re.compile(rf"(?:{'|'.join(PUBLIC)})(?:\.[A-Za-z_]\w*)+")
 _said: set[str] = set()
@@ -196,6 +195,8 @@ def _of_class(table: Mapping[str, Mapping[str, Any]], class_path: str, option: s
     rows = {row: options[option] for row, options in table.items() if option in options}
     if class_path in rows:
         return rows[class_path]
+    if rows and own_path(class_path):  # known without the import of torch
+        return next((said for row, said in rows.items() if is_below(class_path, row)), None)
     if not rows or not isinstance(kind := imported(class_path), type):
         return None
     return next((said for row, said in rows.items() if issubclass(kind, imported(row))), None)

@@ -28,12 +28,8 @@ def check_variables(arguments: Sequence[str], paths: Sequence[Path], used: Mappi
     """
     if not paths:
         return
-    first, *later = (read_config(path).get("vars") or {} for path in paths)
-    known = set(first).union(*later)
-    for variable in variables_set(arguments):
-        if variable not in known:
-            has = ", ".join(sorted(known)) or "none"
-            raise DataError(f"--vars.{variable}: the config has no such value; it has {has}")
+    check_names(arguments, paths)
+    first = read_config(paths[0]).get("vars") or {}
     read = variables_read(arguments)
     for variable, value in first.items():
         changed = "${" not in str(value) and str(used.get(variable, value)) != str(value)
@@ -47,6 +43,19 @@ def check_variables(arguments: Sequence[str], paths: Sequence[Path], used: Mappi
                 f"vars.{variable}: no key of {paths[0]} reads it; the config.yaml of a run has its values in place: "
                 f"give its keys new values{held}, or start from {made_of}"
             )
+
+
+def check_names(arguments: Sequence[str], paths: Sequence[Path]) -> None:
+    """Refuses ``--vars.flod 3``, of which no config has a value.
+
+    Raises:
+        DataError: there is one; names those that the configs have.
+    """
+    known = set().union(*(read_config(path).get("vars") or {} for path in paths))
+    for variable in variables_set(arguments) if paths else ():
+        if variable not in known:
+            has = ", ".join(sorted(known)) or "none"
+            raise DataError(f"--vars.{variable}: the config has no such value; it has {has}")
 
 
 def variables_set(arguments: Sequence[str]) -> list[str]:

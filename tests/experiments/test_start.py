@@ -11,7 +11,7 @@ import pytest
 from experiments.run import COMMANDS
 from tests import REPOSITORY
 
-QUICK = [name for name, (module, _) in COMMANDS.items() if module != "experiments.commands.fit"]
+QUICK = list(COMMANDS)
 SLOW = ("torch", "lightning", "pandas", "scipy", "sklearn", "matplotlib", "wandb", "jsonargparse")
 SECONDS = 1.0
 

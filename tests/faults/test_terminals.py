@@ -51,8 +51,8 @@ SAVED = "--config W/run/config.yaml --ckpt_path best --run_dir O/run"
 FILES = "--voices W/clips --faces W/clips --num_workers 2"
 ROWS = {
     "list": ("", "commands.list:sections"),
-    "fit": (f"--config {TINY} --run_dir O/run", "commands.fit:make_run_dir"),
-    "validate": (SAVED, "commands.fit:find_checkpoint"),
+    "fit": (f"--config {TINY} --run_dir O/run", "commands.cli:make_run_dir"),
+    "validate": (SAVED, "commands.cli:find_checkpoint"),
     "test": (SAVED, "callbacks.results:write_results"),
     "predict": (SAVED, "runs.results:write_scores"),
     "embed": (f"--manifest {CLIPS} --out O/e --ckpt W/run", "inference.embedding:encoders_of"),

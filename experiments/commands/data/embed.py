@@ -6,7 +6,6 @@ config: ``--voice encoder/torchaudio.yaml --voice.init_args.weights=FILE --train
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import yaml
@@ -18,8 +17,7 @@ from experiments.console.warnings import plain_warnings
 
 def main(command: str, argv: list[str]) -> int:
     """``embed --manifest M --voice encoder/X.yaml --face encoder/Y.yaml --out DIR [--trainer.devices N ...]``."""
-    style = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(command, __doc__, formatter_class=style)
+    parser = CommandParser(command, __doc__)
     text = "CSV or parquet with columns voice, face, identity, language[, video, gender]"
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help=text)
     text = "folder of the feature files; the same again continues"

@@ -17,7 +17,7 @@ KINDS = ("scrambled", "balanced", "natural")
 
 def main(command: str, argv: list[str]) -> int:
     """``split DATA [--test N|FILE] [--folds K] [--val N] [--train LANGUAGE ...] [--trials N] ...``."""
-    parser = CommandParser(command, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(command, __doc__)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of feature files, or a manifest")
     text = "number of test identities of a fold, or a file that names them; default: a tenth, at least 6"
     parser.add_argument("--test", metavar="N|FILE", help=text)

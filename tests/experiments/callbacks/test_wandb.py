@@ -16,7 +16,7 @@ import pytest
 
 from experiments.callbacks.record import git_state
 from experiments.callbacks.wandb import MOST_ROWS, log_artifacts, log_tables
-from experiments.commands.fit import html_report
+from experiments.commands.cli import html_report
 from experiments.run import main
 from tests import warm
 from tests.experiments.conftest import TINY

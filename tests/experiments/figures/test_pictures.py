@@ -109,7 +109,7 @@ def test_outliers_are_those_of_the_trace(tiny_run: Path) -> None:
 
 
 def test_the_callback_draws_after_a_test(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from experiments.commands import fit as cli
+    from experiments.commands import cli
 
     original = cli.ExperimentCLI.instantiate_trainer
 
