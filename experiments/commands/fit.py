@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.config.early import check_early
-from experiments.config.overrides import expand_arguments
 from experiments.console.arguments import CommandParser, options_of_fit
 
 GROUPS = {
@@ -51,6 +49,10 @@ def check_arguments(command: str, argv: list[str]) -> Any:
 
 
 def _check(command: str, argv: list[str]) -> None:
+    # these import the parser, which --help need not wait for
+    from experiments.config.early import check_early
+    from experiments.config.overrides import expand_arguments
+
     check_early(*expand_arguments(argv), [*options_of_fit(command)])
 
 

@@ -69,6 +69,7 @@ ROWS = {
     "protocol": ("--config W/protocol.yaml --out O/protocol --jobs 1", "protocol.run:run_protocol"),
     "sweep": ("--config W/sweep.yaml --out O/sweep --parallel 1", "sweep.points:Sweep.read"),
     "report": ("W/saved --out O/report.html", "report.build:build_report"),
+    "completion": ("bash", "commands.completion:_whole"),
     "dashboard": ("--entity e --project p --out O/d.json", "commands.dashboard:build_workspace"),
 }
 SHORT = ("list", "refine", "report", "split", "dashboard", "export", "prepare", "test")
