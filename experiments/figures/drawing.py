@@ -173,7 +173,7 @@ def draw_prototypes(genders: Sequence[Prototypes], title: str, style: Style) -> 
         for gender, (axes, prototypes) in enumerate(zip(panels, genders, strict=True)):
             fill_prototypes(axes, prototypes, (low, high), style)
             axes.set_title(f"gender cluster {gender}", fontsize="medium")
-        framed = ", frame: rewarded" if any(p.rewarded is not None for p in genders) else ""
+        framed = "\nframe: rewarded, dot: same identity" if any(p.rewarded is not None for p in genders) else ""
         figure.suptitle(f"{title}: cosine, darker is higher ({low:.2f} to {high:.2f}){framed}", fontsize="medium")
     return figure
 
