@@ -18,7 +18,7 @@ GROUPS = {
     "checkpoint": "which checkpoints are kept",
     "logger": "experiment tracker; null for none",
 }
-MORE = """All names for --config, --model, --data, --postproc and --logger: python -m experiments.run list [WORD]
+MORE = """All names for --config, --model, --data, --postproc and --logger: python -m experiments.run list
 Options of a class: --model.help CLASS, --data.help CLASS. The whole config with all defaults: --print_config."""
 
 

@@ -76,7 +76,8 @@ def _settings(arguments: Sequence[str]) -> Iterator[tuple[str, Any, str | None]]
         if flag == "--config":
             yield "", parsed(text), None
         else:
-            value = parsed(text) if text.lstrip()[:1] in ("{", "[") else text
+            nested = "\n" in text or text.lstrip()[:1] in ("{", "[")  # a file that replaces a group is written out
+            value = parsed(text) if nested else text
             yield flag[2:].rstrip("+"), value, argument
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ class _Values:
         module, _, name = value.tag.removeprefix("!new:").rpartition(".")
         arguments = {name: self._plain(one, f"{key}.{name}") for name, one in value.content.items()}
         try:
-            return getattr(optional(module, "speechbrain"), name)(**arguments)
+            kind = getattr(optional(module, "speechbrain"), name)
+            _forget_lazy_modules()
+            return kind(**arguments)
         except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
             raise DataError(f"{self.path}: {key} cannot be made ({one_line(error, 200)})") from error
 
@@ -136,6 +139,13 @@ class _Values:
             return value
         said = f"{value.tag} {value.content}" if isinstance(value, _Tagged) else type(value).__name__
         raise DataError(f"{self.path}: {key} is {one_line(said, 80)}; only plain values are read, nothing is run")
+
+
+def _forget_lazy_modules() -> None:
+    """Takes SpeechBrain's lazy modules out of Python's table: whatever looks through it would import what is missing."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("speechbrain.") and type(module).__module__ == "speechbrain.utils.importutils":
+            del sys.modules[name]
 
 
 class _Tagged:

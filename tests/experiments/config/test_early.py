@@ -62,6 +62,7 @@ def test_right_ones_pass() -> None:
         ["--model", "SCC", "--model.tau", "0.1", "--pictures", "false"],
         ["--model=own.Model", "--model.anything=1", "--logger=null"],
         ["--model.optimizer=SGD", "--model.optimizer.init_args.lr=0.1"],
+        ["--trainer", "trainer/media_ema.yaml", "--trainer.accelerator=cpu"],
         ["--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.patience=3"],
     ):
         check("fit", ["--config", str(TINY), *more])
