@@ -142,7 +142,7 @@ class _Values:
 
 
 def _forget_lazy_modules() -> None:
-    """Takes SpeechBrain's lazy modules out of Python's table: whatever looks through it would import what is missing."""
+    """Takes SpeechBrain's lazy modules out of Python's table: what looks through it would import what is missing."""
     for name, module in list(sys.modules.items()):
         if name.startswith("speechbrain.") and type(module).__module__ == "speechbrain.utils.importutils":
             del sys.modules[name]
