@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.workers import make_loader
 from experiments.bench.limits.setting import Case, Measured, Setting, peak_gb, reset_peak, seconds_of
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.frontend import samples_of
@@ -98,7 +99,7 @@ def _source(setting: Setting, what: str, folder: Path, seed: int | None) -> Any:
 def _loader(setting: Setting, source: Any) -> DataLoader[Tensor]:
     rows = [i % len(source.paths) for i in range(setting.files)]
     pinned = setting.device != "cpu"
-    return DataLoader(Files(source, rows), setting.batch, num_workers=setting.workers, pin_memory=pinned)
+    return make_loader(DataLoader, Files(source, rows), setting.workers, batch_size=setting.batch, pin_memory=pinned)
 
 
 def _training(setting: Setting) -> Measured:
@@ -114,10 +115,8 @@ def _training(setting: Setting) -> Measured:
         loaders = [_loader(setting, source) for source in sources]
 
         def decode(source: Any, read: Callable[[str], object]) -> Iterable[object]:
-            return DataLoader(
-                _Decoded(source.paths, read, setting.files), setting.batch, num_workers=setting.workers,
-                collate_fn=len,
-            )  # fmt: skip
+            decoded = _Decoded(source.paths, read, setting.files)
+            return make_loader(DataLoader, decoded, setting.workers, batch_size=setting.batch, collate_fn=len)
 
         crop = partial(soundfile.read, dtype="float32", frames=samples_of(setting.network["frames"]))
         plain = [decode(sources[0], crop), decode(sources[1], _pixels(Image))]
