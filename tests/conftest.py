@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 
 # models of tests are tiny: threads would only wait for each other, and xdist has a process for every core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a job in the background of a shell has Ctrl-C ignored, and so would have the commands that tests interrupt
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.ranks import Ranks, TwoRanks  # imports torch, which reads the line above
 
