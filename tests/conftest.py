@@ -21,6 +21,7 @@ from tests.ranks import Ranks, TwoRanks  # imports torch, which reads the line a
 BY_FIXTURE = {"shared_data": "data", "slurm": "cluster", "browser": "browser"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Markers that follow from fixtures; the others stand in the files.
 
