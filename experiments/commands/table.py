@@ -15,9 +15,15 @@ COMMANDS = {
         "experiments.commands.data.embed",
         "turn the files of a manifest into feature files, by frozen encoders or a model",
     ),
-    "score": ("experiments.commands.score", "distances between any voices and faces, by a run or an export"),
-    "app": ("experiments.commands.app", "a page in the browser that ranks faces for a voice, on this machine alone"),
-    "export": ("experiments.commands.export", "safetensors, config and model card of a run; --onnx both branches"),
+    "score": ("experiments.commands.model.score", "distances between any voices and faces, by a run or an export"),
+    "app": (
+        "experiments.commands.model.app",
+        "a page in the browser that ranks faces for a voice, on this machine alone",
+    ),
+    "export": (
+        "experiments.commands.model.export",
+        "safetensors, config and model card of a run; --onnx both branches",
+    ),
     "submit": ("experiments.commands.submit", "make a challenge archive from tested runs; --check validates one"),
     "refine": ("experiments.commands.refine", "refine the saved scores of a run, without its model or data"),
     "prepare": (

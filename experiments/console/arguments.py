@@ -7,7 +7,7 @@ import difflib
 import textwrap
 from typing import Any, NoReturn
 
-from datamodules.schema import DataError
+from datamodules.schema import MODALITIES, DataError
 
 OFFER = "--offer-parser"
 """Argument by which shell completion asks a command for its parser."""
@@ -73,6 +73,16 @@ class CommandParser(argparse.ArgumentParser):
         near = difflib.get_close_matches(wrong, self._option_string_actions, n=1) if wrong.startswith("--") else []
         hint = f"did you mean {near[0]}?" if near else "--help lists the options"
         raise DataError(f"{self.prog.rpartition(' ')[2]}: {message}; {hint}")
+
+
+def add_model(parser: CommandParser) -> None:
+    """Adds a trained model, the encoders below a head that does not know its own, and ``--trust``."""
+    text = "run folder, checkpoint in one, export, or hf://USER/NAME[@REVISION] of a hub"
+    parser.add_argument("model", metavar="MODEL", help=text)
+    for modality in MODALITIES:
+        text = f"encoder/NAME.yaml: encodes {modality} files for a model that was trained on embeddings"
+        parser.add_argument(f"--{modality}", metavar="FILE", help=text)
+    parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
 
 
 def options_of_fit(command: str) -> dict[str, tuple[Any, str]]:

@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datamodules.schema import DataError, one_line
 from lightning_modules.encoders.base import weights_file
 
 
-def read_program(program: str) -> nn.Module:
+class Program(nn.Module):
+    """A network read by :func:`read_program`.
+
+    Args:
+        network: of torch.
+        path: its file, for errors.
+    """
+
+    def __init__(self, network: nn.Module, path: Path) -> None:
+        super().__init__()
+        self.network, self.path = network, path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (b, ...) -> embeddings (b, d), the first of several outputs.
+
+        Raises:
+            DataError: the program cannot run on them, as one that was exported for another length, or gives no tensor.
+        """
+        try:
+            output: Any = self.network(x)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise DataError(f"{self.path}: cannot run on {tuple(x.shape)}: {one_line(error, 200)}") from error
+        while not isinstance(output, Tensor):
+            if isinstance(output, dict):
+                output = next(iter(output.values()), None)
+            elif isinstance(output, list | tuple) and output:
+                output = output[0]
+            else:
+                raise DataError(f"{self.path}: gives {type(output).__name__}, not a tensor of embeddings")
+        return output
+
+
+def read_program(program: str) -> Program:
     """The network of a file of ``torch.export.save`` (.pt2) or of TorchScript (``torch.jit.save``), on the CPU.
 
     Reading one is running one: a .pt2 may hold pickles, and operators of TorchScript read and write files. So only
@@ -44,16 +77,4 @@ def read_program(program: str) -> nn.Module:
     module: nn.Module = network
     for parameter in module.parameters():  # TorchScript has no requires_grad_
         parameter.requires_grad_(False)
-    return module
-
-
-def tensor_of(output: Any) -> torch.Tensor:
-    """The tensor of a network's output, the first of several."""
-    while not isinstance(output, torch.Tensor):
-        if isinstance(output, dict):
-            output = next(iter(output.values()), None)
-        elif isinstance(output, list | tuple) and output:
-            output = output[0]
-        else:
-            raise DataError(f"the program gives {type(output).__name__}, not a tensor of embeddings")
-    return output
+    return Program(module, path)

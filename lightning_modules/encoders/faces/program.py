@@ -6,9 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from datamodules.schema import DataError, one_line
 from lightning_modules.encoders.faces.network import Colour, FaceNetwork
-from lightning_modules.encoders.programs import read_program, tensor_of
+from lightning_modules.encoders.programs import read_program
 
 
 class ProgramFace(FaceNetwork):
@@ -38,12 +37,10 @@ class ProgramFace(FaceNetwork):
         dim: int | None = None,
     ) -> None:
         super().__init__(size, colours, mean, std, channels_last)
-        self.program, self.network = program, read_program(program)
+        self.network = read_program(program)
         self.dim = self.find_width(program, dim)
 
     def run(self, x: Tensor) -> Tensor:
         """Runs the program."""
-        try:
-            return tensor_of(self.network(x))
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise DataError(f"{self.program}: cannot run on {tuple(x.shape)}: {one_line(error, 200)}") from error
+        embeddings: Tensor = self.network(x)
+        return embeddings

@@ -6,20 +6,15 @@ It listens on 127.0.0.1 alone and loads nothing from elsewhere. Needs gradio: pi
 from __future__ import annotations
 
 from datamodules.schema import MODALITIES
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, add_model
 from experiments.console.warnings import plain_warnings
 
 
 def main(command: str, argv: list[str]) -> int:
     """``app MODEL [--voice encoder/NAME.yaml] [--face encoder/NAME.yaml] [--port N]``."""
     parser = CommandParser(command, __doc__)
-    text = "run folder, checkpoint in one, export, or hf://USER/NAME[@REVISION] of a hub"
-    parser.add_argument("model", metavar="MODEL", help=text)
-    for modality in MODALITIES:
-        text = f"encoder/NAME.yaml: encodes {modality} files for a model that was trained on embeddings"
-        parser.add_argument(f"--{modality}", metavar="FILE", help=text)
+    add_model(parser)
     parser.add_argument("--port", type=int, help="port of 127.0.0.1; default: the first free one from 7860")
-    parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
     options = parser.parse_args(argv)
     # these import torch, which --help and a wrong option need not wait for
     from experiments.app.page import require_gradio, serve

@@ -5,25 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.schema import MODALITIES
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, add_model
 from experiments.console.warnings import plain_warnings
 
 
 def main(command: str, argv: list[str]) -> int:
     """``score MODEL --voices FILE|DIR... --faces FILE|DIR... [--out matrix.csv|.npz]``."""
     parser = CommandParser(command, __doc__)
-    text = "run folder, checkpoint in one, export, or hf://USER/NAME[@REVISION] of a hub"
-    parser.add_argument("model", metavar="MODEL", help=text)
+    add_model(parser)
     for modality in MODALITIES:
         text = f"{modality} files and folders"
         parser.add_argument(f"--{modality}s", type=Path, nargs="+", required=True, metavar="PATH", help=text)
-        text = f"encoder/NAME.yaml: encodes {modality} files for a model that was trained on embeddings"
-        parser.add_argument(f"--{modality}", metavar="FILE", help=text)
     parser.add_argument("--out", type=Path, help="write all distances: .csv or .npz")
     parser.add_argument("--best", type=int, default=3, help="matches of each voice to print")
     parser.add_argument("--batch_size", type=int, default=64, help="files at once")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--trust", action="store_true", help="the model may be of any class and name files")
     options = parser.parse_args(argv)
     from experiments.inference.hub import local_folder
     from experiments.inference.scoring import score  # imports torch, which --help and a wrong option need not wait for
