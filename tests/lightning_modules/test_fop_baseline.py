@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import DataError
+from experiments.config.files import find_config
+from experiments.config.overrides import expand_arguments
 from experiments.run import main
 from lightning_modules.fop import FOP
 from lightning_modules.networks.weights import WeightsError, set_learnt
@@ -235,6 +237,16 @@ def test_the_preset_trains_as_published(tmp_path: Path) -> None:
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["data"]["init_args"]["normalise"] is False
     assert saved["model"]["init_args"]["baseline_start"] is True
+
+
+@pytest.mark.parametrize("name", ["v2_eng", "v2_hindi", "v3_eng", "v3_german", "v4_eng"])
+def test_configs_of_the_challenge_give_fop_the_rows_as_they_are(name: str) -> None:
+    arguments, _ = expand_arguments(["--config", f"{name}_features.yaml", "--config", "presets/fop_baseline.yaml"])
+    first, preset = (yaml.safe_load(argument.removeprefix("--config=")) for argument in arguments)
+    assert "model" not in first
+    assert preset["data"]["init_args"]["normalise"] is False
+    assert "FOP" in Path(preset["model"]).read_text(encoding="utf-8")
+    assert "normalise: false" in find_config(f"{name}_features.yaml").read_text(encoding="utf-8")
 
 
 # -- the scale of inputs ---------------------------------------------------------------------------------------------
