@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.io.languages import language_key
 from datamodules.io.text import name_key, numbered, shown
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, Ranking, Stage, one_line
 
@@ -200,9 +201,9 @@ def check_learnt(
             if both:
                 raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {way_out}")
         if isinstance(test, Cell) and test.name.rpartition("/")[2] == "unheard":
-            heard = {name_key(language) for language in learnt.languages}
+            heard = {language_key(language) for language in learnt.languages}
             spoken = spoken_in(test, evaluation.voices)
-            if both := sorted(language for language in spoken if name_key(language) in heard):
+            if both := sorted(language for language in spoken if language_key(language) in heard):
                 raise DataError(
                     f"the weights were trained on {', '.join(sorted(learnt.heard))}, but {name} is a test of "
                     f"unheard {', '.join(both)}; take other weights, or name the test otherwise"
@@ -229,8 +230,8 @@ def check_unlabelled(name: str, spoken: Iterable[str], learnt: Learnt, who: str)
         DataError: names the data set of those clips.
     """
     for corpus, taken in sorted(learnt.unlabelled.items()):
-        keys = {name_key(language) for language in taken}
-        both = sorted(language for language in spoken if "" in keys or name_key(language) in keys)
+        keys = {language_key(language) for language in taken}
+        both = sorted(language for language in spoken if "" in keys or language_key(language) in keys)
         if both:
             clips = f"clips of {corpus}" if corpus else "clips"
             heard = "clips of unknown language" if "" in taken else ", ".join(sorted(learnt.heard))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.io.languages import language_key
 from datamodules.io.tables import read_table
 from datamodules.io.text import name_key, nearest, numbered, plain_name, read_text, split_fragment
 from datamodules.schema import DataError, Items
@@ -117,19 +118,22 @@ def items_of(items: Items, identities: NDArray[np.str_], languages: list[str] | 
 def check_spelling(names: Iterable[str], what: str) -> None:
     """Refuses names that differ in spelling only (:func:`name_key`, :func:`numbered`): they would count as two.
 
+    Languages are compared by their codes, too (:func:`language_key`).
+
     Args:
         names: all of them.
-        what: they name, for the error.
+        what: they name, for the error: ``identity``, ``language``.
 
     Raises:
         DataError: there are such names; shows the first two spellings.
     """
     spelling: dict[str, str] = {}
     for name in sorted(set(names)):
-        key = name_key(name)
+        key = language_key(name) if what == "language" else name_key(name)
         if (other := spelling.setdefault("".join(numbered(key)), name)) != name:
             how = "case, blanks, Unicode form or letters that look alike"
-            how = how if name_key(other) == key else "how a number is written"
+            if name_key(other) != name_key(name):
+                how = "how the language is written" if what == "language" else "how a number is written"
             raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way")
 
 
@@ -142,5 +146,7 @@ def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None
     for name in names:
         if name not in known:
             available = ", ".join(known[known != ""][:8]) or "none: give the feature files a language or an index"
-            hint = nearest(name, known.tolist()) or f"; the data have {available}"
+            same = [other for other in known.tolist() if other and language_key(other) == language_key(name)]
+            near = f"; did you mean {same[0]}?" if same else nearest(name, known.tolist())
+            hint = near or f"; the data have {available}"
             raise DataError(f"data.{key}: {name} is unknown{hint}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
 from datamodules.io.identities import check_spelling
+from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE
 from datamodules.io.text import plain_name, shown
-from datamodules.prepare.languages import LANGUAGE_FOLDER as _LANGUAGE
 from datamodules.schema import DataError, Modality
 
 _SHOWN = 5

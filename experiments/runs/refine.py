@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from datamodules.evaluation.learnt import Learnt, check_learnt
 from datamodules.io.writing import together
+from datamodules.schema import MODALITIES, DataError
 from experiments.runs.results import write_results
 from experiments.runs.saved import SavedRun, read_reference, read_seen_tests
 from postproc.cells import scored_cell
 from postproc.memory import Memory
+from postproc.reference import Reference
 from postproc.refinement import Refinement, calibrate, refine_cells
 
 Record = dict[str, Any]
@@ -34,6 +36,7 @@ def refine_run(
     """
     if any(step.needs_reference for step in steps):
         reference = read_reference(run.folder)
+        _check_widths(run, reference)
         refuse_tested(run, reference.identity)
         calibrate(steps, reference, memory=memory)
     scored = ((name, scored_cell(run.evaluation, name, d, run.embeddings)) for name, d in run.scores.items())
@@ -41,6 +44,24 @@ def refine_run(
     for name, result in refine_cells(run.evaluation, scored, steps, warn=_warn, memory=memory):
         refined[name], traces[name] = result.distances, result.trace["steps"]
     return refined, traces
+
+
+def _check_widths(run: SavedRun, reference: Reference) -> None:
+    """Refuses training identities that were embedded by another model than the tested ones.
+
+    Raises:
+        DataError: their embeddings have other widths.
+    """
+    for modality in MODALITIES:
+        spaces = reference.voices if modality == "voice" else reference.faces
+        tested = {"model": run.embeddings[modality], "input": run.evaluation.items(modality).features}
+        for space, known in spaces.items():
+            of_test = tested.get(space)
+            if of_test is not None and of_test.shape[1] != known.shape[1]:
+                raise DataError(
+                    f"{run.folder}/embeddings: {modality}s.npy has {of_test.shape[1]} numbers a row in the space "
+                    f"{space}, reference.npz has {known.shape[1]}; run test again with --postproc.keep_reference true"
+                )
 
 
 def refuse_tested(run: SavedRun, identities: NDArray[np.str_]) -> None:

@@ -219,7 +219,8 @@ def read_reference(folder: Path) -> Reference:
     rows = len(known["identity"]) if known.get("identity", np.empty(())).ndim else -1
     kinds = {"seen": "b"} | dict.fromkeys(REFERENCE[:3], "U")
     right = (
-        len(known) == len(REFERENCE)
+        set(voices) == set(faces) >= {"model"}
+        and len(known) == len(REFERENCE)
         and all(x.shape == (rows,) and x.dtype.kind == kinds[name] for name, x in known.items())
         and all(x.ndim == 2 and x.dtype.kind == "f" and len(x) == rows for x in (*voices.values(), *faces.values()))
     )

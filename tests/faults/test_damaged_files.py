@@ -19,9 +19,13 @@ from PIL import Image
 
 from datamodules.io.trials import read_trials
 from datamodules.schema import DataError
+from experiments.config.build import read_steps
 from experiments.run import main
 from experiments.runs.people import read_people, write_people
-from experiments.runs.saved import read_run
+from experiments.runs.refine import refine_run
+from experiments.runs.saved import read_run, write_reference
+from postproc.memory import Memory
+from postproc.reference import Reference
 from tests.experiments.clips import FACE, VOICE, make_clips
 from tests.experiments.saved import save_run, save_tested, world
 from tests.faults.worlds import feature_world, media_world
@@ -187,7 +191,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.read_csv(manifest).to_parquet(root / "clips" / "m.parquet")
     _media(root)
     _runs(root)
-    shutil.copy(root / "run" / "embeddings" / "reference.npz", root / "tested" / "embeddings" / "reference.npz")
+    known = (np.array([f"q{i % 8}" for i in range(40)]), *[np.full(40, x) for x in ("English", "F", True)])
+    known[2][1::2] = "M"
+    spaces = [{"model": np.random.default_rng(i).normal(size=(40, 16)).astype(np.float32)} for i in range(2)]
+    write_reference(root / "tested", Reference(*spaces, *known))
     archive = root / "s.zip"
     assert main(["submit", str(root / "english"), str(root / "urdu"), "--format=fame", f"--out={archive}"]) == 0
     return root
@@ -285,6 +292,19 @@ def test_damage_of_any_kind_is_read_or_the_line_of_its_reader(
     if damage in ("junk", "another kind") or (damage == "empty" and row.reader not in EMPTY_IS_RIGHT):
         assert status == 2
         assert path.name in lines[0], lines  # what is cut or flipped may be a right file that fits no other one
+
+
+@pytest.mark.parametrize("file", ["faces.npy", "reference.npz"])
+def test_a_reference_of_another_width_is_one_line(file: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "tested", tmp_path / "tested")
+    path = tmp_path / "tested" / "embeddings" / file
+    if file == "faces.npy":
+        np.save(path, np.load(path)[:, :6])
+    else:
+        np.savez(path, **{name: x[:, :6] if x.ndim == 2 else x for name, x in np.load(path).items()})
+    steps = read_steps(whole / "learns.yaml")
+    with pytest.raises(DataError, match=r"^.*/embeddings: \w+s.npy has \d+ numbers a row .* reference.npz has \d+;"):
+        refine_run(read_run(tmp_path / "tested"), steps, Memory())
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -13,13 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from datamodules.evaluation.learnt import Learnt
+from datamodules.evaluation.learnt import Learnt, check_learnt
+from datamodules.schema import DataError
 from experiments.inference.exporting import export
 from experiments.inference.trained import read_trained
 from experiments.run import main
 from lightning_modules import FOP
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.networks.weights import WeightsError, learnt_of
+from tests.experiments.saved import world as evaluation_of
 from tests.faults.worlds import LANGUAGES, TRANSFORMER, feature_world, media_world, refusal
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -306,6 +308,12 @@ def test_names_are_compared_within_a_corpus_and_not_by_spelling() -> None:
     assert both.languages == {"urdu", "English"}
     assert both.identities == 4
     assert "id0001" not in json.dumps(both.plain())  # hashes only
+
+
+@pytest.mark.parametrize("written", ["English", "ENGLISH", "en", "eng"])
+def test_languages_are_compared_by_their_codes_too(written: str) -> None:
+    with pytest.raises(DataError, match=rf"trained on {written}, but data.test.unheard is a test of unheard English"):
+        check_learnt(evaluation_of({"unheard": "English"}), "", Learnt.of("", (), (), [written]), "test")
 
 
 def test_features_by_a_trained_model_know_whom_it_has_learnt_from(

@@ -139,6 +139,8 @@ def read_tab_table(path: str | Path, what: str, width: int) -> list[list[str]]:
         DataError: an unreadable file, or a line of another width.
     """
     rows, lines = tab_separated_rows(read_text(path, what))
+    if not rows:
+        raise DataError(f"{what} {path}: is empty; a line of column names is expected")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
             raise DataError(f"{what} {path}, line {line}: {len(row)} columns, expected {width} separated by tabs")

@@ -89,6 +89,8 @@ def test_a_video_of_training_under_another_name_is_found(world: Path) -> None:
         ("identity", "p9", "\uff500", "identity 'p0' and '\uff500' differ only in case, blanks, Unicode form"),
         ("language", "Urdu", "\uff25nglish", "language 'English' and '\uff25nglish' differ only in case, blanks"),
         ("language", "Urdu", "english", "language 'English' and 'english' differ only in case"),
+        ("language", "Urdu", "ENG", "language 'ENG' and 'English' differ only in how the language is written"),
+        ("language", "Urdu", "en-GB", None),
     ],
 )
 def test_names_that_differ_in_case_only_are_refused(

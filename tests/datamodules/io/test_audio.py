@@ -211,3 +211,43 @@ def test_impossible_rates_are_refused(tmp_path: Path, rate: int) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.wav: "):
         read_audio(path, 8000, [0.5])
+
+
+def variable_mp3(path: Path, channels: int = 1, rate: int = 16000) -> bytes:
+    """An mp3 of variable rate, a second of tones that become louder."""
+    audio = np.sin(np.arange(rate) * 0.1) * np.linspace(0, 0.9, rate) ** 3
+    soundfile.write(path, np.stack([audio] * channels, axis=1), rate, bitrate_mode="VARIABLE")
+    return path.read_bytes()
+
+
+TITLE, TAG = b"ID3\x04\0\0\0\0\0\x05title", b"TAG" + bytes(125)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate", "before", "after"),
+    [(1, 16000, b"", b""), (1, 16000, TITLE, TAG), (2, 44100, TITLE, bytes(40)), (1, 8000, b"", TAG)],
+    ids=["plain", "tags", "stereo", "slow"],
+)
+def test_an_mp3_without_a_length_is_read_whole(
+    tmp_path: Path, channels: int, rate: int, before: bytes, after: bytes
+) -> None:
+    path = tmp_path / "a.mp3"
+    content = variable_mp3(path, channels, rate)
+    (expected,) = read_audio(path, 32000, [0.0])
+    path.write_bytes(before + content[content.index(content[:2], 4) :] + after)  # without the frame that says it
+    (read,) = read_audio(path, 32000, [0.0])
+    padding = len(read) - len(expected)  # the first frame also says how many samples to leave out
+    assert 0 <= padding < 2 * 1152 * 16000 / rate
+    starts = range(padding + 1)
+    assert max(np.corrcoef(read[i : i + len(expected)], expected)[0, 1] for i in starts) > 0.999
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_cut_mp3_is_refused_whatever_is_read_of_it(tmp_path: Path, header: bool) -> None:
+    path = tmp_path / "a.mp3"
+    content = variable_mp3(path)
+    content = content if header else content[content.index(content[:2], 4) :]
+    for end in (len(content) // 2 + 1, len(content) - 2):
+        path.write_bytes(content[:end])
+        with pytest.raises(DataError, match=r"a\.mp3: truncated audio, (its last frame is cut|\d+ frames .* missing)"):
+            read_audio(path, 1000, [0.0])
