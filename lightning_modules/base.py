@@ -25,7 +25,8 @@ from lightning_modules.evaluation.scorer import TrialScorer
 from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, learnt_of, set_learnt
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
 from lightning_modules.training.input_scale import warn_of_other_scale
-from lightning_modules.training.safety import require_finite, require_fitting
+from lightning_modules.training.optim import note_shapes
+from lightning_modules.training.safety import require_finite, require_fitting, shards_weights
 from postproc.metrics.calibration import CALIBRATION, read_calibration
 from postproc.reference import Reference
 
@@ -186,6 +187,12 @@ class AssociationModule(TrialScorer):
             self.refuse_learnt("validate")
             self._compare_inputs("validate")
 
+    def setup(self, stage: str) -> None:
+        if stage != "fit" and shards_weights(self.trainer):
+            strategy, command = type(self.trainer.strategy).__name__, TrainerFn(stage).value
+            raise DataError(f"{strategy} only trains; {command} with --trainer.strategy ddp")
+        note_shapes(self.parameters())
+
     def on_fit_start(self) -> None:
         self.refuse_learnt("fit")
         self._compare_inputs("fit")
@@ -220,9 +227,22 @@ class AssociationModule(TrialScorer):
             require_finite(self, self._loss_since_step, self._last_batch)
         self._loss_since_step = self._last_batch = None
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)
+        if sharded is not None and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            sharded(gradient_clip_val)  # FSDP's: the norm is over all ranks, which Lightning does not compute
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = str(self.trainer.ckpt_path)
-        require_fitting(self, checkpoint, path, resuming=self.trainer.training)
+        if not shards_weights(self.trainer):  # they have read and compared the weights already
+            require_fitting(self, checkpoint, path, resuming=self.trainer.training)
         set_learnt(self, learnt_in(checkpoint, path))  # all weights come from it: those of model.weights are gone
         self.calibration = read_calibration(checkpoint.get(CALIBRATION), path)
 

@@ -59,8 +59,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
-    """Three processes, shared by all tests of the session; ``ranks.run(world, function, *args)``."""
-    pool = Ranks(3)
+    """Four processes, shared by all tests of the session; ``ranks.run(world, function, *args)``."""
+    pool = Ranks(4)
     yield pool
     pool.close()
 

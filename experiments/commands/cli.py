@@ -52,6 +52,7 @@ from experiments.runs.lock import locked
 from experiments.runs.results import print_results
 from experiments.runs.trackers import check_installed, finish_wandb, forget_logged, has_room, prepare_wandb
 from lightning_modules.base import AssociationModule
+from lightning_modules.training.safety import shards_weights
 from postproc.callback import ChainingClusterCallback
 
 TYPES: dict[str, Any] = {
@@ -254,6 +255,9 @@ class ExperimentCLI(LightningCLI):
             self.stop.leave(self.trainer)
             if self.config.test and self.resumable.out_of_time:
                 _say("not tested: trainer.max_time ended before training did; --resume auto continues it")
+            elif self.config.test and shards_weights(self.trainer):
+                config = self.run_dir / "config.yaml"
+                _say(f"not tested: next: test --config {config} --ckpt_path best --trainer.strategy ddp")
             elif self.config.test:
                 tried_out = self.config.trainer.fast_dev_run
                 self.trainer.test(**loading, ckpt_path=None if tried_out else self._best(), verbose=False)

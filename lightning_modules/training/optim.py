@@ -14,6 +14,9 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from datamodules.schema import DataError
+from lightning_modules.training.safety import shards_weights
+
 
 class LayerwiseAdamW(AdamW):
     """AdamW without weight decay on vectors, and with smaller learning rates in lower layers. Not from the papers.
@@ -52,7 +55,7 @@ class LayerwiseAdamW(AdamW):
             )
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for parameter in parameters:
-            vector = sum(size > 1 for size in parameter.shape) <= 1
+            vector = sum(size > 1 for size in getattr(parameter, "whole_shape", parameter.shape)) <= 1
             groups.setdefault((getattr(parameter, "layers_above", 0), vector), []).append(parameter)
         described: list[dict[str, Any]] = [
             {"params": members, "lr": lr * layer_decay**above, "weight_decay": 0.0 if vector else weight_decay}
@@ -62,6 +65,12 @@ class LayerwiseAdamW(AdamW):
         super().__init__(described, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
         # Lightning refuses to clip gradients if fused steps take the scale of the loss scaler; unscale them as usual
         self._step_supports_amp_scaling = False
+
+
+def note_shapes(parameters: Iterable[nn.Parameter]) -> None:
+    """Keeps the shape of each parameter as ``whole_shape``: FSDP leaves a rank only a vector, its shard."""
+    for parameter in parameters:
+        parameter.whole_shape = parameter.shape  # type: ignore[attr-defined]
 
 
 class WarmupCosine(LambdaLR):
@@ -147,12 +156,21 @@ class AveragedWeights(EMAWeightAveraging):
         decay: of the average per update; it covers about the last ``1 / (1 - decay)`` updates.
         update_every_n_steps: optimiser steps between updates.
         update_starting_at_step: the average starts from the weights after this step; None = from the first.
+
+    Raises:
+        DataError: each rank holds only a part of the weights.
     """
 
     def __init__(
         self, decay: float = 0.999, update_every_n_steps: int = 1, update_starting_at_step: int | None = None
     ) -> None:
         super().__init__(None, True, decay, update_every_n_steps, update_starting_at_step)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if shards_weights(trainer):
+            strategy = type(trainer.strategy).__name__
+            raise DataError(f"AveragedWeights cannot average the parts of weights of {strategy}; use one of the two")
+        super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn == TrainerFn.FITTING:  # resuming; otherwise the averaged weights are loaded already

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
@@ -56,6 +56,11 @@ def require_finite(module: LightningModule, loss: Tensor, batch: Any) -> None:
         f"step {module.global_step}: {what} is NaN or infinite, training stopped before the optimiser step; {saved}; "
         "lower the learning rate, set trainer.gradient_clip_val, or check the data"
     )
+
+
+def shards_weights(trainer: Trainer) -> bool:
+    """Whether each rank holds only a part of the weights, as with FSDP."""
+    return bool(trainer.strategy.restore_checkpoint_after_setup)
 
 
 RESUMING = ("loops", "callbacks", "optimizer_states", "lr_schedulers")

@@ -1,4 +1,4 @@
-"""Ranks: start of the process group, the gather of embeddings with its gradient, and a checkpoint."""
+"""Ranks: start of the process group, the gather of embeddings with its gradient, a training step, a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
+from torch.nn.parallel import DistributedDataParallel
 
 from experiments.bench.limits.setting import Case, Measured, Setting, seconds_of
+from experiments.bench.limits.step import batch_of, step_flops
+from lightning_modules.losses.contrastive import ContrastiveLoss
 from lightning_modules.losses.gather import gather_rows
 from lightning_modules.networks.cavmae import CAVMAE
 from lightning_modules.training.optim import LayerwiseAdamW
 
-PARTS = ("init", "gather", "checkpoint")
+PARTS = ("init", "gather", "step", "checkpoint")
 
 
 def cases(setting: Setting) -> dict[str, Case]:
@@ -36,7 +40,11 @@ def cases(setting: Setting) -> dict[str, Case]:
 
 
 def _measure(setting: Setting, part: str, world: int) -> Measured:
-    return Measured(**_all_parts(setting, world)[part])
+    found = _all_parts(setting, world)[part]
+    if part == "step" and world > 1:  # ranks on a CPU share its cores
+        alone = _all_parts(setting, 1)[part]["seconds"]
+        found = {**found, "best": alone if setting.device == "cpu" else alone / world}
+    return Measured(**found)
 
 
 @lru_cache(maxsize=2)
@@ -57,12 +65,15 @@ def measure_rank(rank: int, world: int, folder: str, setting: Setting) -> None:
     start = time.perf_counter()
     if setting.device != "cpu":
         torch.cuda.set_device(rank)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // world))
     backend = "gloo" if setting.device == "cpu" else "nccl"
     dist.init_process_group(backend, f"file://{folder}/store", rank=rank, world_size=world)
     try:
         dist.all_reduce(torch.ones(1, device=setting.device))  # NCCL starts at its first use
         parts: dict[str, Any] = {"init": {"seconds": time.perf_counter() - start, "amount": 1, "unit": "starts"}}
         parts["gather"] = _gather(rank, world, setting)
+        parts["step"] = _step(rank, world, setting)
         if world == 1:
             parts["checkpoint"] = _checkpoint(Path(folder), setting)
         if rank == 0:
@@ -89,6 +100,51 @@ def _gather(rank: int, world: int, setting: Setting) -> dict[str, Any]:
         "seconds": seconds, "amount": moved, "unit": "B", "error": wrong,
         "work": {"copy": 4 * moved} if world > 1 else {},
         "note": "one rank gathers nothing" if world == 1 else "",
+    }  # fmt: skip
+
+
+class _Loss(nn.Module):
+    """Network and loss in one, as DDP sees a training step; keeps what the loss alone took."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        with torch.device(setting.device):
+            self.network = CAVMAE(128, 3, **setting.network).train()
+        self.device, self.contrastive = setting.device, ContrastiveLoss()
+
+    def forward(self, waveforms: Tensor, images: Tensor, identity: Tensor) -> Tensor:
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            voice, face = self.network.voice(waveforms), self.network.face(images)
+            loss: Tensor = self.contrastive(voice, face, identity)
+        return loss
+
+
+def _step(rank: int, world: int, setting: Setting) -> dict[str, Any]:
+    """A step on the same batch, however many ranks share it, and how much of it the loss takes, both ways."""
+    size = max(1, setting.batches[0] // world)
+    model = _Loss(setting)
+    wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    optimizer = LayerwiseAdamW(model.parameters(), lr=1e-6)
+    batch = *batch_of(setting, size), torch.arange(size, device=setting.device) + rank * size
+
+    def step() -> None:
+        optimizer.zero_grad()
+        wrapped(*batch).backward()
+        optimizer.step()
+
+    width = model.network.embedding_dim
+    pairs = [torch.randn(size, width, device=setting.device, requires_grad=True) for _ in range(2)]
+
+    def loss() -> None:
+        model.contrastive(*pairs, batch[2]).backward()
+
+    fixed = Setting(**{**vars(setting), "spend": 0.0})  # every rank must run as often as the others
+    seconds, alone = seconds_of(step, fixed), seconds_of(loss, fixed)
+    return {
+        "seconds": seconds, "amount": size * world, "unit": "images",
+        "work": {"bf16": size * world * step_flops(model.network)} if world == 1 else {},
+        "note": f"{size * world} pairs over all ranks, the loss takes {100 * alone / seconds:.1f} %",
     }  # fmt: skip
 
 

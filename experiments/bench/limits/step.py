@@ -42,7 +42,7 @@ def cases(setting: Setting) -> dict[str, Case]:
 def _measure(setting: Setting, way: str, size: int) -> Measured:
     network = _network(setting, way)
     optimizer = LayerwiseAdamW(network.parameters(), lr=1e-6)
-    batch = _batch(setting, size)
+    batch = batch_of(setting, size)
     chunk = setting.batches[0] if size == setting.chunked else size
 
     def step() -> None:
@@ -78,7 +78,8 @@ def _fresh_weights(setting: Setting, network: CAVMAE) -> CAVMAE:
     return network
 
 
-def _batch(setting: Setting, size: int) -> Batch:
+def batch_of(setting: Setting, size: int) -> Batch:
+    """Waveforms (size, samples) and images (size, 3, side, side) of noise, the same at each call."""
     generator = torch.Generator(setting.device).manual_seed(1)
     draw = partial(torch.randn, generator=generator, device=setting.device)
     side = setting.network["image_size"]
@@ -105,7 +106,7 @@ def _gradients(setting: Setting, network: CAVMAE, embeddings: tuple[Tensor, Tens
 
 def _error(setting: Setting, network: CAVMAE) -> float:
     """Of the gradients of all weights on a few pairs, in two chunks."""
-    batch = _batch(setting, setting.checked)
+    batch = batch_of(setting, setting.checked)
     with torch.autocast(torch.device(setting.device).type, torch.bfloat16):
         embeddings = _embed(network, batch, max(1, setting.checked // 2))
     return relative_error(_gradients(setting, network, embeddings), _exact(setting))
@@ -115,7 +116,7 @@ def _error(setting: Setting, network: CAVMAE) -> float:
 def _exact(setting: Setting) -> list[Tensor]:
     """The gradients in float64, from filter banks in float32."""
     network = _network(setting, PLAIN)
-    waveforms, images = _batch(setting, setting.checked)
+    waveforms, images = batch_of(setting, setting.checked)
     banks = network.frontend(waveforms, network.frames)
     network.double()
     embeddings = network.encode_voice(banks.double()), network.face(images.double())
