@@ -210,16 +210,19 @@ def test_a_checkpoint_of_fsdp_goes_on(ranks: Ranks, sharded: bool, tmp_path: Pat
 def test_the_command_trains_with_fsdp_and_tests_with_ddp(tmp_path: Path) -> None:
     fsdp = {"trainer": {"devices": 2, "strategy": {"class_path": f"{__name__}.GlooFSDP"}}}
     (tmp_path / "fsdp.yaml").write_text(yaml.safe_dump(fsdp))
-    config = ["--config", str(TINY), "--config", str(tmp_path / "fsdp.yaml"), f"--run_dir={tmp_path / 'run'}"]
-    done = warm.run("fit", *config, "--trainer.gradient_clip_val=1")
+    config = ["--config", str(TINY), "--config", str(tmp_path / "fsdp.yaml")]
+    done = warm.run("fit", *config, "--trainer.gradient_clip_val=1", f"--run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("not tested: next: ")]
     given = ["--trainer.devices=1", f"--run_dir={tmp_path / 'test'}"]
     done = warm.run(*line.removeprefix("not tested: next: ").split(), *given)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "test" / "results.json").is_file()
-    done = warm.run("test", *config, "--ckpt_path=best")
+    best = f"--ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    done = warm.run("test", *config, best, f"--run_dir={tmp_path / 'refused'}")
     assert done.returncode == 2
     assert "error: GlooFSDP only trains; test with --trainer.strategy ddp" in done.stderr
-    done = warm.run("fit", *config, "--trainer.callbacks+=lightning_modules.AveragedWeights")
+    done = warm.run(
+        "fit", *config, "--trainer.callbacks+=lightning_modules.AveragedWeights", f"--run_dir={tmp_path / 'ema'}"
+    )
     assert "AveragedWeights cannot average the parts of weights of GlooFSDP; use one of the two" in done.stderr
