@@ -20,7 +20,7 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.evaluation.learnt import Learnt, has_labels
 from datamodules.io.text import shown
 from datamodules.schema import DataError, PairBatch, Stage
-from lightning_modules.evaluation.reference import embed_reference
+from lightning_modules.evaluation.reference import embed_reference, small_reference
 from lightning_modules.evaluation.scorer import TrialScorer
 from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, learnt_of, set_learnt
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
@@ -263,3 +263,7 @@ class AssociationModule(TrialScorer):
     def reference(self) -> Reference:
         """Embedded clips of training and validation identities, for refinements that learn from them."""
         return embed_reference(self)
+
+    def small_reference(self) -> bool:
+        """Whether :meth:`reference` costs next to nothing: few clips, of feature files."""
+        return small_reference(self)

@@ -35,6 +35,9 @@ class _Scorer(Protocol):
     def reference(self) -> Reference:
         """Embedded clips of training identities."""
 
+    def small_reference(self) -> bool:
+        """Whether that costs next to nothing."""
+
 
 class ChainingClusterCallback(Callback):
     """Applies refinements to every test condition of a test or predict run, before anything writes results.
@@ -48,7 +51,7 @@ class ChainingClusterCallback(Callback):
     Args:
         steps: refinements, applied in turn; None or empty refines nothing.
         keep_reference: embed and keep the training identities even if no step learns from them, so that ``refine`` can
-            try steps that do.
+            try steps that do. None: where that costs next to nothing, as with feature files of some dozen identities.
 
     Attributes:
         refined: refined distances (t,) by test condition, lower = same person; empty without steps.
@@ -57,7 +60,7 @@ class ChainingClusterCallback(Callback):
         memory: clusters that steps share, found once per set of embeddings.
     """
 
-    def __init__(self, steps: list[Refinement] | None = None, keep_reference: bool = False) -> None:
+    def __init__(self, steps: list[Refinement] | None = None, keep_reference: bool | None = None) -> None:
         super().__init__()
         self.steps, self.keep_reference, self.memory = list(steps or []), keep_reference, Memory()
         self.refined: dict[str, NDArray[np.float64]] = {}
@@ -80,7 +83,7 @@ class ChainingClusterCallback(Callback):
     def _run(self, trainer: Trainer, module: _Scorer, stage: Stage) -> None:
         module.evaluate(stage)  # callbacks come before the module's own hook
         self.refined, self.traces, self._failure, self._cause = {}, {}, None, None
-        if self.steps or self.keep_reference:
+        if self.steps or self.keep_reference is not False:
             if trainer.is_global_zero:
                 self._refine_cells(module)
             # a failure travels too: a rank that waits for scores that never come would hang
@@ -91,8 +94,10 @@ class ChainingClusterCallback(Callback):
         names = list(module.scores) if self.steps else []
         doing = "calibrating the refinement"
         try:
-            if self.keep_reference or any(step.needs_reference for step in self.steps):
+            wanted = self.keep_reference or any(step.needs_reference for step in self.steps)
+            if wanted or (self.keep_reference is None and module.small_reference()):
                 self.reference = module.reference()
+            if wanted and self.reference is not None:
                 calibrate(self.steps, self.reference, memory=self.memory)
             doing = ""
             scored = ((name, module.scored_cell(name)) for name in names)

@@ -1,13 +1,15 @@
 """Trains and tests a config; the other three commands validate, test, or predict by its checkpoint.
 
 A config is a YAML file: --config NAME. --KEY.OPTION VALUE sets one of its values, such as --trainer.max_epochs 5 or
---model.tau 0.1, and --vars.NAME VALUE one of its ${vars.NAME}.
+--model.tau 0.1, and --vars.NAME VALUE one of its ${vars.NAME}. Where a fit has made RUN, test RUN tests it once more.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from datamodules.schema import DataError
 from experiments.console.arguments import CommandParser, options_of_fit
 
 GROUPS = {
@@ -28,6 +30,7 @@ def main(command: str, argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv) or not argv:
         parser.parse_args(argv or ["--help"])
     parser.offer(argv)
+    argv = _of_run(command, argv)
     _check(command, argv)
     from experiments.commands import (
         cli,  # torch and Lightning take ten seconds; a wrong argument need not wait for them
@@ -48,6 +51,17 @@ def check_arguments(command: str, argv: list[str]) -> Any:
     return cli.check_arguments(command, argv)
 
 
+def _of_run(command: str, argv: list[str]) -> list[str]:
+    """``test RUN ...`` in full: the config of the run, and its best checkpoint or the last one."""
+    if command == "fit" or argv[0].startswith("-"):
+        return argv
+    run = Path(argv[0])
+    if not (run / "config.yaml").is_file():
+        raise DataError(f"run {run}: no such run folder, or no config.yaml in it")
+    best = "best" if (run / "checkpoints" / "best.ckpt").is_file() else "last"
+    return [f"--config={run / 'config.yaml'}", f"--ckpt_path={best}", *argv[1:]]
+
+
 def _check(command: str, argv: list[str]) -> None:
     # these import the parser, which --help need not wait for
     from experiments.config.early import check_early
@@ -59,6 +73,9 @@ def _check(command: str, argv: list[str]) -> None:
 def _parser(command: str) -> CommandParser:
     """What ``--help`` and shell completion say; the options are read by Lightning's parser."""
     parser = CommandParser(command, __doc__, epilog=MORE)
+    if command != "fit":
+        text = "run folder: its config and its best checkpoint, in place of --config and --ckpt_path"
+        parser.add_argument("run", nargs="?", metavar="RUN", help=text)
     parser.add_argument("--config", metavar="FILE", action="append", help="NAME.yaml; a later one overrides")
     for group, text in GROUPS.items():
         parser.add_argument(f"--{group}", metavar="FILE", help=f"{text}: {group}/NAME.yaml, or a class")

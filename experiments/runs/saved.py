@@ -205,8 +205,7 @@ def read_reference(folder: Path) -> Reference:
     path = folder / "embeddings" / "reference.npz"
     remedy = (
         "a step learns from training identities: "
-        f"first run test --config {folder / 'config.yaml'} --ckpt_path best --postproc.keep_reference true "
-        f"--run_dir {folder}"
+        f"first run test {folder} --postproc.keep_reference true --run_dir {folder}"
     )
     with open_arrays(path, remedy) as saved:
         arrays = dict(saved)

@@ -8,14 +8,37 @@ import numpy as np
 import torch
 
 from datamodules.base import VoiceFaceDataModule
-from datamodules.schema import MODALITIES
+from datamodules.schema import MODALITIES, DataError
 from datamodules.training_set import TrainingSet
 from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.reference import Reference, join
 
 
+PER_IDENTITY = 50
+SMALL = 4_000_000  # numbers, 16 MB as float32
+
+
+def small_reference(module: TrialScorer) -> bool:
+    """Whether :func:`embed_reference` costs next to nothing: few clips, of feature files.
+
+    Args:
+        module: as there.
+    """
+    data = cast("VoiceFaceDataModule", cast(Any, module.trainer).datamodule)
+    if data.unit_length is None:  # media
+        return False
+    try:
+        parts = [data.reference_set(), data.held_out_set()]
+    except DataError:  # a test has no need of training clips
+        return False
+    counts = [np.bincount(part.identity) for part in parts if part is not None]
+    clips = sum(int(np.minimum(count, PER_IDENTITY).sum()) for count in counts)
+    widths = sum(data.dims) + sum(int(x.shape[1]) for x in module.embeddings.values())
+    return bool(clips * widths <= SMALL)
+
+
 @torch.no_grad()
-def embed_reference(module: TrialScorer, per_identity: int = 50, seed: int = 0) -> Reference:
+def embed_reference(module: TrialScorer, per_identity: int = PER_IDENTITY, seed: int = 0) -> Reference:
     """Embeds clips of training and validation identities, without augmentation, on one rank.
 
     Args:

@@ -101,6 +101,9 @@ class Scorer(SimpleNamespace):
 
     evaluation = SimpleNamespace(cells=Listed())
 
+    def small_reference(self) -> bool:
+        return False
+
     def evaluate(self, stage: str) -> None:
         self.stages.append(stage)
         self.scores = {name: cell.distances for name, cell in self.cells.items()}
@@ -168,6 +171,9 @@ class Module(LightningModule):
         self.refined: dict[str, np.ndarray] = {}
 
     def test_step(self, batch: torch.Tensor, batch_idx: int) -> None: ...
+
+    def small_reference(self) -> bool:
+        return False
 
     def evaluate(self, stage: str) -> None:
         self.scores = {"heard": self.cell.distances}

@@ -71,11 +71,11 @@ def test_denormal_weights_do_not_slow_training_down(tiny_run: Path, tmp_path: Pa
     assert torch.full((8,), 1e-37).mul(0.01).any()  # the process is left as it was
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "path"])
+@pytest.mark.parametrize("checkpoint", ["run", "path"])
 def test_test_of_a_checkpoint_gives_the_results_of_fit(tiny_run: Path, tmp_path: Path, checkpoint: str) -> None:
-    path = checkpoint if checkpoint == "best" else str(tiny_run / "checkpoints" / "best.ckpt")
-    config = str(tiny_run / "config.yaml")
-    assert main(["test", "--config", config, f"--ckpt_path={path}", f"--run_dir={tmp_path}"]) == 0
+    path = ["--config", str(tiny_run / "config.yaml"), f"--ckpt_path={tiny_run / 'checkpoints' / 'best.ckpt'}"]
+    run = [str(tiny_run)] if checkpoint == "run" else path
+    assert main(["test", *run, f"--run_dir={tmp_path}"]) == 0
     assert results(tmp_path) == results(tiny_run)
 
 
@@ -179,6 +179,11 @@ def test_bad_input_is_one_line_with_the_way_out(
 def test_test_without_a_checkpoint_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "--config", str(TINY), f"--run_dir={tmp_path}"]) == 2
     assert "--ckpt_path is required: best, last or a path" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: run {tmp_path}: no such run folder, or no config.yaml in it\n"
 
 
 def test_unknown_checkpoint_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

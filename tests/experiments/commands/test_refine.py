@@ -46,6 +46,17 @@ def test_it_equals_what_the_callback_computed(tiny_run: Path, tmp_path: Path, ca
     assert "overall" in capsys.readouterr().out
 
 
+def test_training_identities_of_a_normal_fit_are_kept(tiny_run: Path, tmp_path: Path) -> None:
+    assert "keep_reference: null" in (tiny_run / "config.yaml").read_text(encoding="utf-8")
+    (tmp_path / "gender.yaml").write_text(GENDER)
+    step = ["--postproc", str(tmp_path / "gender.yaml")]
+    assert main(["refine", str(tiny_run), *step, "--out", str(tmp_path / "refined")]) == 0
+    assert main(["test", str(tiny_run), *step, f"--run_dir={tmp_path / 'tested'}"]) == 0
+    refined, tested = (pd.read_parquet(tmp_path / name / "scores.parquet") for name in ("refined", "tested"))
+    pd.testing.assert_frame_equal(refined, tested, check_exact=True)
+    assert (refined["refined"] != refined["distance"]).any()
+
+
 def test_several_strategies_stand_beside_each_other(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "by_input.yaml").write_text(CHAINING_INPUT)
     strategies = ["--postproc", "postproc/none.yaml", "--postproc", str(tmp_path / "by_input.yaml")]

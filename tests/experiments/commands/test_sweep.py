@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from submitit.slurm.slurm import _make_sbatch_string
 
 from datamodules.schema import DataError
 from experiments.config.files import packaged
@@ -269,4 +270,10 @@ def test_unknown_slurm_settings_are_named(tmp_path: Path) -> None:
     settings.write_text("partion: gpu\n")
     with pytest.raises(DataError, match=r"partion: submitit has no such parameter; did you mean partition\?"):
         slurm_settings(settings)
-    assert slurm_settings(packaged() / "slurm" / "trial.yaml")["gpus_per_node"] == 1
+
+
+def test_the_shipped_settings_make_an_array_of_a_gpu_for_each_point(tmp_path: Path) -> None:
+    script = _make_sbatch_string("fit", tmp_path, map_count=72, **slurm_settings(packaged() / "slurm" / "trial.yaml"))
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")}
+    assert {"array=0-71%16", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "time=120"} <= asked
+    assert any(line.startswith("signal=") and line.endswith("@120") for line in asked)

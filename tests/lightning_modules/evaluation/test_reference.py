@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from datamodules.training_set import TrainingSet
@@ -61,3 +62,20 @@ def test_no_identity_has_more_clips_than_asked_for(tmp_path: Path) -> None:
     assert np.unique(reference.identity, return_counts=True)[1].tolist() == [4] * 12
     assert set(np.unique(embed_reference(model).identity, return_counts=True)[1]) == {7}
     np.testing.assert_array_equal(reference.voices["input"], again.voices["input"])
+
+
+@pytest.mark.parametrize(
+    ("scale", "copies", "small"), [(True, 1, True), (False, 1, True), (None, 1, False), (True, 9000, False)]
+)
+def test_few_clips_of_feature_files_are_kept_without_being_asked_for(
+    scale: bool | None, copies: int, small: bool, tmp_path: Path
+) -> None:
+    data, model = TinyData(), Linear()
+    trainer(tmp_path).test(model, data, verbose=False)
+    data.unit_length = scale  # None: media
+    train, held_out = data.training_set(), Validated().held_out_set()
+    names = np.array([f"{name}-{copy}" for copy in range(copies) for name in train.identities])
+    identity = np.concatenate([train.identity + copy * len(train.identities) for copy in range(copies)])
+    data.reference_set = lambda: replace(train, identities=names, identity=identity)
+    data.held_out_set = lambda: held_out
+    assert model.small_reference() is small
