@@ -13,7 +13,6 @@ from datamodules.training_set import TrainingSet
 from lightning_modules.evaluation.scorer import TrialScorer
 from postproc.reference import Reference, join
 
-
 PER_IDENTITY = 50
 SMALL = 4_000_000  # numbers, 16 MB as float32
 
