@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ def trained(run_dir: Path) -> int | None:
         return int(json.loads((run_dir / TRAINED).read_text(encoding="utf-8"))["steps"])
     except FileNotFoundError:
         return None
+
+
+def nothing_left(checkpoint: Mapping[str, Any], trainer: Trainer) -> str:
+    """Why there is nothing to train from a checkpoint on: the trainer's epochs or steps are done; "" if there is."""
+    steps, most = int(checkpoint["global_step"]), trainer.max_steps
+    if 0 <= most <= steps:
+        return f"{steps} steps are trained, and trainer.max_steps is {most}"
+    loop = (checkpoint.get("loops") or {}).get("fit_loop") or {}
+    epochs = loop.get("epoch_progress", {}).get("current", {}).get("ready", 0)
+    epochs -= not loop.get("epoch_loop.batch_progress", {}).get("is_last_batch", True)
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+        return f"{epochs} epochs are trained, and trainer.max_epochs is {trainer.max_epochs}"
+    return ""
 
 
 class Resumable(Callback):
@@ -86,6 +100,8 @@ class Resumable(Callback):
             self._restore_random_state(trainer)
         if any(isinstance(c, EarlyStopping) and c.wait_count >= c.patience for c in _callbacks(trainer)):
             trainer.should_stop = True  # it was killed between the decision to stop and the end
+            if trainer.is_global_zero:
+                print("early stopping has ended this training; raise its patience to train on", flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # not earlier: a loader that starts inside an epoch draws a seed for its workers, which had been drawn before

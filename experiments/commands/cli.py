@@ -27,7 +27,7 @@ from experiments.callbacks.checkpoint import RunCheckpoint
 from experiments.callbacks.progress import LineProgress
 from experiments.callbacks.record import RunRecord
 from experiments.callbacks.results import ResultsWriter
-from experiments.callbacks.resume import Resumable, trained
+from experiments.callbacks.resume import Resumable, nothing_left, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explained
@@ -38,7 +38,7 @@ from experiments.console.arguments import options_of_fit
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
-from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
+from experiments.runs.checkpoints import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_unfinished
 from experiments.runs.folder import (
     ENV_RUN_DIR,
     NO_CHECKPOINT,
@@ -250,6 +250,7 @@ class ExperimentCLI(LightningCLI):
                 _say(f"training ended at step {steps}; to train on, give --ckpt_path last and more epochs")
             else:
                 resume = self._resume_point() if self.config.resume else ckpt_path and find_checkpoint(ckpt_path, near)
+                self._check_rest(resume)
                 self.resumable.renew = bool(ckpt_path) or self._optimisation_changed()
                 self.trainer.fit(**loading, ckpt_path=resume)
             self.stop.leave(self.trainer)
@@ -270,6 +271,18 @@ class ExperimentCLI(LightningCLI):
         else:
             run = self.trainer.validate if self.command == "validate" else self.trainer.test
             run(**loading, ckpt_path=path, verbose=self.command == "validate")
+
+    def _check_rest(self, resume: str | None) -> None:
+        """Says that a run which is resumed has nothing left to train; refuses a named checkpoint to train on from.
+
+        Raises:
+            DataError: as many epochs or steps are trained as the trainer is to make.
+        """
+        why = nothing_left(read_checkpoint(Path(resume)), self.trainer) if resume else ""
+        if why and self.config.ckpt_path:
+            raise DataError(f"ckpt_path {self.config.ckpt_path}: {why}; give more to train on, or use the command test")
+        if why:
+            _say(f"nothing is left to train: {why}")
 
     def _optimisation_changed(self) -> bool:
         """Whether optimiser or scheduler are other ones than in the config.yaml of the run folder."""

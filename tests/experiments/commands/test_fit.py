@@ -289,6 +289,26 @@ def test_training_on_takes_the_schedule_of_the_config(tmp_path: Path, capsys: py
     assert pd.read_csv(fourth / "history.csv")["lr"].tolist() == pytest.approx([0.3, 0.15])
 
 
+def test_a_fit_with_nothing_left_to_train_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit, run, other = ["fit", "--config", str(TINY), "--data.steps_per_epoch=2"], tmp_path / "run", tmp_path / "other"
+    assert main([*fit, "--no-test", f"--run_dir={run}"]) == 0
+    config, last = (run / "config.yaml").read_text(), run / "checkpoints" / "last.ckpt"
+    for most, said in (
+        ("--trainer.max_epochs=2", "2 epochs are trained, and trainer.max_epochs is 2"),
+        ("--trainer.max_epochs=1", "2 epochs are trained, and trainer.max_epochs is 1"),
+        ("--trainer.max_steps=3", "4 steps are trained, and trainer.max_steps is 3"),
+    ):
+        for folder, path in ((run, "last"), (other, str(last))):
+            assert main([*fit, most, f"--ckpt_path={path}", f"--run_dir={folder}"]) == 2
+            assert lines(capsys) == f"error: ckpt_path {path}: {said}; give more to train on, or use the command test"
+    assert (run / "config.yaml").read_text() == config
+    assert not other.exists()
+    (run / "trained.json").unlink()  # killed before its end
+    assert main([*fit, "--resume=auto", "--trainer.max_epochs=1", f"--run_dir={run}"]) == 0
+    assert "nothing is left to train: 2 epochs are trained, and trainer.max_epochs is 1" in capsys.readouterr().out
+    assert (run / "results.json").is_file()
+
+
 def test_a_run_from_the_config_of_another_has_its_own_wandb_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     first, second = tmp_path / "first", tmp_path / "second"
