@@ -14,7 +14,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.io.text import shown
+from datamodules.io.text import plain_file, shown
 from datamodules.schema import DataError, ItemTable, Rows
 
 _CHUNK = 1 << 14  # rows read at once
@@ -183,7 +183,7 @@ def _of_file(path: Path) -> list[Hashable]:
     """Which file it is on the disk, whatever its links, and its size with its first and last bytes."""
     try:
         status = path.stat()
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             head = file.read(_BLOCK)
             file.seek(max(0, status.st_size - _BLOCK))
             content = hashlib.blake2b(head + file.read(), digest_size=16).digest()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.languages import language_key
-from datamodules.io.text import name_key, numbered, shown
+from datamodules.io.text import name_key, numbered, plain_file, shown
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, Ranking, Stage, one_line
 
 FILE = "learnt.json"
@@ -256,7 +256,7 @@ def beside(paths: Iterable[str | Path]) -> Learnt:
     learnt = Learnt()
     for folder in sorted({Path(path).parent for path in paths}):
         record = folder / FILE
-        if record.is_file():
+        if plain_file(record, remedy="make these feature files again").is_file():
             try:
                 learnt |= Learnt.read(json.loads(record.read_text(encoding="utf-8")))
             except (OSError, ValueError, RecursionError) as error:
@@ -272,7 +272,7 @@ def _by_a_model(folder: Path) -> bool:
     Earlier versions left no record there.
     """
     try:
-        encoders = (folder / ENCODERS).read_text(encoding="utf-8", errors="replace")
+        encoders = plain_file(folder / ENCODERS).read_text(encoding="utf-8", errors="replace")
     except OSError:
         encoders = ""
     tested = folder.name == "embeddings" and (folder.parent / "scores.parquet").is_file()

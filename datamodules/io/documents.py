@@ -18,6 +18,7 @@ import yaml
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from datamodules.io.text import plain_file
 from datamodules.schema import DataError, one_line
 
 MAX_BYTES = 256 << 20
@@ -165,8 +166,7 @@ def open_arrays(path: Path, remedy: str, what: str = "") -> Iterator[NpzFile]:
 @contextmanager
 def _array_errors(path: Path, remedy: str, what: str) -> Iterator[None]:
     """Turns what numpy says of a damaged file into a line without numpy's advice to load it unsafely."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{what} {path}: is no file; {remedy}".lstrip())
+    plain_file(path, what, remedy)
     try:
         yield
     except DataError:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import draft_of, together
+from datamodules.schema import DataError
 
 
 class Parts:
@@ -38,8 +40,8 @@ class Parts:
         """The parts in the order they were written, without damaged ones, whose work is to be done again."""
         for path in sorted(self.folder.glob("*.parquet")):
             try:
-                table = parquet.ParquetFile(path, page_checksum_verification=True).read()
-            except (OSError, pa.ArrowException):
+                table = parquet.ParquetFile(plain_file(path), page_checksum_verification=True).read()
+            except (DataError, OSError, pa.ArrowException):
                 continue
             yield table
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException, parquet
 
-from datamodules.io.text import csv_rows, existing, other_separator, read_text, tab_separated_rows
+from datamodules.io.text import csv_rows, existing, other_separator, plain_file, read_text, tab_separated_rows
 from datamodules.schema import DataError, one_line
 
 MOST = 50_000_000
@@ -58,7 +58,7 @@ def read_parquet(path: Path, what: str = "", columns: list[str] | None = None) -
     """
     where = f"{what} {path}".lstrip()
     try:
-        size = parquet.read_metadata(path)
+        size = parquet.read_metadata(plain_file(path, what))
         if size.num_rows * size.num_columns > MOST:
             raise DataError(f"{where}: {size.num_rows:,} rows of {size.num_columns:,} columns are too many")
         return pd.read_parquet(path, columns=columns)

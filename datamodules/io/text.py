@@ -85,6 +85,22 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def plain_file(path: Path, what: str = "", remedy: str = "") -> Path:
+    """The path of a file to open. A pipe or a socket would be waited for, and a device may never end.
+
+    Args:
+        path: the file; it need not exist.
+        what: its role, for the message.
+        remedy: what to do where it is something else.
+
+    Raises:
+        DataError: it is a folder, pipe, socket or device.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{what} {path}: is no file{remedy and '; '}{remedy}".lstrip())
+    return path
+
+
 def split_fragment(path: str | Path) -> tuple[str, str]:
     """Splits ``folds.json#0`` into the file and the part of it that is meant.
 

@@ -62,6 +62,7 @@ def draft_of(
     try:
         final = path.resolve()  # what a link leads to is written, the link stays
         if final.exists() and not final.is_file() and not final.is_dir():
+            _check_reader(final)
             yield final  # a pipe or device has no place that another file could take
             return
     except RuntimeError as error:
@@ -215,6 +216,16 @@ def _place(files: list[tuple[Path | None, Path]]) -> None:
                 draft.replace(final)
     except OSError as error:
         raise CannotWrite(f"{final}: cannot be written ({one_line(error.strerror or error)})") from error
+
+
+def _check_reader(path: Path) -> None:
+    """Refuses a pipe that nobody reads, and a socket: whoever opens it waits."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        raise CannotWrite(
+            f"{path}: cannot be written ({error.strerror}: a pipe or device); name another place"
+        ) from error
 
 
 def _cannot_write(path: Path, error: Exception, folder: Path) -> CannotWrite:

@@ -24,11 +24,15 @@ from datamodules.media.sources import (
     plain_transform,
 )
 from datamodules.media.table import MediaTable
-from datamodules.schema import MODALITIES, DataError, Modality, Stage
+from datamodules.schema import MODALITIES, DataError, Modality, Stage, one_line
 from datamodules.split import SplitDataModule
 from datamodules.training_set import ItemSource
 
 MEL_BINS, CHANNELS = 128, 3
+
+
+MOST = 100_000
+"""Frames, crops or pixels of a side; far more than any encoder takes."""
 
 
 @dataclass
@@ -63,8 +67,14 @@ class MediaOptions:
 
     def __post_init__(self) -> None:
         for name in ("frames", "voice_crops", "image_size"):
-            if getattr(self, name) < 1:
-                raise DataError(f"data.media.{name}: {getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= MOST:
+                raise DataError(
+                    f"data.media.{name}: {one_line(repr(value), 40)} must be at least 1, and at most {MOST:,}"
+                )
+        for name in ("whole_voice", "smallest_crop", "colour", "flip"):
+            if type(value := getattr(self, name)) not in (int, float):
+                raise DataError(f"data.media.{name}: {one_line(repr(value), 40)} must be a number")
         if self.whole_voice < 0:
             raise DataError(f"data.media.whole_voice: {self.whole_voice} is negative; give seconds, or 0 for none")
         if not 0 < self.smallest_crop <= 1:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from datamodules.io.media import SAMPLE_RATE, open_audio, read_audio, read_image
+from datamodules.io.text import plain_file
 from datamodules.io.writing import CannotWrite, draft_of
 from datamodules.schema import DataError, Modality, one_line
 
@@ -82,8 +83,10 @@ def _voice(path: Path, decode: bool) -> tuple[float, int, int]:
 
 def _face(path: Path, decode: bool) -> tuple[float, int, int, int, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             width, height, kind = *image.size, image.format
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not readable as an image") from error
     if decode or kind != "JPEG" or not _ends(path):

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import write_json
 from lightning_modules.training.optim import train_on
 
@@ -22,7 +23,7 @@ TRAINED = "trained.json"
 def trained(run_dir: Path) -> int | None:
     """The step at which the training of a run ended; None while it has not."""
     try:
-        return int(json.loads((run_dir / TRAINED).read_text(encoding="utf-8"))["steps"])
+        return int(json.loads(plain_file(run_dir / TRAINED).read_text(encoding="utf-8"))["steps"])
     except FileNotFoundError:
         return None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, NoReturn
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import CannotWrite
 from datamodules.schema import DataError, one_line, visible
 
@@ -99,7 +100,7 @@ def logged(path: Path, mode: Literal["wb", "ab"]) -> Iterator[None]:
     A bug in one of many blocks must not stop the others: its traceback goes to the file, and no further.
     """
     try:
-        file = path.open(mode)
+        file = plain_file(path).open(mode)
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror})") from error
     with (

@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.evaluation.learnt import ENCODERS, FILE
+from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_json, write_text
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
@@ -57,7 +58,7 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
         if path.is_file():
             if modality not in before:
                 raise DataError(f"{path}: is a feature file that embed has not made; choose another --out")
-            have = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)["item"]
+            have = pd.read_csv(plain_file(path.with_suffix(".csv")), dtype=str, keep_default_na=False)["item"]
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]

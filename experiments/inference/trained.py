@@ -73,7 +73,9 @@ class Trained:
         """
         inputs = self.spec["inputs"]
         if "media" in inputs:
-            return TrainedFiles(self.model, modality, MediaOptions(**inputs["media"]))
+            with damaged(str(self.source), "get the folder again"):
+                options = MediaOptions(**inputs["media"])
+            return TrainedFiles(self.model, modality, options)
         above = (*self.above, self.source)
         below = [given] if given is not None else [encoder_of(x, self.trust, above) for x in inputs[modality] or []]
         if not below:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.io.documents import read_json
+from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, together, write_json
 from datamodules.schema import DataError, one_line
 from experiments.config.build import read_steps, strategy_options
@@ -54,7 +55,8 @@ class Derived:
         steps = None
         if self.strategy is not None:
             steps = strategy_options(self.strategy, self.strategy.stat().st_mtime_ns, self.alternative)
-        scores = [hashlib.sha256((source / "scores.parquet").read_bytes()).hexdigest() for source in self.sources]
+        files = [plain_file(source / "scores.parquet") for source in self.sources]
+        scores = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
         return {"strategy": steps, "scores": scores}
 
     def done(self) -> bool:

@@ -71,7 +71,9 @@ class Protocol:
             for name, text in content.pop("refinements", {}).items():
                 file, sign, alternative = text.partition("#")
                 files[name] = f"{find_config(file, near=path.parent)}{sign}{alternative}"
-            return cls(**content, methods=methods, refinements=files)
+            protocol = cls(**content, methods=methods, refinements=files)
+            _check(protocol)
+            return protocol
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
@@ -84,6 +86,22 @@ class Protocol:
             return sorted({seed for part in self.fusions[method] for seed in self.seeds_of(part)})
         seeds = self.methods[method].seeds
         return self.seeds if seeds is None else seeds
+
+
+def _check(protocol: Protocol) -> None:
+    """Refuses a protocol without a fit, and lists of something else.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not protocol.methods:
+        raise ValueError("methods names none")
+    lists: dict[str, object] = {key: getattr(protocol, key) for key in ("configs", "folds", "seeds")}
+    lists |= {f"methods.{name}.seeds": m.seeds for name, m in protocol.methods.items() if m.seeds is not None}
+    for key, values in lists.items():
+        kinds = (str,) if key == "configs" else (int, str) if key == "folds" else (int,)
+        if not isinstance(values, list) or not values or any(type(value) not in kinds for value in values):
+            raise ValueError(f"{key} is no list of at least one {'config' if key == 'configs' else 'number'}")
 
 
 @dataclass(frozen=True)

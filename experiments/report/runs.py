@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.io.documents import damaged, read_json, read_mapping
+from datamodules.io.text import plain_file
 from datamodules.schema import DataError, one_line
 from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
@@ -224,9 +225,9 @@ def _read_traces(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_history(path: Path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
     remedy = "delete it for a report without curves"
+    if not plain_file(path, remedy=remedy).exists():
+        return None
     with damaged(str(path), remedy):
         table = pd.read_csv(path)
     numeric = table.empty or all(kind.kind in "iufb" for kind in table.dtypes)

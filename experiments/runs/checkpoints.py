@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import draft_of, make_folder
 from datamodules.schema import DataError
 from lightning_modules.networks.weights import DAMAGED, load_pickle, reason
@@ -50,7 +51,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, no Lightning checkpoint, or holding objects whose loading would run code.
     """
     try:
-        content = load_pickle(path)
+        content = load_pickle(plain_file(path))
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import write_json
 from datamodules.schema import DataError
 
@@ -56,7 +57,7 @@ def locked(run_dir: Path) -> Iterator[None]:
 def _read(note: Path) -> dict[str, Any]:
     """Who owns the folder; empty where the owner has not written it yet, or has finished."""
     try:
-        owner: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        owner: dict[str, Any] = json.loads(plain_file(note).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return owner

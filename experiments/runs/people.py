@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.documents import open_arrays
+from datamodules.io.text import plain_file
 from datamodules.io.writing import together, write_arrays, write_csv
 from datamodules.schema import DataError, one_line
 from experiments.runs.saved import SavedRun
@@ -41,8 +42,7 @@ def read_people(folder: Path) -> tuple[pd.DataFrame, Replicates]:
     remedy = "remove the folder and run the protocol again"
     text, unknown = {"cell": str, "identity": str, "gender": str}, {"raw": [""], "refined": [""]}
     path = folder / "people.csv"
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path}: is no file; {remedy}")
+    plain_file(path, remedy=remedy)
     try:
         rows = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=unknown)
         numbers = rows[list(COLUMNS[3:])].astype(float)

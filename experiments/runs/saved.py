@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.io.documents import open_arrays, read_array, read_mapping
 from datamodules.io.tables import read_parquet
+from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from postproc.reference import Reference
@@ -252,8 +253,7 @@ def _read_more(path: Path) -> tuple[dict[str, dict[str, Any]], list[str], list[s
 
 def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.float32]]:
     path = folder / f"{modality}s.csv"
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path}: is no file; run test again")
+    plain_file(path, remedy="run test again")
     try:
         index = pd.read_csv(path, dtype=str, keep_default_na=False)
         columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}

@@ -15,6 +15,7 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
+from datamodules.io.text import plain_file
 from datamodules.io.writing import write_text
 from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
@@ -97,7 +98,7 @@ def prepare_wandb(settings: Any, run_dir: Path, name: str) -> None:
     id_file = run_dir / "wandb_id"
     if not id_file.exists() and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         write_text(id_file, settings.id or uuid.uuid4().hex[:8])
-    settings.id = settings.id or (id_file.read_text(encoding="utf-8") if id_file.exists() else None)
+    settings.id = settings.id or (plain_file(id_file).read_text(encoding="utf-8") if id_file.exists() else None)
     settings.name = settings.name or f"{name}-{run_dir.name}"
     if not settings.offline and "WANDB_MODE" not in os.environ and not has_key():
         settings.offline = True

@@ -17,7 +17,7 @@ import yaml
 from submitit.helpers import DelayedSubmission
 
 from datamodules.io.documents import read_yaml
-from datamodules.io.text import nearest
+from datamodules.io.text import nearest, plain_file
 from datamodules.io.writing import make_folder, write_json, write_text
 from datamodules.schema import DataError, one_line
 from experiments.runs.credentials import has_key
@@ -56,7 +56,7 @@ class Job:
                 raise RuntimeError(f"{self.command[-1]}: exit status {status}")
             return
         self.fit.start()
-        with (self.fit.folder / "log.txt").open("ab") as log:
+        with plain_file(self.fit.folder / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
             status = self._wait()
         if (error := self.fit.end(status)) is not None:
@@ -156,7 +156,7 @@ def run_agents(sweep: Sweep, folder: Path, settings: Path | None, parallel: int)
         except (wandb.Error, OSError, ValueError) as error:
             raise DataError(f"W&B rejects the sweep {sweep.name}: {one_line(error)}") from error
         write_text(id_file, sweep_id)
-    command = agent_command(sweep, id_file.read_text(encoding="utf-8"))
+    command = agent_command(sweep, plain_file(id_file).read_text(encoding="utf-8"))
     count = sweep.run_cap or len(sweep.points())
     if settings is not None:
         _submit([Job(command) for _ in range(count)], folder, settings)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import damaged, read_mapping
+from datamodules.io.text import plain_file
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.tables import NameTable, percent
@@ -140,7 +141,7 @@ def exclusive(out: Path) -> Iterator[None]:
     Raises:
         DataError: another process holds it.
     """
-    with (out / ".lock").open("w") as file:
+    with plain_file(out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

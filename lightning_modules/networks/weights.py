@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datamodules.evaluation.learnt import Learnt
+from datamodules.io.text import plain_file
 from datamodules.schema import DataError, one_line
 
 LEARNT = "learnt"
@@ -108,7 +109,7 @@ def learnt_of(path: str | Path) -> Learnt:
     Raises:
         WeightsError: as :func:`read_file`, or a damaged record.
     """
-    path = Path(path).expanduser()
+    path = plain_file(Path(path).expanduser(), "weights")
     if path.suffix != ".safetensors":
         try:
             content = load_pickle(path, mapped=zipfile.is_zipfile(path))

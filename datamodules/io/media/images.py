@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from datamodules.io.text import plain_file
 from datamodules.schema import DataError, one_line
 
 PIXELS = 89_478_485  # the most of an image; Pillow warns of more
@@ -30,7 +31,7 @@ def read_image(path: str | Path) -> Image.Image:
     path = Path(path)
     try:
         # an open file, no name: Pillow maps uncompressed TIFF files into memory, and turns those maps wrongly
-        with path.open("rb") as file, warnings.catch_warnings():
+        with plain_file(path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 if image.width * image.height > PIXELS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from datamodules.io.media.mp3 import described, scan
+from datamodules.io.text import plain_file
 
 STREAMED = 0x7F000000  # a recording that was written to a pipe declares at least this many bytes, or none
 OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
@@ -21,7 +22,7 @@ def examined(path: Path) -> tuple[str, Path | io.BytesIO]:
     Libsndfile reads a truncated file without an error. A recording that does not say how long it is, a wav that was
     written to a pipe or an mp3 without a header, is given a header that does.
     """
-    with path.open("rb") as file:
+    with plain_file(path).open("rb") as file:
         magic = file.read(4)
     if magic[:3] == b"ID3" or (magic[:1] == b"\xff" and magic[1:2] >= b"\xe0"):
         return _examined_mp3(path)
