@@ -66,7 +66,9 @@ def log_tables(run: Any, run_dir: Path) -> None:
         frame[["voice", "face"]] = frame[["voice", "face"]].map(lambda text: defused(visible(text)))
         name = visible(str(name))
         rows = frame.astype(object).to_numpy().tolist()  # from a frame, W&B looks a column up for each value: slow
-        run.log({f"tables/{name}": wandb.Table([*columns], rows), f"tables/{name}/trials": len(table)})
+        content = wandb.Table([*columns], rows[:1])
+        content.data.extend(rows[1:])  # given to it, each row would be compared with the types of the first: slow
+        run.log({f"tables/{name}": content, f"tables/{name}/trials": len(table)})
 
 
 def log_artifacts(run: Any, run_dir: Path, make_report: Callable[[], str]) -> None:

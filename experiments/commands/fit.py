@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError
+from experiments.config.missing import check_files
 from experiments.console.arguments import CommandParser, options_of_fit
 
 GROUPS = {
@@ -31,7 +32,9 @@ def main(command: str, argv: list[str]) -> int:
         parser.parse_args(argv or ["--help"])
     parser.offer(argv)
     argv = _of_run(command, argv)
-    _check(command, argv)
+    settings = _check(command, argv)
+    if not any(argument.startswith("--print_config") for argument in argv):
+        check_files(settings)
     from experiments.commands import (
         cli,  # torch and Lightning take ten seconds; a wrong argument need not wait for them
     )
@@ -62,12 +65,12 @@ def _of_run(command: str, argv: list[str]) -> list[str]:
     return [f"--config={run / 'config.yaml'}", f"--ckpt_path={best}", *argv[1:]]
 
 
-def _check(command: str, argv: list[str]) -> None:
+def _check(command: str, argv: list[str]) -> dict[str, Any]:
     # these import the parser, which --help need not wait for
     from experiments.config.early import check_early
     from experiments.config.overrides import expand_arguments
 
-    check_early(*expand_arguments(argv), [*options_of_fit(command)])
+    return check_early(*expand_arguments(argv), [*options_of_fit(command)])
 
 
 def _parser(command: str) -> CommandParser:

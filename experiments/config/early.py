@@ -27,13 +27,16 @@ PARSER = ("config", "help", "print_config", "seed_everything", *FIXED, "model", 
 SWITCHES = ("-h", "--help", "--print_config", "--test", "--no-test")
 
 
-def check_early(arguments: Sequence[str], paths: Sequence[Path], own: Sequence[str]) -> None:
+def check_early(arguments: Sequence[str], paths: Sequence[Path], own: Sequence[str]) -> dict[str, Any]:
     """Refuses arguments that cannot be right.
 
     Args:
         arguments: expanded ones.
         paths: the configs, in order.
         own: options of the command beside Lightning's.
+
+    Returns:
+        The values of all keys together, as far as they can be known without the classes.
 
     Raises:
         DataError: an unknown key, class or option, or a checkpoint that is not there; names the nearest valid one.
@@ -61,6 +64,7 @@ def check_early(arguments: Sequence[str], paths: Sequence[Path], own: Sequence[s
         raise DataError(
             f"ckpt_path {checkpoint}: no file {checkpoint}; give a path, or the config.yaml of a finished run"
         )
+    return {key: _content(value) for key, value in tree.items()}
 
 
 def _settings(arguments: Sequence[str]) -> Iterator[tuple[str, Any, str | None]]:

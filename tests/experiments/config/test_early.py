@@ -13,6 +13,7 @@ from experiments.commands.fit import _check as check
 from experiments.config.classes import is_below, options_of_source, own_path
 from experiments.config.errors import options_of, public_classes
 from experiments.config.files import packaged
+from experiments.config.missing import check_files
 from experiments.run import COMMANDS, main
 from tests import REPOSITORY, TINY
 from tests.experiments.test_start import cpu_seconds
@@ -68,6 +69,37 @@ def test_right_ones_pass() -> None:
         check("fit", ["--config", str(TINY), *more])
 
 
+MISSING = {
+    "v1_eng_features": r"^feature file none/mavceleb/v1_voices_ecapa192\.npz: no such file",
+    "v2_eng_features": r"^feature file none/v2/English_voices_train\.csv: no such file",
+    "v1_eng_joint_features": r"^data\.sets\.v1: feature file .* check the path and data\.sets\.v1\.root",
+    "s2f": r"^feature file none/voices\.npy: no such file",
+    "v1_eng": r"^MAV-Celeb v1 is not at none/v1",
+    "own_media": r"^manifest my_clips/manifest\.csv: no such file",
+    "pretrain_vox1": r"^VoxCeleb1 people none/voxceleb/vox1_meta\.csv: no such file",
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_data_are_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VOICEFACE_DATA", "MAVCELEB_FEATURES", "MAVCELEB_ROOT", "S2F_FEATURES"):
+        monkeypatch.setenv(variable, "none")
+    with pytest.raises(DataError, match=MISSING[name]):
+        check_files(check("fit", ["--config", f"{name}.yaml"]))
+
+
+def test_missing_trial_lists_are_said_and_what_is_there_passes(tmp_path: Path) -> None:
+    for name in ("v.npz", "f.csv", "trials.csv"):
+        (tmp_path / name).touch()
+    files = [f"--data.root={tmp_path}", "--data.voices=[v.npz#x]", "--data.faces=[{path: f.csv}]"]
+    given = ["--config", "own_data.yaml", *files]
+    check_files(check("fit", [*given, "--data.test={heard: trials.csv, unheard: {identities: [a], trials: 600}}"]))
+    with pytest.raises(DataError, match=r"trial list .*trails\.csv: no such file; did you mean trials\.csv\?"):
+        check_files(check("fit", [*given, "--data.test={heard: {trials: trails.csv}}"]))
+    check_files(check("fit", ["--config", "own_data.yaml", "--data.root=${vars.nothing}"]))  # the parser's to say
+    check_files(check("fit", ["--config", str(TINY), "--data=own.Data", "--data.voices=x"]))
+
+
 def test_options_read_in_the_source_are_those_of_the_parser() -> None:
     known = 0
     for class_path in public_classes():
@@ -87,6 +119,16 @@ def test_it_takes_less_than_two_seconds(argument: str) -> None:
     arguments = ["fit", f"--config={TINY}", argument, "--a"]
     code = f"import sys; from experiments.run import main; s = main({arguments}); "
     code += "print(s, sorted({'torch', 'lightning', 'pandas'} & set(sys.modules)))"
+    before = cpu_seconds()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert cpu_seconds() - before < 2
+    assert done.stdout.strip() == "2 []"
+
+
+@pytest.mark.processes
+def test_missing_data_take_two_seconds_and_no_torch() -> None:
+    code = "import sys; from experiments.run import main; s = main(['fit', '--config=own_data.yaml']); "
+    code += "print(s, sorted({'torch', 'lightning'} & set(sys.modules)))"
     before = cpu_seconds()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert cpu_seconds() - before < 2
