@@ -26,6 +26,8 @@ class DataError(ValueError):
 
 def visible(text: str) -> str:
     """The text with control characters written out: names in files may hold escape sequences of a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text)
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from tokenize import TokenError
 from typing import Any
 
@@ -47,7 +48,8 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
         raise DataError(f"{path}: unreadable ({why})") from error
-    _check_depth(content, path)
+    if text.count("{") + text.count("[") > MAX_DEPTH:
+        _check_depth(content, path)
     return content
 
 
@@ -203,11 +205,14 @@ def damaged(where: str, remedy: str) -> Iterator[None]:
 
 def _text(path: Path, most: int) -> str:
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
-        if path.stat().st_size > most:
+        found = path.stat()
+        if not S_ISREG(found.st_mode):
+            raise DataError(f"{path}: is no file")
+        if found.st_size > most:
             raise DataError(f"{path}: larger than {most >> 20} MiB; no command writes such a file")
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from datamodules.schema import DataError, Modality
 from experiments.app.ranking import STYLE, compared
 from experiments.console.tables import percent
 from experiments.inference.scoring import FileScorer
-from experiments.runs.saved import NOT_CELLS, read_records
+from experiments.runs.records import NOT_CELLS, read_records
 
 HOST = "127.0.0.1"  # this machine alone: the page asks nobody for a password
 LARGEST = "100mb"  # of a file that is dropped

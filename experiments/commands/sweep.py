@@ -62,10 +62,10 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     # --help does not need these imports, which take a second
     from datamodules.io.writing import make_folder, write_json
     from experiments.config.files import find_config
-    from experiments.console.tables import table_console
+    from experiments.console.tables import print_table
     from experiments.sweep.launch import run_agents, show_agents
     from experiments.sweep.points import Sweep
-    from experiments.sweep.run import check_sweep, counts_of, exclusive, fit_of, run_sweep, states_of, sweep_table
+    from experiments.sweep.run import check_sweep, counts_of, exclusive, fit_of, run_sweep, statuses_of, sweep_table
 
     path = find_config(options.config)
     sweep = Sweep.read(path, more)
@@ -93,7 +93,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
             index = {"sweep": sweep.content, "points": {point.id: point.overrides for point in points}}
             write_json(out / "index.json", index)
             run_sweep(points, run_fit, out, options.launcher, options.parallel, settings)
-    states = states_of(points, out)
-    table_console().print(sweep_table(points, states, out))
-    print(f"{counts_of(states)}; runs and index.json in {out}")
+    statuses = statuses_of(points, out)
+    print_table(sweep_table(points, statuses))
+    print(f"{counts_of(statuses)}; runs and index.json in {out}")
     return 0

@@ -15,6 +15,10 @@ WIDTH = 220  # of what is no terminal: in a log, names are searched for and must
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+LONG = 500
+"""Rows of a table from which on it is printed as plain lines."""
+
+
 class NameTable(Table):
     """A table of names that files may give: their control characters are written out, as a terminal would obey them.
 
@@ -41,6 +45,17 @@ def _shown(cell: Any) -> Any:
 def table_console() -> Console:
     """As wide as the terminal; in a file, wide enough that no table is folded. Names in brackets are no markup."""
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table; a long one as plain lines of columns, since Rich takes a millisecond for each row."""
+    if table.row_count <= LONG:
+        table_console().print(table)
+        return
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    widths = [max(map(len, column)) for column in columns]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True))
+    print("\n".join([*lines, str(table.caption or "")]))
 
 
 def percent(rate: float | None) -> str:

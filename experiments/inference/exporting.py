@@ -16,7 +16,7 @@ from experiments.inference.hub import CARD, CONFIG, WEIGHTS
 from experiments.inference.model_card import model_card
 from experiments.inference.trained import Trained
 from experiments.runs.folder import HOLDS_A_RUN
-from experiments.runs.saved import read_records
+from experiments.runs.records import read_records
 from lightning_modules.networks.weights import LEARNT
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment
 from datamodules.evaluation.learnt import Learnt
 from datamodules.schema import visible
 from experiments.console.tables import percent
-from experiments.runs.saved import NOT_CELLS
+from experiments.runs.records import NOT_CELLS
 from postproc.metrics.calibration import CALIBRATION
 
 MARKUP = re.compile(r"[\\`*\[\]<>|&~]")

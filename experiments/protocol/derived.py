@@ -21,9 +21,10 @@ from experiments.console.errors import logged
 from experiments.protocol.file import PlannedFit, Protocol, planned_fits
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.people import write_people
+from experiments.runs.records import read_records
 from experiments.runs.refine import write_refined
 from experiments.runs.results import evaluate_run, write_scores
-from experiments.runs.saved import SavedRun, read_records, read_run
+from experiments.runs.saved import SavedRun, read_run
 from postproc.cells import scored_cell
 from postproc.memory import Memory
 from postproc.refinement import refine_cells

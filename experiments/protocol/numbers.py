@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.runs.people import COLUMNS, Replicates
 from experiments.runs.rates import RATES, paired
-from experiments.runs.saved import NOT_CELLS
+from experiments.runs.records import NOT_CELLS
 
 Record = dict[str, Any]
 

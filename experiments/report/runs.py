@@ -17,7 +17,8 @@ from datamodules.schema import DataError, one_line
 from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
-from experiments.runs.saved import read_records, read_run, trained_on
+from experiments.runs.records import read_records
+from experiments.runs.saved import read_run, trained_on
 
 # settings in which runs of one method may differ: identities, languages and seeds
 AXES = re.compile(

@@ -37,8 +37,8 @@ from experiments.report.tables import (
     control_table,
     language_table,
 )
+from experiments.runs.records import TRUSTED, UNLABELLED
 from experiments.runs.results import note_of, sizes_note
-from experiments.runs.saved import TRUSTED, UNLABELLED
 
 WIDEST = 60  # percent at the right end of the axis of the first screen
 PLACES = {1: (20,), 2: (12, 30), 3: (7, 21, 35), 4: (5, 16, 27, 38)}  # heights of the dots of each test condition

@@ -24,7 +24,7 @@ from datamodules.workers import process_pool
 from experiments.console.errors import exit_status, logged
 from experiments.console.progress import track
 from experiments.runs.folder import HOLDS_A_RUN
-from experiments.runs.saved import read_records
+from experiments.runs.records import read_records
 
 Main = Callable[[str, list[str]], int]
 Check = Callable[[str, list[str]], object]
@@ -46,10 +46,13 @@ class Fit:
 
     def results(self) -> dict[str, Any] | None:
         """results.json, if this very command has run to its end."""
-        results, command = self.folder / "results.json", self.folder / "command.json"
-        if not results.exists() or not command.exists() or read_json(command) != list(self.command):
-            return None
-        return read_records(results)
+        results = self.folder / "results.json"
+        return read_records(results) if results.exists() and self._is_noted() else None
+
+    def _is_noted(self) -> bool:
+        """Whether the folder holds a start of this very command."""
+        path = self.folder / "command.json"
+        return path.exists() and read_json(path) == list(self.command)
 
     def state(self) -> dict[str, Any]:
         """What was noted when it started and when it ended; empty if it never started."""
@@ -62,8 +65,7 @@ class Fit:
         Raises:
             DataError: it holds one.
         """
-        command = self.folder / "command.json"
-        if command.exists() and read_json(command) == list(self.command):
+        if self._is_noted():
             return
         if held := [file for file in HOLDS_A_RUN if (self.folder / file).exists()]:
             raise DataError(

@@ -14,7 +14,8 @@ from datamodules.io.text import shown
 from datamodules.io.writing import make_folder, remove_file, write_array, write_csv, write_json, write_parquet
 from datamodules.schema import MODALITIES, DataError
 from experiments.console.tables import NameTable, percent, table_console
-from experiments.runs.saved import COLUMNS, NOT_CELLS, TRUSTED, UNLABELLED, SavedRun, read_records
+from experiments.runs.records import NOT_CELLS, TRUSTED, UNLABELLED, read_records
+from experiments.runs.saved import COLUMNS, SavedRun
 from postproc.metrics import evaluate_cell, summarise
 from postproc.metrics.alignment import alignment
 

@@ -11,20 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.io.documents import open_arrays, read_array, read_mapping
+from datamodules.io.documents import open_arrays, read_array
 from datamodules.io.tables import read_parquet
 from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
+from experiments.runs.records import TRUSTED, UNLABELLED, read_records
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
 REFERENCE = ("identity", "language", "gender", "seen")
-TRUSTED = "trusted_weights"
-UNLABELLED = "languages_unknown"
-NOT_CELLS = ("alignment", "tasks", TRUSTED, UNLABELLED)
-"""Keys of results.json that are no test conditions."""
-
 SEEN_TESTS = "seen_tests"
 COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
 
@@ -57,59 +53,6 @@ class SavedRun:
     def notes(self) -> dict[str, list[str]]:
         """What results.json states beside the records."""
         return {key: names for key, names in ((TRUSTED, self.trusted), (UNLABELLED, self.unlabelled)) if names}
-
-
-def read_records(path: Path) -> dict[str, Any]:
-    """The content of a results.json: records by test condition, and the keys :data:`NOT_CELLS`.
-
-    Raises:
-        DataError: missing, unreadable, or a value that no test writes; names the key.
-    """
-    content = read_mapping(path, "run test again")
-    for name, record in content.items():
-        if name in (TRUSTED, UNLABELLED):
-            wrong = None if isinstance(record, list) and all(isinstance(x, str) for x in record) else name
-        elif not isinstance(record, dict):
-            wrong = name
-        elif name == "tasks":
-            wrong = next((f"tasks.{task}" for task, entry in record.items() if not _is_task(entry)), None)
-        else:
-            keys = () if name in NOT_CELLS else ("trials", *record)
-            wrong = next((f"{name}.{key}" for key in keys if not _is_value(key, record.get(key))), None)
-        if wrong is not None:
-            raise DataError(
-                f"{path}: {ascii(wrong[:80])[1:-1]} is missing or no value that a test writes; run test again"
-            )
-    return content
-
-
-def _is_value(key: str, value: Any) -> bool:
-    """Whether a record of a test condition may hold this; unknown keys may hold anything."""
-    if key in ("trials", "positives"):
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-    if key.endswith("_ci95"):
-        return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_rate, value)))
-    return _is_rate(value) if key.startswith(("eer", "auc")) else True
-
-
-def _is_rate(value: Any) -> bool:
-    """A number from 0 to 1; None and NaN where it cannot be computed."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (number and (value != value or 0 <= value <= 1))
-
-
-def _is_task(record: Any) -> bool:
-    """Whether this is a record of matching or retrieval."""
-    if not isinstance(record, dict) or record.get("task") not in ("matching", "retrieval"):
-        return False
-    rates = [record.get(key) for key in ("score", "score_gender_only", "score_chance")]
-    counts = [record.get(key, 0) for key in ("candidates", "probes")]
-    return (
-        record.get("probe", "voice") in MODALITIES
-        and all(map(_is_rate, rates))
-        and all(_is_value("trials", count) for count in counts)
-        and _is_value("score_ci95", record.get("score_ci95"))
-    )
 
 
 def read_scores(folder: Path) -> pd.DataFrame:

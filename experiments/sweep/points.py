@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Point:
 
     overrides: dict[str, Any]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A hash of the overrides, the same for any order of them."""
         return hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode()).hexdigest()[:10]

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,20 +30,36 @@ def fit_of(point: Point, out: Path) -> Fit:
     return Fit(folder, ("fit", *point.arguments, *fixed))
 
 
-def states_of(points: list[Point], out: Path) -> dict[str, str]:
-    """State by point id: finished, running, queued (in SLURM), failed, killed (its process is gone), or new."""
+@dataclass(frozen=True)
+class Status:
+    """What became of a point.
+
+    Attributes:
+        state: finished, running, queued (in SLURM), failed, killed (its process is gone), or new.
+        overall: the record of all test conditions together; empty until it is finished.
+    """
+
+    state: str
+    overall: dict[str, Any] = field(default_factory=dict)
+
+
+def statuses_of(points: list[Point], out: Path) -> dict[str, Status]:
+    """Status by point id."""
     fits = {point.id: fit_of(point, out) for point in points}
     jobs = queue() if any((fit.folder / JOB).exists() for fit in fits.values()) else {}
-    states = {}
+    statuses = {}
     for name, fit in fits.items():
         with damaged(str(fit.folder), "delete it, and the same command makes it again"):
-            states[name] = _state(fit, jobs)
-    return states
+            statuses[name] = _status(fit, jobs)
+    return statuses
+
+
+def _status(fit: Fit, jobs: dict[str, str]) -> Status:
+    results = fit.results()
+    return Status(_state(fit, jobs)) if results is None else Status("finished", results.get("overall", {}))
 
 
 def _state(fit: Fit, jobs: dict[str, str]) -> str:
-    if fit.results() is not None:
-        return "finished"
     submitted = fit.folder / JOB
     job = jobs.get(read_mapping(submitted)["job"]) if submitted.exists() else None
     if job is not None:
@@ -65,7 +82,7 @@ def is_here(noted: dict[str, Any]) -> bool:
     return noted["host"] == os.uname().nodename and b"python" in command
 
 
-def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> NameTable:
+def sweep_table(points: list[Point], statuses: dict[str, Status]) -> NameTable:
     """A row per point: its state, the settings in which points differ, its EERs in percent."""
     columns = list(dict.fromkeys(key for point in points for key in point.overrides))
     shown = [key for key in columns if len({as_text(point.overrides.get(key, "")) for point in points}) > 1]
@@ -73,18 +90,21 @@ def sweep_table(points: list[Point], states: dict[str, str], out: Path) -> NameT
     for column in ("point", "state", *shown, "raw", "refined"):
         table.add_column(column, no_wrap=column == "point")
     for point in points:
-        overall = (fit_of(point, out).results() or {}).get("overall", {})
+        status = statuses[point.id]
         values = [as_text(point.overrides.get(key, "")) for key in shown]
-        table.add_row(
-            point.id, states[point.id], *values, *(percent(overall.get(key)) for key in ("eer", "eer_refined"))
-        )
+        rates = [percent(status.overall.get(key)) for key in ("eer", "eer_refined")]
+        table.add_row(point.id, status.state, *values, *rates)
     return table
 
 
 def unfinished(points: list[Point], out: Path) -> list[Fit]:
     """Fits of the points that are not finished, running or queued."""
-    states = states_of(points, out)
-    return [fit_of(point, out) for point in points if states[point.id] not in ("finished", "running", "queued")]
+    return _unfinished(points, statuses_of(points, out), out)
+
+
+def _unfinished(points: list[Point], statuses: dict[str, Status], out: Path) -> list[Fit]:
+    done = ("finished", "running", "queued")
+    return [fit_of(point, out) for point in points if statuses[point.id].state not in done]
 
 
 def check_sweep(points: list[Point], out: Path, check: Check) -> None:
@@ -118,9 +138,9 @@ def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, paralle
     Raises:
         DataError: some failed. Finished ones are kept, and the same command runs the rest.
     """
-    states = states_of(points, out)
-    todo = unfinished(points, out)
-    print(f"sweep: {counts_of(states)}; {len(todo)} to run by {launcher}, in {out}", flush=True)
+    statuses = statuses_of(points, out)
+    todo = _unfinished(points, statuses, out)
+    print(f"sweep: {counts_of(statuses)}; {len(todo)} to run by {launcher}, in {out}", flush=True)
     if launcher == "slurm" and todo:
         ids = submit(todo, out, settings)
         print(f"submitted: SLURM job {ids[0].partition('_')[0]}, {len(ids)} points; sweep --status shows them")
@@ -149,7 +169,7 @@ def exclusive(out: Path) -> Iterator[None]:
         yield
 
 
-def counts_of(states: dict[str, str]) -> str:
+def counts_of(statuses: dict[str, Status]) -> str:
     """``3 points, 1 failed, 2 finished``."""
-    counts = sorted(Counter(states.values()).items())
-    return f"{len(states)} points, " + ", ".join(f"{count} {state}" for state, count in counts)
+    counts = sorted(Counter(status.state for status in statuses.values()).items())
+    return f"{len(statuses)} points, " + ", ".join(f"{count} {state}" for state, count in counts)

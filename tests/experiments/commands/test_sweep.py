@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from experiments.config.overrides import expand_arguments
 from experiments.run import main
 from experiments.sweep.launch import slurm_settings
 from experiments.sweep.points import Point, Sweep
+from experiments.sweep.run import fit_of
 from tests.experiments.conftest import TINY
 
 
@@ -277,3 +279,27 @@ def test_the_shipped_settings_make_an_array_of_a_gpu_for_each_point(tmp_path: Pa
     asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")}
     assert {"array=0-71%16", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "time=120"} <= asked
     assert any(line.startswith("signal=") and line.endswith("@120") for line in asked)
+
+
+@pytest.mark.perf
+def test_the_status_of_ten_thousand_points_takes_two_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameters = {"config": {"value": "demo.yaml"}, "seed_everything": {"values": list(range(10_000))}}
+    path = write(tmp_path, parameters=parameters)
+    record = {"trials": 1000, "eer": 0.25, "eer_refined": 0.22} | {f"eer_{i}": 0.2 for i in range(20)}
+    results = json.dumps(dict.fromkeys(("overall", "heard", "unheard"), record))
+    for i, point in enumerate(Sweep.read(path).points()):
+        fit = fit_of(point, (tmp_path / "out").resolve())
+        fit.folder.mkdir(parents=True)
+        (fit.folder / "command.json").write_text(json.dumps(fit.command))
+        (fit.folder / "state.json").write_text(json.dumps({"state": "failed"}))
+        if i % 10:
+            (fit.folder / "results.json").write_text(results)
+    spent = []
+    for _ in range(3):
+        start = time.process_time()
+        assert main(["sweep", f"--config={path}", f"--out={tmp_path / 'out'}", "--status"]) == 0
+        spent.append(time.process_time() - start)
+        assert "10000 points, 1000 failed, 9000 finished" in capsys.readouterr().out
+    assert min(spent) < 2
