@@ -96,7 +96,7 @@ def draw_map(conditions: Mapping[str, Mapping[Modality, Points]]) -> Figure:
     """A map per test condition (row) and modality (column), with a legend.
 
     Colour and mark are the true identity, or the gender of many identities. Each item is tied to the mean of its
-    cluster, and the mean of a cluster has its number. Crosses are outliers.
+    cluster (+), above which its number stands. Crosses are outliers.
     """
     with mpl.rc_context({**FILE_STYLE.settings, "axes.grid": False}):
         figure = Figure(figsize=(11, 4.5 * len(conditions) + 0.3), layout="constrained")
@@ -153,8 +153,12 @@ def _fill_map(axes: Axes, points: Points, of: NDArray[np.str_], names: Sequence[
     axes.scatter(points.place[points.outlier, 0], points.place[points.outlier, 1], c="black", s=14, marker="x", lw=0.7)
     if points.cluster is not None and len(centres) <= MOST_CENTRES:
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "black", "alpha": 0.85, "lw": 0.6}
+        axes.margins(y=0.08)  # room for the highest number
         for centre, (gender, number) in zip(centres, clusters.tolist(), strict=True):
-            axes.text(centre[0], centre[1], f"{gender}.{number}", fontsize=7, ha="center", va="center", bbox=box)
+            axes.annotate(f"{gender}.{number}", centre, (0, 8), textcoords="offset points", fontsize=7, ha="center",
+                          va="bottom", bbox=box)  # above the mean, which may be an only item  # fmt: skip
+        several = centres[np.bincount(code) > 1]
+        axes.scatter(several[:, 0], several[:, 1], c="black", s=20, marker="+", lw=0.8)
 
 
 def clustered(run: SavedRun, name: str, traces: Sequence[Trace]) -> Clustered:
@@ -202,21 +206,22 @@ def _majority(identity: NDArray[np.str_]) -> str:
 
 def draw_clusters(conditions: Mapping[str, Clustered]) -> Figure:
     """Elbows and prototypes, a row per test condition."""
-    columns = 1 + max(len(of.prototypes) for of in conditions.values())
+    first = int(any(of.elbow for of in conditions.values()))
+    columns = first + max(len(of.prototypes) for of in conditions.values())
     with mpl.rc_context({**FILE_STYLE.settings, "axes.grid": False}):
         figure = Figure(figsize=(4.6 * columns, 4.2 * len(conditions) + 0.4), layout="constrained")
         panels = figure.subplots(len(conditions), columns, squeeze=False)
         for row, (name, of) in zip(panels, conditions.items(), strict=True):
-            for axes in row[len(of.prototypes) + 1 :]:
+            for axes in row[len(of.prototypes) + first :]:
                 axes.set_axis_off()
             if of.elbow:
                 fill_elbow(row[0], of.elbow, FILE_STYLE)
                 row[0].set_title(f"{name}: elbow", fontsize=10)
                 row[0].grid(alpha=0.3)
-            else:
+            elif first:
                 row[0].set_axis_off()
             for gender, prototypes in enumerate(of.prototypes):
-                axes = row[1 + gender]
+                axes = row[first + gender]
                 fill_prototypes(axes, prototypes, cosine_range(of.prototypes), FILE_STYLE)
                 axes.set_title(f"{name}: prototypes of gender cluster {gender}", fontsize=10)
                 axes.tick_params(labelsize=8)

@@ -211,7 +211,8 @@ def fill_prototypes(axes: Axes, prototypes: Prototypes, limits: tuple[float, flo
         same = [(i, j) for i, a in enumerate(prototypes.voices) for j, b in enumerate(prototypes.faces) if a == b]
         for row, column in same:
             axes.plot(column, row - 0.33 if few else row, "o", ms=4.5 if few else 2.5, color=style.colour(1))
-    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
+    narrow = max(rows, columns) > 2 * min(rows, columns)  # its squares would be too small for their numbers
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="auto" if narrow else "equal")
     axes.set(xlabel="face prototype", ylabel="voice prototype")
     for axis, count, names in ((axes.xaxis, columns, prototypes.faces), (axes.yaxis, rows, prototypes.voices)):
         shown = range(0, count, 1 + count // 16)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments.callbacks.pictures import Pictures
-from experiments.figures import clusters, pictures
+from experiments.figures import clusters, drawing, pictures
 from experiments.figures.pictures import PICTURES, draw_run
 from experiments.figures.scores import accepted
 from experiments.run import main
@@ -95,6 +95,20 @@ def test_prototypes_name_identities_and_mark_rewarded_pairs(tiny_run: Path) -> N
             above = prototypes.cosine > trace["t_alpha"]
             assert not (prototypes.rewarded & ~above).any()
             assert {*prototypes.voices, *prototypes.faces} <= {*run.evaluation.voices.identity[cell.voice_index]}
+
+
+def test_numbers_of_clusters_stand_above_their_means_and_narrow_matrices_fill_their_panel() -> None:
+    place = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
+    names, cluster = np.array(["a", "b", "b"]), np.array([[0, 0], [0, 1], [0, 1]])
+    points = clusters.Points(place, names, np.array(["F", "M", "M"]), cluster, np.zeros(3, dtype=bool))
+    (axes, _) = clusters.draw_map({"heard": {"voice": points, "face": points}}).axes
+    assert {text.get_text(): (*text.xy, text.xyann[1] > 0) for text in axes.texts} == {
+        "0.0": (0, 0, True),  # an only item is left to be seen
+        "0.1": (1, 1, True),
+    }
+    shown = [drawing.Prototypes(np.zeros(shape), None, [], []) for shape in ((9, 2), (3, 2))]
+    panels = clusters.draw_clusters({"heard": clusters.Clustered({}, shown)}).axes
+    assert [panel.get_aspect() for panel in panels] == ["auto", 1.0]
 
 
 def test_outliers_are_those_of_the_trace(tiny_run: Path) -> None:
