@@ -89,7 +89,7 @@ def process_pool(
     """
     # this process may have threads, so workers must not be forked from it
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload(["datamodules.orphans", *preload])
     with without_interrupts():
         forkserver.ensure_running()
     pool = ProcessPoolExecutor(workers, context, initializer=_begin_of_pool, initargs=(begin,))

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from experiments.commands.table import COMMANDS
+from experiments.console.early import turn_into_exceptions
 from experiments.console.errors import exit_status
 
 RESUMABLE = ("embed", "prepare", "protocol", "sweep")
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    turn_into_exceptions()
     if not argv or argv[0] in ("-h", "--help"):
         print(help_text())
         return 0 if argv else 2

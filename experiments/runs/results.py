@@ -93,7 +93,7 @@ def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = Tru
     Args:
         run: the tested run, whose folder takes the files.
         traces: of the refinement, by test condition.
-        labelled: False does not look at labels.
+        labelled: False does not look at labels. A results.json of earlier scores goes, where there is none of these.
 
     Returns:
         The records by test condition and their means over test languages; empty without labels. The file also holds
@@ -105,6 +105,9 @@ def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = Tru
     if results or run.tasks:
         more = {"alignment": alignment(run.evaluation, run.embeddings)} | ({"tasks": run.tasks} if run.tasks else {})
         write_json(run.folder / "results.json", results | more | run.notes)
+    elif (stale := run.folder / "results.json").is_file():
+        print(f"removed: {stale}, which was of the scores before; these have no labels")
+        remove_file(stale)
     return results
 
 

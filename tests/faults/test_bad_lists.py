@@ -108,14 +108,18 @@ def test_a_bad_list_stops_the_run_before_it_starts(world: Path, fault: str, caps
     assert not (world.parent / "run" / "checkpoints").exists()
 
 
-def test_a_list_of_one_class_may_be_scored(world: Path) -> None:
+def test_a_list_of_one_class_may_be_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(fit(world, "--no-test")) == 0
     path = world / LIST
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.endswith(",0")))
     config = str(world.parent / "run" / "config.yaml")
     predicted = world.parent / "predicted"
+    predicted.mkdir()
+    (predicted / "results.json").write_text("{}")  # of an earlier test
     assert main(["predict", "--config", config, "--ckpt_path=best", f"--run_dir={predicted}"]) == 0
     assert (predicted / "scores.parquet").is_file()
+    assert f"removed: {predicted / 'results.json'}, which was of the scores before" in capsys.readouterr().out
+    assert not (predicted / "results.json").exists()
 
 
 def test_an_unknown_language_names_the_nearest(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
