@@ -20,7 +20,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.evaluation.learnt import ENCODERS, FILE
 from datamodules.io.text import plain_file
-from datamodules.io.writing import make_folder, write_json, write_text
+from datamodules.io.writing import together, write_json, write_text
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.table import MediaTable
 from datamodules.schema import MODALITIES, DataError, Modality
@@ -62,8 +62,8 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        make_folder(out)
-        write_text(out / ENCODERS, yaml.safe_dump({**before, **specs}, sort_keys=False))
+        with together(out):  # which leaves no empty folder where the disk is full
+            write_text(out / ENCODERS, yaml.safe_dump({**before, **specs}, sort_keys=False))
     return [modality for modality in specs if not (out / f"{modality}s.npy").is_file()]
 
 

@@ -24,14 +24,16 @@ from datamodules.schema import Trials
 from experiments.figures.pictures import PICTURES, draw_run
 from experiments.inference.feature_writer import EmbeddingParts, merge
 from experiments.inference.scoring import write_matrix
+from experiments.run import main
 from experiments.runs.checkpoints import AtomicCheckpointIO
 from experiments.runs.fits import Fit
 from experiments.runs.people import write_people
 from experiments.runs.results import write_embeddings, write_results
 from experiments.runs.saved import SavedRun, read_run, write_reference
 from postproc.reference import Reference
-from tests import REPOSITORY
-from tests.experiments.saved import save_run, world
+from tests import REPOSITORY, TINY
+from tests.experiments.clips import FACE, VOICE, make_clips
+from tests.experiments.saved import save_run, save_tested, world
 from tests.faults.disks import Fault, contents, disk, failing
 
 FAULTS = ("full", "read-only")
@@ -280,3 +282,52 @@ def test_nothing_is_written_past_the_one_mechanism() -> None:
             if name not in PAST and "/bench/" not in name:
                 past += _written_past(path)
     assert past == [], past
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands below read, on a disk that is well."""
+    root = tmp_path_factory.mktemp("ran")
+    save_tested(root / "saved", "English", "HeadPair", 0)
+    make_clips(root / "clips")
+    assert main(["fit", "--config", str(TINY), f"--run_dir={root / 'run'}", "--data.steps_per_epoch=1"]) == 0
+    return root
+
+
+COMMANDS = {  # R is what they read, D the disk that fails
+    "report": "report R/saved --out D/report.html",
+    "refine": "refine R/saved --postproc postproc/centring.yaml --out D/refined",
+    "split": "split R/clips/manifest.csv --test 3 --val 2 --out D/split",
+    "prepare": "prepare R/clips --out D/manifest.csv --pattern {any}/{identity}/{file} --language English --workers 1",
+    "embed": f"embed --manifest R/clips/manifest.csv --out D/embedded {VOICE} {FACE}",
+    "export": "export R/run --out D/export",
+    "test": "test --config R/run/config.yaml --ckpt_path best --run_dir D/tested",
+    "predict": "predict --config R/run/config.yaml --ckpt_path best --run_dir D/predicted",
+}
+
+
+ONCE = ("split", "embed")
+"""Commands that write nothing where there is something."""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_on_a_disk_that_fails_is_a_line_and_keeps_what_was_there(
+    command: str, fault: Fault, place: Path, ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = place / f"commands {fault}"
+    root.mkdir(exist_ok=True)
+    words = [word.replace("R/", f"{ran}/").replace("D/", f"{root}/") for word in COMMANDS[command].split()]
+    for again in (False, True)[: 1 if command in ONCE else 2]:  # then over what the first one has written
+        before = contents(place)
+        with failing(place, fault):
+            capsys.readouterr()
+            assert main(words) == 2
+            lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+            assert len(lines) == 1
+            assert str(root) in lines[0]
+            assert REASONS[fault] in lines[0]
+        assert contents(place) == before
+        if not again:
+            assert main(words) == 0
