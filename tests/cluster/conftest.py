@@ -1,4 +1,8 @@
-"""A real SLURM of one node that the tests start themselves, in a temporary folder and with a separate munge daemon."""
+"""A real SLURM that the tests start themselves, in a temporary folder and with a separate munge daemon.
+
+Its partition ``main`` is a node, ``pair`` two slurmd on this machine, and ``gpu`` two nodes of eight
+GPUs each that are never there: a request for them can be checked.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,10 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=cred_expire=6,socket={folder}/munge.socket
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 AccountingStorageType=accounting_storage/none
@@ -38,9 +41,16 @@ MailProg=/bin/true
 ReturnToService=2
 SlurmdParameters=config_overrides
 KillWait=10
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES State=UP
+GresTypes=gpu
+NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000 State=UNKNOWN
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=2000 State=UNKNOWN
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=1 RealMemory=2000 State=UNKNOWN
+NodeName=gpu[1-2] NodeAddr=127.0.0.1 CPUs=64 RealMemory=64000 Gres=gpu:8 State=CLOUD
+PartitionName=main Nodes=node0 Default=YES State=UP
+PartitionName=pair Nodes=node[1-2] State=UP
+PartitionName=gpu Nodes=gpu[1-2] State=UP
 """
+NODES = ("node0", "node1", "node2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 
 
@@ -50,11 +60,11 @@ class Slurm:
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
 
-    def __call__(self, *command: str, cwd: Path | None = None) -> str:
-        """Output of a command that must succeed."""
+    def __call__(self, *command: str, cwd: Path | None = None, both: bool = False) -> str:
+        """Output of a command that must succeed; ``both``: and what it says on stderr."""
         done = subprocess.run(command, env=self.environment, cwd=cwd, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + done.stderr * both
 
     def state(self, job: str) -> str:
         """PENDING, RUNNING, COMPLETED, ..."""
@@ -80,9 +90,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip("slurmd starts jobs only as root")
     folder = tmp_path_factory.mktemp("slurm")
     host = socket.gethostname().partition(".")[0]
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    conf = CONF.format(folder=folder, host=host, ports=_free_ports(2))
+    (folder / "state").mkdir()
+    (folder / "gres.conf").write_text("NodeName=gpu[1-2] Name=gpu Count=8\n")
+    conf = CONF.format(folder=folder, host=host, ports=_free_ports(4))
     (folder / "slurm.conf").write_text(conf)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
@@ -96,7 +106,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     daemons = {
         "munged": ["munged", "--foreground", "--force", f"--key-file={key}", *munge],
         "slurmctld": ["slurmctld", "-D", "-c"],
-        "slurmd": ["slurmd", "-D", "-c"],
+        **{node: ["slurmd", "-D", "-c", "-N", node] for node in NODES},
     }
     cluster = Slurm(environment)
     running: list[subprocess.Popen[bytes]] = []
@@ -106,7 +116,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
                 running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             if name == "munged":
                 until((folder / "munge.socket").exists, "munged's socket", 30)
-        until(lambda: "idle" in _sinfo(environment), f"an idle node, see {folder}", 60)
+        until(lambda: _sinfo(environment).split().count("idle") >= len(NODES), f"idle nodes, see {folder}", 60)
         yield cluster
     finally:
         subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True, timeout=60)
@@ -122,7 +132,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 def _sinfo(environment: dict[str, str]) -> str:
     return subprocess.run(
-        ["sinfo", "--noheader", "--format=%t"], env=environment, capture_output=True, text=True, timeout=60
+        ["sinfo", "--noheader", "--Node", "--format=%t"], env=environment, capture_output=True, text=True, timeout=60
     ).stdout
 
 

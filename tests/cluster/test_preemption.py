@@ -1,4 +1,4 @@
-"""A 2-rank fit that SLURM preempts is requeued, goes on at its step and ends as one that nothing disturbed."""
+"""A 2-rank fit that SLURM preempts, on one node or two, goes on at its step and ends as one that nothing disturbed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def submit(slurm: Slurm, tmp_path: Path):
     def folders(job: str) -> list[Path]:
         return list((tmp_path / "runs" / "tiny").glob(f"slurm-{job}-*"))
 
-    def submitted(*arguments: str) -> tuple[str, Path]:
-        request = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=10"]
-        said = slurm("sbatch", "--parsable", *request, str(TEMPLATE), *FIT, *arguments, cwd=tmp_path)
+    def submitted(nodes: int) -> tuple[str, Path]:
+        request = ["--gpus-per-node=0", "--cpus-per-task=1", "--time=10", f"--ntasks-per-node={2 // nodes}"]
+        request += ["--export=ALL,MASTER_ADDR=127.0.0.1"]  # the names of these nodes are no names of hosts
+        request += [f"--nodes={nodes}", f"--partition={'main' if nodes == 1 else 'pair'}"]
+        said = slurm("sbatch", "--parsable", *request, str(TEMPLATE), *FIT, cwd=tmp_path)
         job = said.strip()
         until(lambda: folders(job), f"the run folder of job {job}, see {tmp_path}")
         return job, folders(job)[0]
@@ -44,12 +46,23 @@ def ended(slurm: Slurm, job: str) -> bool:
     return state == "COMPLETED"
 
 
+def test_the_template_asks_for_two_nodes_of_eight_gpus(slurm: Slurm, tmp_path: Path) -> None:
+    arguments = ["--partition=gpu", str(TEMPLATE), "--config", "v1_eng.yaml"]
+    said = slurm("sbatch", "--test-only", *arguments, cwd=tmp_path, both=True)
+    assert "using 128 processors on nodes gpu[1-2] in partition gpu" in said
+    with pytest.raises(AssertionError, match="Requested node configuration is not available"):
+        slurm("sbatch", "--test-only", "--gpus-per-node=9", *arguments, cwd=tmp_path)
+
+
 @pytest.mark.timeout(900)
-def test_a_preempted_fit_is_requeued_and_ends_as_the_undisturbed_one(slurm: Slurm, submit, tmp_path: Path) -> None:
-    job, run = submit()
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_preempted_fit_is_requeued_and_ends_as_the_undisturbed_one(
+    slurm: Slurm, submit, nodes: int, tmp_path: Path
+) -> None:
+    job, run = submit(nodes)
     until(lambda: step(run)[0] >= 11, f"step 11 of job {job}, see {tmp_path}")
     slurm("scancel", "--signal=USR1", job)
-    reference, undisturbed = submit()  # runs while the other waits in the queue
+    reference, undisturbed = submit(nodes)  # runs while the other waits in the queue
     for each in (job, reference):
         until(lambda each=each: ended(slurm, each), f"the end of job {each}, see {tmp_path}", 400)
 
