@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import DataError, ScoredCell
-from experiments.bench.media import peak_gb, say
+from experiments.bench.process import peak_gb, say
 from experiments.bench.sizes import SIZES, WAYS
 from experiments.bench.sklearn_baseline import ALPHA, KEEP, REWARD, chaining, roc_eer
 from postproc.metrics.roc import eer

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ from datamodules.io.media import samples_of
 from datamodules.schema import PairBatch
 from datamodules.workers import make_loader
 from experiments.bench import media_baseline as bench_plain
+from experiments.bench.process import peak_gb, say
 from lightning_modules import CAVMAE, SCC, ContrastiveLoss, FrontEnd, LayerwiseAdamW
 
 FRAMES, IMAGE, HEADS = 512, 224, 12
@@ -150,18 +149,3 @@ def batch_memory(who: str, size: int) -> float:
     before = peak_gb()
     model.loss(PairBatch(voice=voice, face=face, identity=identity, clip=identity))["loss"].backward()
     return peak_gb() - before
-
-
-def say(text: str) -> None:
-    """A line of progress, on stderr."""
-    print(f"bench {text}", file=sys.stderr, flush=True)
-
-
-def peak_gb() -> float:
-    """GB, of this program alone."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's ru_maxrss starts at the size of the process that forked this one
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line[:6] == "VmHWM:") / (1 << 20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)

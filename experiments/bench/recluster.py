@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from experiments.bench.media import say
+from experiments.bench.process import say
 from lightning_modules.networks.heads import SharedHeads
 from lightning_modules.training.pseudo_identities import STARTS, pool_videos
 from postproc.clustering.kmeans import kmeans

@@ -19,3 +19,13 @@ WAYS = {"loss_memory": ("whole matrix", "blockwise"), "batch_memory": ("one batc
 
 MEASURED = {"memory": ("loss_memory", "batch_memory")}
 """What one word of the command line stands for."""
+
+GROWING: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "bank": ((10_000, 100_000, 1_000_000), (100, 1000)),
+    "scoring": ((100_000, 1_000_000, 10_000_000), (100, 1000)),
+    "eer": ((100_000, 1_000_000, 10_000_000), (1000, 10_000)),
+    "sampler": ((60, 600, 5000), (6, 60)),
+    "record": ((60, 600, 5000), (6, 60)),
+    "prepare": ((1000, 3000, 10_000), (40, 80)),
+}
+"""Sizes of ``bench growth``, and those of its ``--quick``."""

@@ -99,6 +99,28 @@ def rate(row: Record, seconds: float) -> str:
     return f"{value / size:.3g} {prefix}{'' if prefix and len(row['unit']) <= 4 else ' ' * bool(prefix)}{row['unit']}/s"
 
 
+def growth_table_of(rows: list[Record]) -> NameTable:
+    """A line per kind of work: seconds and GB at each size, and how both grow."""
+    from experiments.bench.growth import exponent
+
+    caption = (
+        "Seconds ~ size^growth by least squares; 1 = linear. GB of the process, imports and data included; its growth "
+        "is that of what the work adds."
+    )
+    table = NameTable(caption=caption)
+    for column in ("what", "sizes", "seconds", "growth", "GB", "growth of GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        added = [peak - start for peak, start in zip(row["peak_gb"], row["start_gb"], strict=True)]
+        sizes, seconds, memory = (
+            " ".join(f"{x:{form}}" for x in row[key])
+            for key, form in (("sizes", ","), ("seconds", ".3g"), ("peak_gb", ".2f"))
+        )
+        time, space = (f"{exponent(row['sizes'], costs):.2f}" for costs in (row["seconds"], added))
+        table.add_row(row["growth"], sizes, seconds, time, memory, space)
+    return table
+
+
 def changes_table(old: dict[str, float], new: dict[str, float], fell: list[str]) -> NameTable:
     """A line per ratio that both have."""
     table = NameTable()
@@ -140,10 +162,11 @@ def main(command: str, argv: list[str]) -> int:
 
 def _parser(command: str) -> CommandParser:
     parser = CommandParser(command, __doc__)
-    choices = (*SIZES, "train_step", "loader", "memory", "recluster", "all", "scenarios", *LIMITS)
+    choices = (*SIZES, "train_step", "loader", "memory", "recluster", "all", "scenarios", "growth", *LIMITS)
     what = (
         "against plain ways: eer, refine, train_step, loader, memory, recluster, or all of them; scenarios: "
-        "refinements on simulated test sets; against the limits of the machine: cpu, gpu; default: what OLD.json holds"
+        "refinements on simulated test sets; growth: seconds and memory as "
+        "work grows; against the limits of the machine: cpu, gpu; default: what OLD.json holds"
     )
     parser.add_argument("what", choices=choices, nargs="?", metavar="WHAT", help=what)
     text = (
@@ -184,6 +207,11 @@ def _rows(options: argparse.Namespace, old: Record | None) -> Iterator[Record]:
         for row in measure(benches, target, options.device):
             yield {"target": options.what, **row}
         return
+    if options.what == "growth":
+        from experiments.bench.growth import measure_growth
+
+        yield from measure_growth(options.quick)
+        return
     if options.what == "scenarios":
         # these import torch, and what reads configs
         from experiments.bench.scenarios import measure_scenarios
@@ -206,7 +234,7 @@ def _rows(options: argparse.Namespace, old: Record | None) -> Iterator[Record]:
 
 
 def _tables(rows: list[Record]) -> Iterator[Any]:
-    kinds = {"ours": table_of, "ways": media_table_of, "name": limits_table_of}
+    kinds = {"ours": table_of, "ways": media_table_of, "name": limits_table_of, "growth": growth_table_of}
     for key, table in kinds.items():
         if part := [row for row in rows if key in row]:
             yield table(part)

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+BLOCK = 1 << 14  # rows
+
 
 class EmbeddingBank(Metric):
     """Embeddings of all items of one modality, stored by item index and gathered over ranks.
@@ -68,7 +70,7 @@ class EmbeddingBank(Metric):
         Raises:
             RuntimeError: some items were never embedded, or ranks disagree on d.
         """
-        index, values = dim_zero_cat(self.index), dim_zero_cat(self.values)
+        index = dim_zero_cat(self.index)
         items, order = torch.sort(index, stable=True)
         first = torch.ones_like(items, dtype=torch.bool)
         first[1:] = items[1:] != items[:-1]
@@ -80,8 +82,20 @@ class EmbeddingBank(Metric):
                 f"{int(missing.sum())} of {self.size} items were never embedded, first rows {rows}; "
                 "set use_distributed_sampler=False and do not limit the evaluation batches"
             )
-        if values.numel() % len(index):
-            raise RuntimeError(
-                f"{values.numel()} values for {len(index)} items: the embedding width differs between batches"
-            )
-        return values.view(len(index), -1)[order[first]]
+        count = sum(part.numel() for part in self.values)
+        if count % len(index):
+            raise RuntimeError(f"{count} values for {len(index)} items: the embedding width differs between batches")
+        kept = torch.zeros_like(index, dtype=torch.bool)
+        kept[order[first]] = True
+        return self._in_order(index, kept, count // len(index))
+
+    def _in_order(self, index: Tensor, kept: Tensor, width: int) -> Tensor:
+        """The kept rows by item, block by block: at no time are there two further copies of all embeddings."""
+        ordered = torch.empty(self.size, width, device=index.device)
+        start = 0
+        for part in self.values if isinstance(self.values, list) else [self.values]:
+            for block in part.view(-1, width).split(BLOCK):
+                rows = slice(start, start + len(block))
+                ordered[index[rows][kept[rows]]] = block[kept[rows]]
+                start += len(block)
+        return ordered

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules.io.media import samples_of
 from datamodules.media.sources import VoiceSource, augmenting_transform
-from experiments.bench import compare
+from experiments.bench import compare, growth
 from experiments.bench import media as bench_media
 from experiments.bench import media_baseline as bench_plain
 from experiments.bench.sizes import WAYS
@@ -123,3 +123,23 @@ def test_blocks_and_chunks_hold_less_than_a_third() -> None:
 def test_a_measurement_that_fails_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "eer", "--sizes", "0"]) == 2
     assert capsys.readouterr().err.startswith("error: bench eer ours 0: ")
+
+
+@pytest.mark.parametrize("what", growth.WORK)
+def test_every_kind_of_work_that_grows_runs(what: str) -> None:
+    growth.WORK[what](growth.GROWING[what][1][0])()
+
+
+@pytest.mark.processes
+def test_growth_is_the_exponent_of_what_was_measured_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(growth, "GROWING", {"eer": ((), (1000, 10_000))})
+    assert main(["bench", "growth", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert row["sizes"] == [1000, 10_000]
+    assert len(row["seconds"]) == 2
+    assert all(peak >= start > 0 for peak, start in zip(row["peak_gb"], row["start_gb"], strict=True))
+    assert "1,000 10,000" in capsys.readouterr().out
+    assert growth.exponent([10, 100, 1000], [2.0, 200.0, 20_000.0]) == pytest.approx(2)
+    assert np.isnan(growth.exponent([10, 100], [1.0, 0.0]))

@@ -1,0 +1,151 @@
+"""What work costs as it grows: seconds and memory at growing sizes, each in its own process, and their exponents."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.schema import DataError
+from experiments.bench.process import peak_gb
+from experiments.bench.sizes import GROWING
+
+Row = dict[str, Any]
+WIDTH, BATCH, CLIPS, LANGUAGES = 768, 1024, 20, ("English", "Urdu")
+ROOT = Path(__file__).parents[2]  # of the checkout
+
+
+def bank(size: int) -> Callable[[], object]:
+    """Collects the embeddings of ``size`` items of one modality, and puts them in order."""
+    import torch
+
+    from lightning_modules.evaluation.bank import EmbeddingBank
+
+    order = torch.randperm(size)
+
+    def work() -> None:
+        collected = EmbeddingBank(size)
+        for rows in order.split(BATCH):
+            collected.update(torch.ones(len(rows), WIDTH), rows)
+        assert collected.compute().shape == (size, WIDTH)
+
+    return work
+
+
+def scoring(size: int) -> Callable[[], object]:
+    """Distances of ``size`` trials between 10,000 voices and faces, in blocks as in a test."""
+    import torch
+
+    from lightning_modules.cca import RegularisedCCA
+
+    model = RegularisedCCA((WIDTH, WIDTH))
+    rng = np.random.default_rng(0)
+    items = 10_000
+    model.embeddings = {m: rng.standard_normal((items, WIDTH), dtype=np.float32) for m in ("voice", "face")}
+    voice, face = (rng.integers(items, size=size) for _ in range(2))
+    torch.set_num_threads(1)
+    return lambda: model._score(voice, face)
+
+
+def eer(size: int) -> Callable[[], object]:
+    """The exact EER of ``size`` trials."""
+    from experiments.bench.compare import synthetic_trials
+    from postproc.metrics.roc import eer as exact
+
+    distances, labels = synthetic_trials(size)
+    return lambda: exact(distances, labels, direction="distance")
+
+
+def sampler(size: int) -> Callable[[], object]:
+    """An epoch of batches over the clips of ``size`` identities, 20 each."""
+    from datamodules.sampling.samplers import IdentityBatchSampler
+
+    identity = np.repeat(np.arange(size), CLIPS)
+    language = np.resize(np.array(LANGUAGES), len(identity))
+    return lambda: sum(1 for _ in IdentityBatchSampler(identity, language, min(64, size)))
+
+
+def record(size: int) -> Callable[[], object]:
+    """What a checkpoint says of ``size`` identities, and the comparison with as many others."""
+    from datamodules.evaluation.learnt import Learnt
+
+    names = [[f"id{i:05d}" for i in range(start, start + size)] for start in (0, size)]
+
+    def work() -> None:
+        one, other = (Learnt.of("any", part, (), (), None) for part in names)
+        assert Learnt.read(json.loads(json.dumps(one.plain()))) == one
+        assert one | other != one
+
+    return work
+
+
+def prepare(size: int) -> Callable[[], object]:
+    """A manifest of ``size`` files, half voices, half faces, ten of a video."""
+    import soundfile
+    from PIL import Image
+
+    from experiments.commands.data.prepare import main
+
+    kept = tempfile.TemporaryDirectory()
+    folder = Path(kept.name)
+    for i in range(size // 20):
+        for side, suffix in (("voices", "wav"), ("faces", "jpg")):
+            (folder / side / f"id{i // 5:05d}" / f"v{i % 5}").mkdir(parents=True)
+            for file in range(10):
+                path = folder / side / f"id{i // 5:05d}" / f"v{i % 5}" / f"{file}.{suffix}"
+                if suffix == "wav":
+                    soundfile.write(path, np.full(1600, 0.01 + 1e-4 * (i % 97)), 16_000)
+                else:
+                    Image.new("RGB", (8, 8), (i % 256, file, i // 256 % 256)).save(path)
+
+    def work() -> None:
+        assert main("prepare", [kept.name, "--workers=1"]) == 0
+
+    return work
+
+
+WORK: dict[str, Callable[[int], Callable[[], object]]] = {
+    "bank": bank, "scoring": scoring, "eer": eer, "sampler": sampler, "record": record, "prepare": prepare,
+}  # fmt: skip
+
+
+def measure(what: str, size: int) -> Row:
+    """One size in this process: seconds of the work, peak memory, and that before the work."""
+    work = WORK[what](size)
+    before, start = peak_gb(), time.perf_counter()
+    work()
+    return {"seconds": time.perf_counter() - start, "peak_gb": peak_gb(), "start_gb": before}
+
+
+def measure_growth(quick: bool) -> Iterator[Row]:
+    """A row for each kind of work: ``growth`` (its name), ``sizes``, ``seconds``, ``peak_gb``, ``start_gb``."""
+    for what, (usual, small) in GROWING.items():
+        row: Row = {"what": f"growth {what}", "growth": what, "sizes": list(small if quick else usual)}
+        for size in row["sizes"]:
+            print(f"bench growth {what}: {size:,}", file=sys.stderr, flush=True)
+            command = [sys.executable, "-m", "experiments.bench.growth", what, str(size)]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            if done.returncode:
+                said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+                raise DataError(f"bench growth {what} {size}: {said}")
+            for key, value in json.loads(done.stdout.splitlines()[-1]).items():
+                row.setdefault(key, []).append(value)
+        yield row
+
+
+def exponent(sizes: list[int], costs: list[float]) -> float:
+    """X of cost ~ size^x by least squares of the logarithms; NaN where there is no cost."""
+    if min(costs) <= 0 or len(sizes) < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
