@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.schema import DataError
+from datamodules.schema import MODALITIES, DataError
 from experiments.bench.process import peak_gb
 from experiments.bench.sizes import GROWING
 
@@ -48,7 +47,7 @@ def scoring(size: int) -> Callable[[], object]:
     model = RegularisedCCA((WIDTH, WIDTH))
     rng = np.random.default_rng(0)
     items = 10_000
-    model.embeddings = {m: rng.standard_normal((items, WIDTH), dtype=np.float32) for m in ("voice", "face")}
+    model.embeddings = {m: rng.standard_normal((items, WIDTH), dtype=np.float32) for m in MODALITIES}
     voice, face = (rng.integers(items, size=size) for _ in range(2))
     torch.set_num_threads(1)
     return lambda: model._score(voice, face)
@@ -86,33 +85,8 @@ def record(size: int) -> Callable[[], object]:
     return work
 
 
-def prepare(size: int) -> Callable[[], object]:
-    """A manifest of ``size`` files, half voices, half faces, ten of a video."""
-    import soundfile
-    from PIL import Image
-
-    from experiments.commands.data.prepare import main
-
-    kept = tempfile.TemporaryDirectory()
-    folder = Path(kept.name)
-    for i in range(size // 20):
-        for side, suffix in (("voices", "wav"), ("faces", "jpg")):
-            (folder / side / f"id{i // 5:05d}" / f"v{i % 5}").mkdir(parents=True)
-            for file in range(10):
-                path = folder / side / f"id{i // 5:05d}" / f"v{i % 5}" / f"{file}.{suffix}"
-                if suffix == "wav":
-                    soundfile.write(path, np.full(1600, 0.01 + 1e-4 * (i % 97)), 16_000)
-                else:
-                    Image.new("RGB", (8, 8), (i % 256, file, i // 256 % 256)).save(path)
-
-    def work() -> None:
-        assert main("prepare", [kept.name, "--workers=1"]) == 0
-
-    return work
-
-
 WORK: dict[str, Callable[[int], Callable[[], object]]] = {
-    "bank": bank, "scoring": scoring, "eer": eer, "sampler": sampler, "record": record, "prepare": prepare,
+    "bank": bank, "scoring": scoring, "eer": eer, "sampler": sampler, "record": record,
 }  # fmt: skip
 
 
