@@ -24,7 +24,6 @@ from .refinement import Refined as Refined
 from .refinement import Refinement as Refinement
 from .refinement import calibrate as calibrate
 from .refinement import refine as refine
-from .selection.averaged import Averaged as Averaged
 from .selection.guarded import Guarded as Guarded
 from .selection.selected import Selected as Selected
 from .steps.blocks import BlockAverage as BlockAverage
@@ -33,6 +32,7 @@ from .steps.chaining.thresholds import Threshold as Threshold
 from .steps.fusion import Fusion as Fusion
 from .steps.gender import GenderProbe as GenderProbe
 from .steps.joint.step import JointIdentities as JointIdentities
+from .steps.matching.step import Matching as Matching
 from .steps.normalisation import ASNorm as ASNorm
 from .steps.normalisation import Centring as Centring
 from .steps.transport import Transport as Transport

@@ -24,7 +24,7 @@ from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refinement, calibrate, refine
 
-STRATEGIES = ("blocks", "transport", "joint", "best", "averaged")
+STRATEGIES = ("blocks", "transport", "joint", "best", "matching")
 """Files of ``configs/postproc`` that are compared."""
 
 _GROUPS = (4, 2)  # of held-out identities: scenarios of many identities need large groups

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.io.text import nearest
 from datamodules.schema import DataError, one_line
 from experiments.config.classes import PUBLIC
+from experiments.config.renamed import REMOVED
 
 ROOT = "it"
 """The key under which a parser builds one object that is not part of a config."""
@@ -132,6 +133,8 @@ def _dotted(keys: list[str]) -> str:
 
 def _class_hint(name: str) -> str:
     """What to do about a class that is not there: set the path of one's own module, or take the nearest name."""
+    if name in REMOVED:
+        return f": {REMOVED[name]}"
     package, dot, _ = name.partition(".")
     if dot and not difflib.get_close_matches(package, PUBLIC, n=1, cutoff=0.8) and find_spec(package) is None:
         return f"; there is no module {package!r}: set PYTHONPATH to its folder"

@@ -21,6 +21,11 @@ from experiments.config.classes import PUBLIC, is_below, own_path
 CLASSES: dict[str, str] = {"postproc.JointPeople": "postproc.JointIdentities"}
 """New class path by old one: ``{"postproc.OldStep": "postproc.NewStep"}``."""
 
+REMOVED: dict[str, str] = {
+    "postproc.Averaged": "it was removed; take postproc/matching.yaml, which gains as much and does less harm"
+}
+"""By path of a class that is no more, what to do instead."""
+
 OPTIONS: dict[str, dict[str, str]] = {
     "datamodules.SyntheticDataModule": {"people": "identities"},
     "datamodules.SyntheticMediaDataModule": {"people": "identities"},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -71,7 +71,10 @@ class Clustering:
             resolve_backend(self.backend)  # report a missing GPU before the run, not after it
 
     def __call__(
-        self, cell: ScoredCell, memory: Memory | None = None, thresholds: Thresholds | str = "not calibrated"
+        self,
+        cell: ScoredCell,
+        memory: Memory | None = None,
+        thresholds: Mapping[Modality, Thresholds] | str = "not calibrated",
     ) -> tuple[list[Labels], dict[str, Any]]:
         """Clusters both modalities of a test condition.
 
@@ -117,16 +120,12 @@ class Clustering:
         return [{"voice": voice, "face": face} for voice, face in both], trace
 
     def _at_thresholds(
-        self, cell: ScoredCell, memory: Memory, thresholds: Thresholds
+        self, cell: ScoredCell, memory: Memory, thresholds: Mapping[Modality, Thresholds]
     ) -> tuple[list[Labels], dict[str, Any]]:
         """The partitions at each threshold that leaves two clusters or more of both modalities."""
         points = embeddings(cell, "input")
-        cuts = {
-            m: memory.recall(
-                f"cut at {thresholds[m]}", [points[m]], partial(cut_at, points[m], thresholds[m], self.seed)
-            )
-            for m in MODALITIES
-        }
+        distances = {m: thresholds[m].distances for m in MODALITIES}
+        cuts = {m: cut_centred(points[m], thresholds[m], distances[m], m, memory, self.seed) for m in MODALITIES}
         both: list[Labels] = [
             {"voice": voice, "face": face} for voice, face in zip(cuts["voice"], cuts["face"], strict=True)
         ]
@@ -134,7 +133,11 @@ class Clustering:
         if not kept:
             raise DegenerateInput("all voices, or all faces, are one cluster at the calibrated threshold")
         counts = {m: [int(labels[m].max()) + 1 for labels in both] for m in MODALITIES}
-        return kept, {"space": "input", "thresholds": thresholds, "clusters": counts}
+        return kept, {
+            "space": "input",
+            "thresholds": {m: list(of) for m, of in distances.items()},
+            "clusters": counts,
+        }
 
     def _cut(
         self, x: NDArray[np.float64], ks: list[int], modality: Modality, memory: Memory
@@ -160,3 +163,20 @@ class Clustering:
             partitions = [fcluster(tree, k, "maxclust") for k in ks]
         # repeated points leave clusters empty: number the others without gaps
         return [np.unique(labels, return_inverse=True)[1].astype(np.int64) for labels in partitions]
+
+
+def cut_centred(
+    x: NDArray[np.float64],
+    thresholds: Thresholds,
+    distances: Sequence[float],
+    modality: Modality,
+    memory: Memory,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Labels (n,) of the clusters of unit embeddings (n, d) at each distance, centred by the training identities.
+
+    Raises:
+        DegenerateInput: an embedding equals the mean of the training identities.
+    """
+    centred = thresholds.centred(x, modality)
+    return memory.recall(f"cut at {distances} {seed}", [centred], lambda: cut_at(centred, distances, seed))

@@ -148,17 +148,23 @@ def _trials(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Indices (t,) of voices and of faces, and labels (t,)."""
     both = np.intersect1d(voices, faces)
-    names = [np.unique(side) for side in (voices, faces)]
-    weights = [np.where(name < 0, 1 / max((name < 0).sum(), 1), 1.0) for name in names]  # all of nobody as one identity
     labels = (np.arange(trials) % 2).astype(np.int8)
-    pairs = []
-    for label in labels:
-        v, f = rng.choice(both), 0
-        while not label:
-            v, f = (rng.choice(name, p=w / w.sum()) for name, w in zip(names, weights, strict=True))
-            if v != f:
-                break
-        f = v if label else f
-        pairs.append((rng.choice(np.flatnonzero(voices == v)), rng.choice(np.flatnonzero(faces == f))))
-    voice, face = np.array(pairs, dtype=np.int64).T
+    pairs = np.stack([_drawn(np.unique(side), trials, rng) for side in (voices, faces)])
+    while (again := (labels == 0) & (pairs[0] == pairs[1])).any():
+        pairs[:, again] = [_drawn(np.unique(side), int(again.sum()), rng) for side in (voices, faces)]
+    pairs[:, labels == 1] = rng.choice(both, int(labels.sum()))
+    voice, face = (_items(side, names, rng) for side, names in zip((voices, faces), pairs, strict=True))
     return voice, face, labels
+
+
+def _drawn(names: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Identities (count,), all alike; those of nobody, numbered below 0, count as one identity together."""
+    weights = np.where(names < 0, 1 / max((names < 0).sum(), 1), 1.0)
+    return rng.choice(names, count, p=weights / weights.sum())
+
+
+def _items(owner: NDArray[np.int64], names: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random item (t,) of each of the identities (t,), from the identity (n,) of each item."""
+    order = np.argsort(owner, kind="stable")
+    first, last = (np.searchsorted(owner[order], names, side) for side in ("left", "right"))
+    return order[rng.integers(first, last)]

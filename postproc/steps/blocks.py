@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.schema import ScoredCell
+from datamodules.schema import Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
 from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.partitions import Clustering, Labels
@@ -28,7 +28,7 @@ class Clustered(Refinement):
 
     def __init__(self, clustering: Clustering | None = None) -> None:
         self.clustering = clustering or Clustering()
-        self._thresholds: Thresholds | str = "no reference identities were given"
+        self._thresholds: dict[Modality, Thresholds] | str = "no reference identities were given"
 
     @property
     def needs_reference(self) -> bool:

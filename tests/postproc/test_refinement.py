@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules.schema import ScoredCell
+from datamodules.schema import DataError, ScoredCell
 from experiments.config.build import read_steps
 from postproc import (
     BlockAverage,
@@ -27,6 +27,7 @@ from postproc import (
     GenderProbe,
     Guarded,
     JointIdentities,
+    Matching,
     Refined,
     Refinement,
     Selected,
@@ -259,6 +260,10 @@ def test_shipped_configs_build_their_steps(request: pytest.FixtureRequest) -> No
     (step,) = parse("--postproc", str(configs / "guarded_chaining.yaml")).steps
     assert isinstance(step, Guarded)
     assert isinstance(step.step, ChainingCluster)
+    (matching,), default = parse("--postproc", str(configs / "matching.yaml")).steps, Matching()
+    assert isinstance(matching, Matching)
+    for option in ("temperature", "unbalanced", "initial_weight", "seed"):
+        assert getattr(matching, option) == getattr(default, option), "matching.yaml states the defaults"
     best = parse("--postproc", str(configs / "best.yaml")).steps
     assert [type(step) for step in best] == [Transport, JointIdentities]
     built = [parse("--postproc", str(path)).steps for path in sorted(configs.glob("*.yaml"))]
@@ -289,6 +294,13 @@ def test_public_names_load_and_unknown_ones_are_named() -> None:
         assert getattr(postproc, name).__name__ == name
     with pytest.raises(AttributeError, match="No postproc attribute ChainCluster"):
         _ = postproc.ChainCluster
+
+
+def test_a_step_that_is_no_more_names_what_to_take(tmp_path: Path) -> None:
+    config = tmp_path / "old.yaml"
+    config.write_text("steps: [{class_path: postproc.Averaged, init_args: {members: {}}}]")
+    with pytest.raises(DataError, match=r"'postproc\.Averaged': it was removed; take postproc/matching\.yaml"):
+        read_steps(config)
 
 
 def test_configs_of_earlier_versions_are_read(tmp_path: Path) -> None:

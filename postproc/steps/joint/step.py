@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, checked, embeddings, initial_distances, shared_space
 from postproc.clustering.kmeans import cluster_means
-from postproc.clustering.linkage import cut, cut_at
+from postproc.clustering.linkage import cut
 from postproc.clustering.number import estimate_identities
-from postproc.clustering.threshold import calibrated_thresholds
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
 from postproc.steps.blocks import comparable
@@ -24,7 +23,6 @@ _FLOOR = 0.01  # added to the posterior, so that no pair is ruled out
 _HEAT = 3.0  # temperature of the chains at the start
 _SUB_CLUSTERS_PER_IDENTITY = 8 / 3  # in each modality: 16 for six identities
 _MOST_IDENTITIES, _MOST_SUB_CLUSTERS = 96, 256  # a sweep costs sub_clusters^2
-_PURITY = 1  # which of the calibrated thresholds; two identities in one sub-cluster cannot be separated
 
 
 class JointIdentities(Refinement):
@@ -50,9 +48,7 @@ class JointIdentities(Refinement):
         sub_clusters: of each modality at most. Take two or three times the expected number of identities: two
             identities in one sub-cluster cannot be separated. ``silhouette`` estimates the number of identities
             (:func:`postproc.clustering.number.estimate_identities`) and takes 8/3 of it. Above 96 identities the test
-            condition is left unchanged. ``threshold`` cuts at distances that are calibrated on training identities
-            (:func:`postproc.clustering.threshold.calibrated_thresholds`), for any number of identities and of clips of
-            each; where they cannot be calibrated, it is ``silhouette``. Above 256 sub-clusters of a modality the test
+            condition is left unchanged. Above 256 sub-clusters of a modality the test
             condition is left unchanged.
         space: embeddings that are clustered and scored by PLDA; ``input`` falls back to ``model`` where there are none.
         clip_weight: weight of a clip in PLDA; below 1, since clips of one recording resemble each other.
@@ -75,7 +71,7 @@ class JointIdentities(Refinement):
 
     def __init__(
         self,
-        sub_clusters: int | Literal["silhouette", "threshold"] = "silhouette",
+        sub_clusters: int | Literal["silhouette"] = "silhouette",
         space: Literal["input", "model"] = "input",
         clip_weight: float = 0.3,
         session: float = 0.3,
@@ -90,8 +86,8 @@ class JointIdentities(Refinement):
     ) -> None:
         if space not in ("input", "model"):
             raise ValueError(f"space: {space!r} is neither 'input' nor 'model'")
-        if sub_clusters not in ("silhouette", "threshold") and (isinstance(sub_clusters, str) or sub_clusters < 2):
-            raise ValueError(f"sub_clusters: {sub_clusters}; take 2 or more, silhouette or threshold")
+        if sub_clusters != "silhouette" and (isinstance(sub_clusters, str) or sub_clusters < 2):
+            raise ValueError(f"sub_clusters: {sub_clusters}; take 2 or more, or silhouette")
         for name, least, value in (("chains", 1, chains), ("sweeps", 1, sweeps), ("burn_in", 0, burn_in)):
             if value < least:
                 raise ValueError(f"{name}: {value} must be {least} or more")
@@ -112,8 +108,6 @@ class JointIdentities(Refinement):
         self.prior, self.initial_weight = Prior(temperature, identity_cost, unpaired_cost), initial_weight
         self.chains, self.sweeps, self.burn_in, self.seed = chains, sweeps, burn_in, seed
         self._plda: dict[Modality, Plda] = {}
-        self._thresholds: dict[Modality, float] = {}
-        self._no_thresholds = "not calibrated"
         self._space, self._why = space, "PLDA was not fitted: no reference identities were given"
 
     @property
@@ -121,7 +115,7 @@ class JointIdentities(Refinement):
         return True
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
-        self._plda, self._thresholds, self._why = {}, {}, ""
+        self._plda, self._why = {}, ""
         sides = {"voice": reference.voices, "face": reference.faces}
         has_input = all("input" in spaces for spaces in sides.values())
         self._space = "input" if self.space == "input" and has_input else "model"
@@ -133,13 +127,6 @@ class JointIdentities(Refinement):
             }
         except DegenerateInput as reason:
             self._why = str(reason)
-            return
-        if self.sub_clusters == "threshold":
-            try:
-                found = calibrated_thresholds(reference, self.seed, self.memory)
-                self._thresholds = {m: found[m][_PURITY] for m in MODALITIES}
-            except DegenerateInput as reason:
-                self._no_thresholds = str(reason)
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition.
@@ -160,13 +147,10 @@ class JointIdentities(Refinement):
         labels: dict[Modality, NDArray[np.int64]] = {}
         sides: dict[Modality, SubClusters] = {}
         trace: dict[str, Any] = {"space": self._space}
-        most = 0 if self._thresholds else self._most(points, trace)
+        most = self._most(points, trace)
         for m in MODALITIES:
             centred = self._plda[m](points[m], m)
-            if self._thresholds:
-                labels[m] = cut_at(points[m], [self._thresholds[m]], self.seed)[0]
-            else:
-                labels[m] = cut(centred, most, self.seed)
+            labels[m] = cut(centred, most, self.seed)
             if labels[m].max() >= _MOST_SUB_CLUSTERS:
                 raise DegenerateInput(
                     f"{labels[m].max() + 1} sub-clusters of {m}s are too many to sample ({_MOST_SUB_CLUSTERS}); "
@@ -186,8 +170,6 @@ class JointIdentities(Refinement):
         """The number of sub-clusters of each modality at most."""
         if not isinstance(self.sub_clusters, str):
             return self.sub_clusters
-        if self.sub_clusters == "threshold":
-            trace["threshold_fallback"] = f"silhouette: {self._no_thresholds}"
         estimate = trace["estimated_identities"] = estimate_identities(points, self.seed, self.memory)
         if estimate > _MOST_IDENTITIES:
             raise DegenerateInput(

@@ -114,5 +114,5 @@ def test_more_people_than_can_be_sampled_are_left_alone() -> None:
 
 @pytest.mark.parametrize("sub_clusters", [1, "elbow"])
 def test_atoms_are_a_number_or_counted(sub_clusters: object) -> None:
-    with pytest.raises(ValueError, match="take 2 or more, silhouette or threshold"):
+    with pytest.raises(ValueError, match="take 2 or more, or silhouette"):
         JointIdentities(sub_clusters=sub_clusters)  # type: ignore[arg-type]

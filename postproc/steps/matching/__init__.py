@@ -1,0 +1,1 @@
+"""Matching of fine voice and face clusters by calibrated probabilities."""
