@@ -48,13 +48,11 @@ class OwnData:
         """Looks what a path is.
 
         Raises:
-            DataError: neither a folder of feature files nor a manifest.
+            DataError: a folder without feature files.
         """
         if path.is_dir() and (lost := [name for name in FILES if not (path / name).is_file()]):
             hint = f"; did you mean {path / 'manifest.csv'}?" if (path / "manifest.csv").is_file() else ""
             raise DataError(f"{path}: has no {lost[0]}; give a folder that embed made, or a manifest{hint}")
-        if not path.exists():
-            raise DataError(f"{path}: no such folder or file; give a folder that embed made, or a manifest")
         return cls(path.absolute())
 
     @cached_property

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from datamodules.schema import DataError
 from experiments.commands.sweep import check_fit, run_fit
+from experiments.config.files import find_config
 from experiments.console.arguments import CommandParser
 
 
@@ -27,9 +28,9 @@ def main(command: str, argv: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, more: list[str]) -> int:
-    # pandas and scipy take seconds to import; --help does not need them
+    path = find_config(options.config)
+    # pandas and scipy take seconds to import; --help and a wrong name do not need them
     from datamodules.io.writing import together, write_csv, write_json
-    from experiments.config.files import find_config
     from experiments.console.tables import defused, table_console
     from experiments.protocol.file import Protocol
     from experiments.protocol.numbers import per_identity, summarise_protocol
@@ -41,7 +42,6 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
             raise DataError(
                 f"{argument}: neither an option of protocol nor an argument of all fits such as --data.batch_size=64"
             )
-    path = find_config(options.config)
     out = Path(options.out or Path("runs") / path.stem).resolve()
     only = options.methods.split(",") if options.methods else None
     outcomes = run_protocol(Protocol.read(path), run_fit, out, options.jobs, only, more, check_fit)

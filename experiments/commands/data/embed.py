@@ -37,6 +37,10 @@ def main(command: str, argv: list[str]) -> int:
         text = f"frozen {modality} encoder; --{modality}.init_args.NAME=VALUE sets its options"
         group.add_argument(f"--{modality}", action="append", default=[], metavar="encoder/NAME.yaml", help=text)
     options, more = parser.parse_known_args(argv)
+    # imports pandas, which --help need not wait for
+    from datamodules.io.text import existing
+
+    existing(options.manifest, "manifest")
     from experiments.inference.embedding import embed_manifest  # imports Lightning, which --help need not wait for
 
     files = [f"--{modality}={name}" for modality in ("voice", "face") for name in getattr(options, modality)]

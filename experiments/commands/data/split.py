@@ -40,7 +40,9 @@ def main(command: str, argv: list[str]) -> int:
 
 
 def _split(options: argparse.Namespace) -> int:
-    # these import pandas and pyarrow, which --help and a wrong option need not wait for
+    if not options.data.exists():
+        raise DataError(f"{options.data}: no such folder or file; give a folder that embed made, or a manifest")
+    # these import pandas, pyarrow and torch, which --help and a wrong option need not wait for
     import pandas as pd
 
     from datamodules.io.identities import read_identities

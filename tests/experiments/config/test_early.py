@@ -125,9 +125,18 @@ def test_it_takes_less_than_two_seconds(argument: str) -> None:
     assert done.stdout.strip() == "2 []"
 
 
+NOWHERE = (
+    ["fit", "--config=own_data.yaml"],
+    ["embed", "--manifest=none.csv", "--out=none"],
+    ["split", "none"],
+    ["protocol", "--config=none.yaml"],
+)
+
+
 @pytest.mark.processes
-def test_missing_data_take_two_seconds_and_no_torch() -> None:
-    code = "import sys; from experiments.run import main; s = main(['fit', '--config=own_data.yaml']); "
+@pytest.mark.parametrize("arguments", NOWHERE, ids=lambda arguments: arguments[0])
+def test_missing_data_take_two_seconds_and_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; from experiments.run import main; s = main({arguments}); "
     code += "print(s, sorted({'torch', 'lightning'} & set(sys.modules)))"
     before = cpu_seconds()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
