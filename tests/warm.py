@@ -13,6 +13,7 @@ import array
 import atexit
 import importlib
 import importlib.util
+import io
 import json
 import os
 import selectors
@@ -245,8 +246,10 @@ def _become(command: Command) -> None:
     os.chdir(command.folder)
     tempfile.tempdir = None
     if encoding := command.environment.get("PYTHONIOENCODING"):
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]
+        # new ones: a stream that was opened on a file cannot change its encoding on a pipe
+        out, err = (io.BufferedWriter(io.FileIO(number, "w", closefd=False)) for number in (1, 2))
+        sys.stdout = io.TextIOWrapper(out, encoding)
+        sys.stderr = io.TextIOWrapper(err, encoding, errors="backslashreplace", line_buffering=True)
     if command.environment.get(CLOSED):
         os.close(1)
         sys.stdout = None  # type: ignore[assignment]

@@ -83,11 +83,16 @@ def test_s2f_by_source(shared_data: Path) -> None:
     assert data.learnt().unlabelled == dict.fromkeys(of, frozenset({""}))  # unk
 
 
-def test_raw_clips_with_synthetic_media(shared_data: Path) -> None:
+def test_raw_clips_with_synthetic_media(shared_data: Path, tmp_path: Path) -> None:
+    # the languages of both sets must be written in one way
+    table = pd.read_csv(shared_data / "s2f" / "manifest.csv", dtype=str, keep_default_na=False)
+    table.replace({"lang_weak": {"en": "English"}}).to_csv(tmp_path / "manifest.csv", index=False)
+    for folder in ("audio", "faces"):
+        (tmp_path / folder).symlink_to(shared_data / "s2f" / folder)
     media = MediaOptions(frames=64, image_size=32)
     columns = {"voice": "audio", "language": "lang_weak", "video": "youtube_id"}
     real = ManifestDataModule(
-        str(shared_data / "s2f" / "manifest.csv"), ["en"], columns=columns, media=media,
+        str(tmp_path / "manifest.csv"), ["English"], columns=columns, media=media,
         exclude_identities="manifest.csv#source=voxceleb1", val_identities=2, val_trials=8,
     )  # fmt: skip
     made = SyntheticMediaDataModule(identities=24, clips=2, val_identities=4, val_trials=20, media=media)
