@@ -147,7 +147,7 @@ def _same_identity(
     features, same, weights = [], [], []
     for x, labels, identity in drawn:
         sizes = np.bincount(labels)
-        owner = _owners(labels, identity)
+        owner = owners_of(labels, identity)
         i, j = np.triu_indices(len(sizes), 1)
         equal = owner[i] == owner[j]
         if 0 < equal.sum() < len(equal):
@@ -173,7 +173,7 @@ def _features(means: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[n
     return np.stack([cosine, spread, cosine * spread], axis=-1)
 
 
-def _owners(labels: NDArray[np.int64], identity: NDArray[np.int64]) -> NDArray[np.int64]:
+def owners_of(labels: NDArray[np.int64], identity: NDArray[np.int64]) -> NDArray[np.int64]:
     """The most frequent identity (a,) of each cluster."""
     owners: NDArray[np.int64] = _table(labels, identity).argmax(axis=1)
     return owners

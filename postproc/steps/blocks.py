@@ -118,20 +118,20 @@ def comparable(learnt: Embeddings, similarity: Similarity) -> Embeddings:
         DegenerateInput: all pairs are equally similar.
     """
     cosine: Embeddings = {m: unit(x) for m, x in learnt.items()}
-    spread = _spread(cosine)
+    spread = similarity_spread(cosine)
     if not spread > 1e-9:
         raise DegenerateInput("all voice-face pairs are equally similar")
     if similarity == "cosine":
         return cosine
     largest = {m: float(np.abs(x).max()) for m, x in learnt.items()}
     scaled: Embeddings = {m: x / largest[m] for m, x in learnt.items()}
-    unscaled = _spread(scaled)
+    unscaled = similarity_spread(scaled)
     if not unscaled > 1e-9 * float(np.abs(scaled["voice"].mean(axis=0)) @ np.abs(scaled["face"].mean(axis=0)) + 1e-30):
         raise DegenerateInput("all voice-face pairs are equally similar")
     return {"voice": scaled["voice"] * (spread / unscaled), "face": scaled["face"]}
 
 
-def _spread(x: Embeddings) -> float:
+def similarity_spread(x: Embeddings) -> float:
     """Standard deviation of the dot products of all pairs, without forming them."""
     voices, faces = x["voice"], x["face"]
     mean = voices.mean(axis=0) @ faces.mean(axis=0)

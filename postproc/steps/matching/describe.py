@@ -14,9 +14,11 @@ from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.partitions import cut_centred
 from postproc.clustering.threshold import FINE, Thresholds
 from postproc.memory import Memory
+from postproc.steps.blocks import similarity_spread
 from postproc.steps.gender import Genders, same_gender_ratio
 
 _PRIOR = 0.05  # odds that two clusters are of one identity, before their embeddings are seen
+_NONE = 1e-9  # spread of similarities that are all equal
 _FLOOR = 0.02  # smallest probability of a gender
 Array = NDArray[np.float64]
 
@@ -96,6 +98,8 @@ def describe(
     """
     points = embeddings(cell, "input")
     spread = similarity_spread(learnt)
+    if not spread > _NONE:
+        raise DegenerateInput("all voice-face pairs are equally similar")
     odds = {m: np.log(p / (1 - p))[:, None] for m, p in _clipped(genders(cell)).items()} if genders.models else {}
     found = []
     for level in range(len(FINE)):
@@ -110,21 +114,6 @@ def describe(
             features.append(centre(same_gender_ratio(male[0][:, None], male[1], _FLOOR)))
         found.append(Pairs(np.stack(features, axis=-1), voices, faces))
     return found
-
-
-def similarity_spread(learnt: Embeddings) -> float:
-    """Standard deviation of the dot products of all voices with all faces, without forming them.
-
-    Raises:
-        DegenerateInput: all are equal.
-    """
-    voices, faces = learnt["voice"], learnt["face"]
-    mean = voices.mean(axis=0) @ faces.mean(axis=0)
-    square = np.sum((voices.T @ voices / len(voices)) * (faces.T @ faces / len(faces)))
-    spread = float(np.sqrt(max(square - mean**2, 0.0)))
-    if not spread > 1e-9:
-        raise DegenerateInput("all voice-face pairs are equally similar")
-    return spread
 
 
 def _centring(voices: Array, faces: Array) -> Callable[[Array], Array]:

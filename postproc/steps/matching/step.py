@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space
-from postproc.clustering.threshold import Thresholds, calibrated_thresholds
+from postproc.clustering.threshold import Thresholds, calibrated_thresholds, owners_of
 from postproc.crossval.scenarios import Scenario, scenario_sets
 from postproc.crossval.sets import GOOD, cross_validation_folds
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
+from postproc.steps.blocks import similarity_spread
 from postproc.steps.gender import Genders, learn_genders
-from postproc.steps.matching.describe import Array, Pairs, describe, similarity_spread
+from postproc.steps.matching.describe import Array, Pairs, describe
 from postproc.steps.transport import Transport, transport_plans
 
 _CLIP = 5.0  # largest size of a log-ratio
@@ -219,12 +220,12 @@ def _fit(drawn: Sequence[_Drawn]) -> Array:
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
-    features, same, weights, identities = [], [], [], set[float]()
+    features, same, weights, identities = [], [], [], set[int]()
     for of in drawn:
-        voices, faces = of.cell.voices[_OWNER], of.cell.faces[_OWNER]
-        identities |= {*voices[:, 0].tolist()}
+        voices, faces = (side[_OWNER][:, 0].astype(np.int64) for side in (of.cell.voices, of.cell.faces))
+        identities |= {*voices.tolist()}
         for pairs in of.levels:
-            owners = _owners(pairs.voices.labels, voices), _owners(pairs.faces.labels, faces)
+            owners = owners_of(pairs.voices.labels, voices), owners_of(pairs.faces.labels, faces)
             equal = owners[0][:, None] == owners[1]
             mass = np.outer(pairs.voices.share, pairs.faces.share)
             if 0 < equal.sum() < equal.size:
@@ -239,12 +240,3 @@ def _fit(drawn: Sequence[_Drawn]) -> Array:
     model.fit(x / scale, np.concatenate(same), sample_weight=weight * (2 * len(identities) / weight.sum()))
     fitted: Array = model.coef_[0] / scale
     return fitted
-
-
-def _owners(labels: NDArray[np.int64], owner: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The most frequent identity (a,) of each cluster."""
-    code = owner[:, 0].astype(np.int64)
-    table = np.zeros((labels.max() + 1, code.max() + 1))
-    np.add.at(table, (labels, code), 1)
-    owners: NDArray[np.int64] = table.argmax(axis=1)
-    return owners

@@ -282,9 +282,7 @@ def test_the_shipped_settings_make_an_array_of_a_gpu_for_each_point(tmp_path: Pa
 
 
 @pytest.mark.perf
-def test_the_status_of_ten_thousand_points_takes_seconds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_status_of_ten_thousand_points_takes_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parameters = {"config": {"value": "demo.yaml"}, "seed_everything": {"values": list(range(10_000))}}
     path = write(tmp_path, parameters=parameters)
     record = {"trials": 1000, "eer": 0.25, "eer_refined": 0.22} | {f"eer_{i}": 0.2 for i in range(20)}
