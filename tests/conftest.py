@@ -19,13 +19,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from tests.ranks import Ranks, TwoRanks  # imports torch, which reads the line above
 
 BY_FIXTURE = {"shared_data": "data", "slurm": "cluster", "browser": "browser"}
+SHARED = {"ranks", "slurm"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Markers that follow from fixtures; the others stand in the files.
 
-    Tests that share what is made once, a module's fixture or the ranks, go to the same process of xdist.
+    Tests that share what is made once, a module's fixture, the ranks or the cluster, go to the same process of xdist;
+    two clusters would give their jobs the same numbers, and Lightning these the same ports.
     """
     for item in items:
         if not isinstance(item, pytest.Function):
@@ -34,8 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if fixture in item.fixturenames:
                 item.add_marker(marker)
         definitions = [d for found in item._fixtureinfo.name2fixturedefs.values() for d in found]
-        if "ranks" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("ranks"))
+        if shared := SHARED & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(min(shared)))
         elif any(definition.scope == "module" for definition in definitions):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 

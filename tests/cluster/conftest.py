@@ -29,6 +29,7 @@ AuthType=auth/munge
 AuthInfo=cred_expire=6,socket={folder}/munge.socket
 SlurmctldPort={ports[0]}
 SlurmctldPidFile={folder}/slurmctld.pid
+FirstJobId={first}
 SlurmdPidFile={folder}/slurmd-%n.pid
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -92,7 +93,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     host = socket.gethostname().partition(".")[0]
     (folder / "state").mkdir()
     (folder / "gres.conf").write_text("NodeName=gpu[1-2] Name=gpu Count=8\n")
-    conf = CONF.format(folder=folder, host=host, ports=_free_ports(4))
+    first = os.getpid() % 9_000 + 1  # Lightning takes a job's port from its number: other than a second cluster's
+    conf = CONF.format(folder=folder, host=host, ports=_free_ports(4), first=first)
     (folder / "slurm.conf").write_text(conf)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))

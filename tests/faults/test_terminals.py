@@ -190,7 +190,7 @@ def test_no_process_outlives_a_command_that_is_killed_while_workers_import(
     process = start(command, world, tmp_path)
     wait_until(lambda: any("forkserver" in " ".join(p.cmdline()) for p in family(process.pid)), process)
     process.kill()
-    assert ended(process.pid, 2 * AT_ONCE), [p.cmdline() for p in family(process.pid)]  # imports take longer
+    assert ended(process.pid, 60), [p.cmdline() for p in family(process.pid)]  # they may import for long
 
 
 @pytest.mark.parametrize("module", ["experiments.console.early", "numpy", "experiments.console.errors"])
