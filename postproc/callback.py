@@ -11,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.schema import EvaluationSet, ScoredCell, Stage
+from postproc.decisions.record import refine_and_record
 from postproc.memory import Memory
 from postproc.reference import Reference
-from postproc.refinement import Refinement, calibrate, refine_cells
+from postproc.refinement import Refinement, calibrate
 
 
 class _Scorer(Protocol):
@@ -56,6 +57,8 @@ class ChainingClusterCallback(Callback):
     Attributes:
         refined: refined distances (t,) by test condition, lower = same person; empty without steps.
         traces: on rank 0, one trace per step by test condition; empty elsewhere.
+        decisions: on rank 0, what speaks for and against refining each test condition
+            (:func:`postproc.decisions.record.refine_and_record`); empty elsewhere.
         reference: on rank 0, the training identities that the steps were calibrated on; None if there are none.
         memory: clusters that steps share, found once per set of embeddings.
     """
@@ -65,6 +68,7 @@ class ChainingClusterCallback(Callback):
         self.steps, self.keep_reference, self.memory = list(steps or []), keep_reference, Memory()
         self.refined: dict[str, NDArray[np.float64]] = {}
         self.traces: dict[str, list[dict[str, Any]]] = {}
+        self.decisions: dict[str, dict[str, Any]] = {}
         self.reference: Reference | None = None
         self._failure: str | None = None
         self._cause: Exception | None = None  # on rank 0; not every exception can be sent to another
@@ -82,7 +86,7 @@ class ChainingClusterCallback(Callback):
 
     def _run(self, trainer: Trainer, module: _Scorer, stage: Stage) -> None:
         module.evaluate(stage)  # callbacks come before the module's own hook
-        self.refined, self.traces, self._failure, self._cause = {}, {}, None, None
+        self.refined, self.traces, self.decisions, self._failure, self._cause = {}, {}, {}, None, None
         if self.steps or self.keep_reference is not False:
             if trainer.is_global_zero:
                 self._refine_cells(module)
@@ -101,10 +105,11 @@ class ChainingClusterCallback(Callback):
                 calibrate(self.steps, self.reference, memory=self.memory)
             doing = ""
             scored = ((name, module.scored_cell(name)) for name in names)
-            for name, refined in refine_cells(
-                module.evaluation, scored, self.steps, warn=rank_zero_warn, memory=self.memory
+            for name, refined, decisions in refine_and_record(
+                module.evaluation, scored, self.steps, self.reference, warn=rank_zero_warn, memory=self.memory
             ):
                 self.refined[name], self.traces[name] = refined.distances, refined.trace["steps"]
+                self.decisions[name] = decisions
         except Exception as error:
             doing = doing or f"refining test condition {names[len(self.refined)]!r}"
             self._failure = f"{doing} failed, raw scores are kept: {type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,48 @@ class Refined:
     embeddings: dict[Modality, NDArray[np.float64]] | None = None
 
 
-class Refinement(ABC):
-    """A step from initial to refined distances: configured in ``__init__``, calibrated once, applied by a call."""
+@dataclass(frozen=True)
+class Gain:
+    """Change of the EER in cross-validation, as a fraction; negative = better.
 
+    Attributes:
+        change: mean over groups of identities.
+        low: lower end of its 95 % interval (t over groups).
+        high: upper end.
+        groups: of identities.
+    """
+
+    change: float
+    low: float
+    high: float
+    groups: int
+
+    @classmethod
+    def of(cls, changes: Sequence[float]) -> Gain | None:
+        """From the change of each group; None for fewer than two, which have no interval."""
+        from scipy.special import stdtrit  # slow to import
+
+        groups = len(changes)
+        if groups < 2:
+            return None
+        mean = float(np.mean(changes))
+        half = float(stdtrit(groups - 1, 0.975) * np.std(changes, ddof=1) / np.sqrt(groups))
+        return cls(mean, mean - half, mean + half, groups)
+
+
+class Refinement(ABC):
+    """A step from initial to refined distances: configured in ``__init__``, calibrated once, applied by a call.
+
+    Attributes:
+        assumes_identities: whether it needs the same identities on both sides, with several clips each.
+        cross_validates: whether :meth:`calibrate` runs a cross-validation of its own, which costs too much to be run
+            in another one.
+        gain: what that has found; None where it says nothing.
+    """
+
+    assumes_identities: ClassVar[bool] = True
+    cross_validates: ClassVar[bool] = False
+    gain: Gain | None = None
     _memory: Memory | None = None
 
     @property

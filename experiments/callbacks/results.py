@@ -73,4 +73,4 @@ class ResultsWriter(Callback):
             if self.refinement.reference is not None:
                 seen = [name for name, cell in module.evaluation.cells.items() if cell.seen]
                 write_reference(self.run_dir, self.refinement.reference, seen)
-            return write_results(tested, self.refinement.traces, labelled)
+            return write_results(tested, self.refinement.traces, self.refinement.decisions, labelled)

@@ -109,7 +109,16 @@ def lead_of(part: Part) -> Row:
         "lead": "EER in %, lower is better. " + " · ".join(lead) + ".",
         "answer": answer_of(part),
         "caveat": " ".join(
-            filter(None, [notes_in(test.runs), (transductive + controls).strip(), sizes_in(part), _uneven(main, unit)])
+            filter(
+                None,
+                [
+                    notes_in(test.runs),
+                    (transductive + controls).strip(),
+                    sizes_in(part),
+                    doubts_in(test.runs),
+                    _uneven(main, unit),
+                ],
+            )
         ),
         "final_words": "refined EER, raw EER below"
         if refined
@@ -132,6 +141,24 @@ def sizes_in(part: Part) -> str:
     """A sentence that names refined test conditions whose cluster sizes say who is who; empty where none."""
     refined = bool(part.everything["refined"].notna().any())
     return sizes_note({name: record for run in part.test.runs for name, record in run.results.items()}, refined)
+
+
+def doubts_in(runs: Sequence[ReportRun]) -> str:
+    """A sentence that counts the test conditions whose refinement is in doubt, with the first; empty for none."""
+    stated = {
+        f"{run.method}, {run.folder.name}, {name}": record["doubts"]
+        for run in runs
+        for name, record in run.results.items()
+        if isinstance(record, dict) and isinstance(record.get("doubts"), dict)
+    }
+    doubted = {where: "; ".join(map(str, of.values())) for where, of in stated.items() if of}
+    if not doubted:
+        return ""
+    first, why = next(iter(doubted.items()))
+    return (
+        f"The refinement is in doubt in {len(doubted)} of {counted(len(stated), 'test condition')}, for example in "
+        f"{first}: {why}. The decisions.json of a run has all."
+    )
 
 
 def _over(table: pd.DataFrame, unit: str) -> str:

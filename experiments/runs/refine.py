@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,67 @@ from datamodules.evaluation.learnt import Learnt, check_learnt
 from datamodules.io.writing import together
 from datamodules.schema import MODALITIES, DataError
 from experiments.runs.results import write_results
-from experiments.runs.saved import SavedRun, read_reference, read_seen_tests
+from experiments.runs.saved import REFERENCE_FILE, SavedRun, read_reference, read_seen_tests
 from postproc.cells import scored_cell
+from postproc.decisions.record import refine_and_record
 from postproc.memory import Memory
 from postproc.reference import Reference
-from postproc.refinement import Refinement, calibrate, refine_cells
+from postproc.refinement import Refinement, calibrate
 
 Record = dict[str, Any]
 
 
-def refine_run(
-    run: SavedRun, steps: Sequence[Refinement], memory: Memory
-) -> tuple[dict[str, NDArray[Any]], dict[str, list[Record]]]:
-    """Refined distances (t,) and the traces of the steps, by test condition, equal to those of a test of the run.
+@dataclass(frozen=True, eq=False)
+class RefinedRun:
+    """By test condition: refined distances (t,), the traces of the steps, and what speaks for and against them.
+
+    Attributes:
+        refined: equal to those of a test of the run.
+        traces: see :class:`postproc.Refined`.
+        decisions: see :func:`postproc.decisions.record.refine_and_record`.
+    """
+
+    refined: dict[str, NDArray[Any]]
+    traces: dict[str, list[Record]]
+    decisions: dict[str, Record]
+
+
+def refine_run(run: SavedRun, steps: Sequence[Refinement], memory: Memory) -> RefinedRun:
+    """Refines the scores of all test conditions of a run.
 
     Args:
         run: a tested run.
         steps: refinements, not calibrated.
         memory: clusters that several strategies and runs share.
     """
-    if any(step.needs_reference for step in steps):
+    reference = _reference(run, steps) if steps else None
+    if reference is not None and any(step.needs_reference for step in steps):
+        calibrate(steps, reference, memory=memory)
+    scored = ((name, scored_cell(run.evaluation, name, d, run.embeddings)) for name, d in run.scores.items())
+    done = RefinedRun({}, {}, {})
+    for name, result, decisions in refine_and_record(
+        run.evaluation, scored, steps, reference, warn=_warn, memory=memory
+    ):
+        done.refined[name], done.traces[name] = result.distances, result.trace["steps"]
+        done.decisions[name] = decisions
+    return done
+
+
+def _reference(run: SavedRun, steps: Sequence[Refinement]) -> Reference | None:
+    """The training identities of the run; None where no step learns from them and there are none to be had."""
+    needed = any(step.needs_reference for step in steps)
+    if not needed and not (run.folder / REFERENCE_FILE).is_file():
+        return None
+    try:
         reference = read_reference(run.folder)
         _check_widths(run, reference)
         refuse_tested(run, reference.identity)
-        calibrate(steps, reference, memory=memory)
-    scored = ((name, scored_cell(run.evaluation, name, d, run.embeddings)) for name, d in run.scores.items())
-    refined, traces = {}, {}
-    for name, result in refine_cells(run.evaluation, scored, steps, warn=_warn, memory=memory):
-        refined[name], traces[name] = result.distances, result.trace["steps"]
-    return refined, traces
+    except DataError as error:
+        if needed:
+            raise
+        _warn(f"{error}; without them, decisions.json does not say whether the refinement suits the test")
+        return None
+    return reference
 
 
 def _check_widths(run: SavedRun, reference: Reference) -> None:
@@ -87,9 +119,9 @@ def write_refined(folder: Path, run: SavedRun, steps: Sequence[Refinement], memo
 
     Matching and retrieval are judged by raw distances: their records are copied.
     """
-    refined, traces = refine_run(run, steps, memory)
+    done = refine_run(run, steps, memory)
     with together(folder):
-        return write_results(replace(run, folder=folder, refined=refined), traces)
+        return write_results(replace(run, folder=folder, refined=done.refined), done.traces, done.decisions)
 
 
 def _warn(line: str) -> None:

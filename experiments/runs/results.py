@@ -12,7 +12,7 @@ import pandas as pd
 from datamodules.evaluation.learnt import FILE, Learnt
 from datamodules.io.text import shown
 from datamodules.io.writing import make_folder, remove_file, write_array, write_csv, write_json, write_parquet
-from datamodules.schema import MODALITIES, DataError
+from datamodules.schema import MODALITIES, DataError, visible
 from experiments.console.tables import NameTable, percent, table_console
 from experiments.runs.records import NOT_CELLS, TRUSTED, UNLABELLED, read_records
 from experiments.runs.saved import COLUMNS, SavedRun
@@ -87,12 +87,16 @@ def read_results(path: Path) -> Results:
     }
 
 
-def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = True) -> dict[str, Record]:
-    """Writes scores.parquet and refinement.json and, for labelled test conditions and ranking tests, results.json.
+def write_results(
+    run: SavedRun, traces: Mapping[str, Any], decisions: Mapping[str, Record], labelled: bool = True
+) -> dict[str, Record]:
+    """Writes scores.parquet, refinement.json, decisions.json and, for labelled tests and ranking tests, results.json.
 
     Args:
         run: the tested run, whose folder takes the files.
         traces: of the refinement, by test condition.
+        decisions: what speaks for and against the refinement, by test condition; their ``doubts`` stand in the results,
+            too.
         labelled: False does not look at labels. A results.json of earlier scores goes, where there is none of these.
 
     Returns:
@@ -101,7 +105,13 @@ def write_results(run: SavedRun, traces: Mapping[str, Any], labelled: bool = Tru
     """
     write_scores(run)
     write_json(run.folder / "refinement.json", traces)
+    write_json(run.folder / "decisions.json", decisions)
     results = evaluate_run(run) if labelled else {}
+    for name in results.keys() & decisions.keys():
+        doubts = dict(decisions[name].get("doubts", {}))
+        if "sizes_tell" in results[name]:  # known from the identities, need not be guessed
+            doubts.pop("sizes", None)
+        results[name]["doubts"] = doubts
     if results or run.tasks:
         more = {"alignment": alignment(run.evaluation, run.embeddings)} | ({"tasks": run.tasks} if run.tasks else {})
         write_json(run.folder / "results.json", results | more | run.notes)
@@ -187,6 +197,15 @@ def sizes_note(results: Mapping[str, Record], refined: bool) -> str:
     return f"{shown(names)} {why}." if names else ""
 
 
+def doubts_note(results: Mapping[str, Record]) -> str:
+    """Sentences that say why the refinement of test conditions is in doubt; empty where none is."""
+    names: dict[str, list[str]] = {}
+    for name, record in results.items():
+        for doubt in record.get("doubts", {}).values():
+            names.setdefault(doubt, []).append(visible(name))
+    return " ".join(f"Refinement of {shown(of)} in doubt: {doubt}." for doubt, of in names.items())
+
+
 def print_results(results: dict[str, Record], notes: Mapping[str, Sequence[str]] | None = None) -> None:
     """Prints the table at full width where the output is no terminal."""
     table_console().print(results_table(results, notes))
@@ -201,7 +220,11 @@ def results_table(results: dict[str, Record], notes: Mapping[str, Sequence[str]]
     """
     caption = "EER in %, lower is better. Refined scores are transductive: they see the whole test set."
     refined = any(record.get("eer_refined") is not None for record in results.values())
-    table = NameTable(caption=" ".join(filter(None, [caption, sizes_note(results, refined), note_of(notes or {})])))
+    table = NameTable(
+        caption=" ".join(
+            filter(None, [caption, sizes_note(results, refined), doubts_note(results), note_of(notes or {})])
+        )
+    )
     table.add_column("test condition")
     for column in ("raw", "refined", "same-gender", "refined s-g", "AUC", "gender only", "chance", "trials"):
         table.add_column(column, justify="right", no_wrap=True)

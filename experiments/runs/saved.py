@@ -20,6 +20,7 @@ from experiments.runs.records import TRUSTED, UNLABELLED, read_records
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
+REFERENCE_FILE = Path("embeddings", "reference.npz")
 REFERENCE = ("identity", "language", "gender", "seen")
 SEEN_TESTS = "seen_tests"
 COLUMNS = ("cell", "language", "key", "voice", "face", "label", "distance", "refined", "voice_row", "face_row")
@@ -137,7 +138,7 @@ def write_reference(folder: Path, reference: Reference, seen_tests: Sequence[str
     arrays |= {f"face_{space}": x for space, x in reference.faces.items()}
     known = {name: getattr(reference, name) for name in REFERENCE}
     known[SEEN_TESTS] = np.array(seen_tests, dtype=np.str_)
-    write_arrays(folder / "embeddings" / "reference.npz", **arrays, **known)
+    write_arrays(folder / REFERENCE_FILE, **arrays, **known)
 
 
 def read_reference(folder: Path) -> Reference:
@@ -146,7 +147,7 @@ def read_reference(folder: Path) -> Reference:
     Raises:
         DataError: there is none, or it cannot be read.
     """
-    path = folder / "embeddings" / "reference.npz"
+    path = folder / REFERENCE_FILE
     remedy = (
         "a step learns from training identities: "
         f"first run test {folder} --postproc.keep_reference true --run_dir {folder}"
@@ -174,7 +175,7 @@ def read_reference(folder: Path) -> Reference:
 
 def read_seen_tests(folder: Path) -> list[str]:
     """Names of the test conditions that are made of training identities; none in runs of earlier versions."""
-    with open_arrays(folder / "embeddings" / "reference.npz", "run test again") as saved:
+    with open_arrays(folder / REFERENCE_FILE, "run test again") as saved:
         return list(saved[SEEN_TESTS].tolist()) if SEEN_TESTS in saved else []
 
 

@@ -53,6 +53,8 @@ class Guarded(Refinement):
         ValueError: an option out of range.
     """
 
+    cross_validates = True
+
     def __init__(
         self,
         step: Refinement,
@@ -103,8 +105,11 @@ class Guarded(Refinement):
         self._why = f"no strength is safe on {len(outcomes.group)} cross-validation test sets of training identities"
 
     def for_cell(self, name: str, keys: NDArray[np.str_]) -> Refinement:
+        step = self.step.for_cell(name, keys)
+        if step is self.step:
+            return self
         bound = copy.copy(self)
-        bound.step = self.step.for_cell(name, keys)
+        bound.step = step
         return bound
 
     def __call__(self, cell: ScoredCell) -> Refined:

@@ -15,7 +15,7 @@ from postproc.crossval.sets import GOOD, cross_validation_folds
 from postproc.memory import Memory
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
-from postproc.refinement import Refined, Refinement, calibrate, follow, refine, unchanged
+from postproc.refinement import Gain, Refined, Refinement, calibrate, follow, refine, unchanged
 
 RAW = "raw"
 
@@ -38,6 +38,8 @@ class Selected(Refinement):
     Raises:
         ValueError: an option out of range.
     """
+
+    cross_validates = True
 
     def __init__(self, alternatives: dict[str, list[Refinement]], sets: int = 3, seed: int = 0) -> None:
         if not alternatives or RAW in alternatives or not all(alternatives.values()):
@@ -64,7 +66,7 @@ class Selected(Refinement):
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
         self.share(self.memory)
-        self._chosen, self._record = [], {}
+        self._chosen, self._record, self.gain = [], {}, None
         try:
             errors = self._cross_validate(reference, before)
         except DegenerateInput as reason:
@@ -73,6 +75,7 @@ class Selected(Refinement):
         means = {name: by_group.mean() for name, by_group in errors.items()}
         chosen = min(means, key=lambda name: means[name])  # of equals the first, which is raw
         self._chosen = self.alternatives.get(chosen, [])
+        self.gain = Gain.of((errors[chosen] - errors[RAW]).tolist())
         self._why = f"{RAW} scores were best in cross-validation on training identities"
         self._record = {
             "chosen": chosen,
@@ -83,8 +86,11 @@ class Selected(Refinement):
         calibrate(self._chosen, reference, before)
 
     def for_cell(self, name: str, keys: NDArray[np.str_]) -> Refinement:
+        chosen = [step.for_cell(name, keys) for step in self._chosen]
+        if all(step is own for step, own in zip(chosen, self._chosen, strict=True)):
+            return self
         bound = copy.copy(self)
-        bound._chosen = [step.for_cell(name, keys) for step in self._chosen]
+        bound._chosen = chosen
         return bound
 
     def __call__(self, cell: ScoredCell) -> Refined:

@@ -32,6 +32,8 @@ class Fusion(Refinement):
         ValueError: no file, or weights that do not fit.
     """
 
+    assumes_identities = False
+
     def __init__(
         self,
         scores: list[str],

@@ -47,6 +47,8 @@ class GenderProbe(Refinement):
         ValueError: an option out of range.
     """
 
+    assumes_identities = False
+
     def __init__(
         self,
         weight: float | Literal["calibrate"] = "calibrate",

@@ -28,6 +28,8 @@ class Centring(Refinement):
         ValueError: strength outside 0..1.
     """
 
+    assumes_identities = False
+
     def __init__(self, strength: float = 0.5) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength: {strength} is outside 0..1")
@@ -62,6 +64,8 @@ class ASNorm(Refinement):
     Raises:
         ValueError: fewer than 2.
     """
+
+    assumes_identities = False
 
     def __init__(self, top: int = 200) -> None:
         if top < 2:

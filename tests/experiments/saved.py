@@ -97,7 +97,7 @@ def save_tested(
         scores[name] = 1 - np.einsum("td,td->t", v, f).astype(float)
         refined[name] = scores[name] - 0.4 * cell.trials.labels
         traces[name] = [_trace(evaluation, cell)]
-    write_results(SavedRun(folder, evaluation, scores, refined, embeddings), traces)
+    write_results(SavedRun(folder, evaluation, scores, refined, embeddings), traces, {})
     config = {
         "seed_everything": seed,
         "model": {

@@ -86,7 +86,7 @@ def _results(run: SavedRun) -> Callable[[Path, int], None]:
         here = replace(run, folder=folder, scores={name: d + salt for name, d in run.scores.items()})
         with together(folder):
             write_embeddings(here, Learnt.of("", [f"p{salt}"]))
-            write_results(here, {})
+            write_results(here, {}, {})
 
     return write
 

@@ -157,14 +157,23 @@ class JointIdentities(Refinement):
                     "set sub_clusters"
                 )
             sides[m] = describe(centred, labels[m], self._plda[m], self.clip_weight, self.session)
-        posterior, identities = sample_identities(
-            (sides["voice"], sides["face"]), centred_similarity(learnt, labels), self.prior,
-            chains=self.chains, sweeps=self.sweeps, burn_in=self.burn_in, heat=_HEAT, seed=self.seed,
-        )  # fmt: skip
+        posterior, identities = self._sampled((sides["voice"], sides["face"]), centred_similarity(learnt, labels))
         p = posterior[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
         trace["sub_clusters"] = {m: len(sides[m].count) for m in MODALITIES}
         trace |= {"identities": float(identities.mean()), "identities_sd": float(identities.std())}
         return Refined(-np.log(p + _FLOOR) + self.initial_weight * initial, trace)
+
+    def _sampled(
+        self, sides: tuple[SubClusters, SubClusters], similarity: NDArray[np.float64]
+    ) -> list[NDArray[np.float64]]:
+        """Posterior and numbers of identities, as :func:`sample_identities`; the same for other pairs of the items."""
+        options = {"chains": self.chains, "sweeps": self.sweeps, "burn_in": self.burn_in, "seed": self.seed}
+        ratios = [of.ratio for of in sides]
+        return self.memory.recall(
+            f"identities {self.prior} {ratios} {sides[0].width, sides[1].width} {options}",
+            [similarity, *(of.gram for of in sides), *(of.count for of in sides)],
+            lambda: [*sample_identities(sides, similarity, self.prior, heat=_HEAT, **options)],
+        )
 
     def _most(self, points: Embeddings, trace: dict[str, Any]) -> int:
         """The number of sub-clusters of each modality at most."""

@@ -16,7 +16,7 @@ from postproc.crossval.scenarios import Scenario, scenario_sets
 from postproc.crossval.sets import GOOD, cross_validation_folds
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
-from postproc.refinement import Refined, Refinement, unchanged
+from postproc.refinement import Gain, Refined, Refinement, unchanged
 from postproc.steps.blocks import similarity_spread
 from postproc.steps.gender import Genders, learn_genders
 from postproc.steps.matching.describe import Array, Pairs, describe
@@ -80,6 +80,8 @@ class Matching(Refinement):
         ValueError: an option out of range.
     """
 
+    cross_validates = True
+
     def __init__(
         self,
         temperature: float = 0.7,
@@ -104,7 +106,7 @@ class Matching(Refinement):
         return True
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
-        self._evidence, self._record, self._why = None, {}, ""
+        self._evidence, self._record, self._why, self.gain = None, {}, "", None
         self.otherwise.share(self.memory)
         self.otherwise.calibrate(reference, before)
         try:
@@ -118,10 +120,8 @@ class Matching(Refinement):
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition.
 
-        The trace holds, by cut, the number of ``clusters`` and the estimated ``identities`` of each modality; the
-        ``weights`` of L; ``gain`` and ``gain_error``, the mean change of the EER in
-        cross-validation on training identities and its standard error over groups. Or ``otherwise``: why the other step
-        was applied.
+        The trace holds, by cut, the number of ``clusters`` and the estimated ``identities`` of each modality, and the
+        ``weights`` of L. Or ``otherwise``: why the other step was applied.
         """
         if self._evidence is None or not all("input" in spaces for spaces in (cell.voices, cell.faces)):
             refined = self.otherwise(cell)
@@ -171,9 +171,7 @@ class Matching(Refinement):
         self._record = {"weights": weights.tolist()}
         groups = sorted({of.group for of in drawn})
         changes = [self._change(drawn, group) for group in groups] if len(groups) > 1 else []
-        if changes:
-            self._record["gain"] = float(np.mean(changes))
-            self._record["gain_error"] = float(np.std(changes, ddof=1) / np.sqrt(len(changes)))
+        self.gain = Gain.of(changes)
         return Evidence(weights, genders)
 
     def _change(self, drawn: Sequence[_Drawn], group: int) -> float:

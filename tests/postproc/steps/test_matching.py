@@ -84,7 +84,8 @@ def test_clusters_are_more_than_identities_and_shares_count_identities(five: tup
         for m in ("voice", "face"):
             assert trace["clusters"][m][0] > 6
             assert trace["identities"][m][2] == pytest.approx(6, abs=2)
-    assert trace["gain"] < -2 * trace["gain_error"] < 0
+    assert step.gain is not None
+    assert step.gain.low < step.gain.change < step.gain.high < 0
     assert trace["weights"][0] > 0
 
 
