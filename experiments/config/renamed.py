@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.schema import DataError
 from experiments.config.classes import PUBLIC, is_below, own_path
 
 CLASSES: dict[str, str] = {"postproc.JointPeople": "postproc.JointIdentities"}
@@ -25,6 +26,16 @@ REMOVED: dict[str, str] = {
     "postproc.Averaged": "it was removed; take postproc/matching.yaml, which gains as much and does less harm"
 }
 """By path of a class that is no more, what to do instead."""
+
+LEFT_OUT: dict[str, dict[str, tuple[Any, str]]] = {
+    "postproc.BlockAverage": {"similarity": ("cosine", "similarities are cosines")},
+    "postproc.Transport": {
+        "similarity": ("cosine", "similarities are cosines"),
+        "masses": ("uniform", "every cluster has the same mass; postproc/matching.yaml estimates masses"),
+        "unbalanced": (None, "all mass is matched; postproc/matching.yaml lets an identity stay alone"),
+    },
+}
+"""By class path, options that are no more: the value that changes nothing, and what holds for others."""
 
 OPTIONS: dict[str, dict[str, str]] = {
     "datamodules.SyntheticDataModule": {"people": "identities"},
@@ -130,6 +141,8 @@ class Renamer:
         if last == "class_path" and isinstance(new, str):
             self.classes[owner] = new
         if owner in self.classes and last != "class_path":
+            if gone := _of_class(LEFT_OUT, self.classes[owner], last):
+                raise DataError(f"{where}: {_join(owner, last)}: this option was removed; {gone[1]}")
             ((name, new),) = self._options({last: new}, where, owner).items()
             if name != last:
                 plus = "+" if flag.endswith("+") else ""
@@ -154,6 +167,10 @@ class Renamer:
         class_path = self.classes[key]
         renamed = {}
         for name, value in options.items():
+            if gone := _of_class(LEFT_OUT, class_path, name):
+                if value != gone[0]:
+                    raise DataError(f"{where}: {_join(key, name)}: {value!r}: this option was removed; {gone[1]}")
+                continue
             new = _of_class(OPTIONS, class_path, name) or name
             if new != name:
                 _say(where, _join(key, name), _join(key, new))

@@ -17,7 +17,6 @@ from postproc.clustering.number import estimate_identities
 from postproc.clustering.threshold import Thresholds
 from postproc.memory import Memory
 
-LARGEST_TREE = 20_000  # most items for Ward's tree: it needs all n^2 / 2 distances, 1.6 GB here
 _SHARES = (5 / 6, 1, 7 / 6, 4 / 3, 5 / 3, 2)  # times the number of identities: numbers of clusters to average over
 Labels = dict[Modality, NDArray[np.int64]]
 
@@ -29,8 +28,7 @@ class Clustering:
     Attributes:
         space: ``input`` (encoder embeddings, which separate the identities of one modality best) or ``model`` (learnt).
             Without input embeddings, ``model`` is used and the trace says so.
-        algorithm: ``kmeans``; ``ward``: one tree, cut for every k, up to 20,000 items; ``threshold``: average linkage,
-            cut at distances that are calibrated on training identities
+        algorithm: ``kmeans``; ``threshold``: average linkage, cut at distances that training identities calibrate
             (:func:`postproc.clustering.threshold.calibrated_thresholds`), whatever the number of identities is; only in
             ``input``. Where nothing could be calibrated, k-means is used and the trace says why.
         ks: numbers of clusters; results are averaged over them. ``silhouette`` estimates the number of identities
@@ -47,7 +45,7 @@ class Clustering:
     """
 
     space: Literal["input", "model"] = "input"
-    algorithm: Literal["kmeans", "ward", "threshold"] = "kmeans"
+    algorithm: Literal["kmeans", "threshold"] = "kmeans"
     ks: tuple[int, ...] | Literal["silhouette"] = "silhouette"
     repeats: int = 8
     seed: int = 0
@@ -57,8 +55,8 @@ class Clustering:
     def __post_init__(self) -> None:
         if self.space not in ("input", "model"):
             raise ValueError(f"clustering.space: {self.space!r} is neither 'input' nor 'model'")
-        if self.algorithm not in ("ward", "kmeans", "threshold"):
-            raise ValueError(f"clustering.algorithm: {self.algorithm!r} is none of 'kmeans', 'ward' and 'threshold'")
+        if self.algorithm not in ("kmeans", "threshold"):
+            raise ValueError(f"clustering.algorithm: {self.algorithm!r} is neither 'kmeans' nor 'threshold'")
         if self.algorithm == "threshold" and self.space != "input":
             raise ValueError("clustering.space: 'model' has no thresholds: training identities lie too far apart in it")
         if self.ks != "silhouette" and (isinstance(self.ks, str) or not self.ks or min(self.ks) < 2):
@@ -145,22 +143,12 @@ class Clustering:
         """Labels (n,) of each partition of one modality."""
         if np.ptp(x, axis=0).max() <= 1e-12:
             raise DegenerateInput(f"all {len(x)} {modality}s have the same embedding")
-        if self.algorithm == "ward" and len(x) > LARGEST_TREE:
-            raise DegenerateInput(
-                f"{len(x)} {modality}s are too many for Ward's tree ({LARGEST_TREE}); set algorithm: kmeans"
-            )
         return memory.recall(f"{self} {ks}", [x], lambda: self._partitions(x, ks))
 
     def _partitions(self, x: NDArray[np.float64], ks: list[int]) -> list[NDArray[np.int64]]:
-        if self.algorithm == "kmeans":
-            options: dict[str, Any] = {"backend": self.backend, "n_init": self.n_init}
-            seeds = [self.seed + repeat for repeat in range(self.repeats)]
-            partitions = [kmeans(x, k, seed=seed, **options).labels for seed in seeds for k in ks]
-        else:
-            from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
-
-            tree = linkage(x, "ward")
-            partitions = [fcluster(tree, k, "maxclust") for k in ks]
+        options: dict[str, Any] = {"backend": self.backend, "n_init": self.n_init}
+        seeds = [self.seed + repeat for repeat in range(self.repeats)]
+        partitions = [kmeans(x, k, seed=seed, **options).labels for seed in seeds for k in ks]
         # repeated points leave clusters empty: number the others without gaps
         return [np.unique(labels, return_inverse=True)[1].astype(np.int64) for labels in partitions]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from datamodules.schema import ScoredCell
+from postproc.metrics.ranking import rank_correlation
 from postproc.refinement import Refined, Refinement, refine
 
 _FEWEST = 8  # trials; a rank correlation of fewer says nothing
@@ -26,10 +27,8 @@ def rank_agreement(cell: ScoredCell, steps: Sequence[Refinement], refined: Refin
         seed: of the other list.
 
     Returns:
-        None for fewer than 8 kept trials, or distances that are all equal.
+        None for fewer than 8 kept trials, or refined distances that are all equal.
     """
-    from scipy.stats import spearmanr  # slow to import
-
     rng = np.random.default_rng(seed)
     count = len(cell.distances)
     order = rng.permutation(count)
@@ -46,6 +45,6 @@ def rank_agreement(cell: ScoredCell, steps: Sequence[Refinement], refined: Refin
     again = np.empty(count)
     again[shuffled] = refine(listed, steps).distances
     first, second = refined.distances[kept], again[: len(kept)]
-    if len(kept) < _FEWEST or min(np.ptp(first), np.ptp(second)) == 0:
+    if len(kept) < _FEWEST or np.ptp(first) == 0:
         return None
-    return float(spearmanr(first, second).statistic)
+    return rank_correlation(first, second)

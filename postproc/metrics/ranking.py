@@ -1,4 +1,4 @@
-"""1:N matching accuracy and retrieval mAP (as in the protocols of VoxCeleb1); ties never help."""
+"""1:N matching accuracy and retrieval mAP (as in the protocols of VoxCeleb1); ties never help. Rank correlation."""
 
 from __future__ import annotations
 
@@ -134,3 +134,12 @@ def _distances(scores: ArrayLike, direction: Direction) -> NDArray[np.floating]:
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite (check the embeddings)")
     return values if direction == "distance" else -values
+
+
+def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's correlation, ties at their mean rank; 0 where either is constant."""
+    from scipy.stats import rankdata  # slow to import
+
+    if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
+        return 0.0
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])

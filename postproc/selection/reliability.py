@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from datamodules.schema import MODALITIES, ScoredCell
 from postproc.cells import DegenerateInput, cosine_distances, shared_space
+from postproc.metrics.ranking import rank_correlation
 from postproc.refinement import Refined, Refinement
 
 STATISTICS = ("agreement", "novelty", "stability", "information", "gender")
@@ -47,15 +48,6 @@ def reliability_statistics(step: Refinement, cell: ScoredCell, resamples: int, s
     correlations = [_resampled(step, pairs, refined.distances, rng) for _ in range(resamples)]
     statistics["stability"] = float(np.mean(correlations))
     return statistics
-
-
-def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's correlation, ties at their mean rank; 0 where either is constant."""
-    from scipy.stats import rankdata  # slow to import
-
-    if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
-        return 0.0
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def _apply(step: Refinement, cell: ScoredCell) -> Refined:

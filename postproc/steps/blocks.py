@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.schema import Modality, ScoredCell
-from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space, unit
+from postproc.cells import DegenerateInput, Embeddings, initial_distances, shared_space
 from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.partitions import Clustering, Labels
 from postproc.clustering.threshold import Thresholds, calibrated_thresholds
 from postproc.reference import Reference
 from postproc.refinement import Refined, Refinement, unchanged
-
-Similarity = Literal["cosine", "dot"]
 
 
 class Clustered(Refinement):
@@ -56,11 +54,6 @@ class BlockAverage(Clustered):
 
     Args:
         clustering: of voices and faces; None = :class:`Clustering` with its defaults.
-        similarity: what is averaged in the learnt space: ``cosine``, or ``dot`` for embeddings whose length has a
-            meaning, scaled to the standard deviation of the cosines.
-
-    Raises:
-        ValueError: an option out of range.
 
     Example:
         Four identities, and initial distances that are random.
@@ -78,17 +71,11 @@ class BlockAverage(Clustered):
         True
     """
 
-    def __init__(self, clustering: Clustering | None = None, similarity: Similarity = "cosine") -> None:
-        if similarity not in ("cosine", "dot"):
-            raise ValueError(f"similarity: {similarity!r} is neither 'cosine' nor 'dot'")
-        super().__init__(clustering)
-        self.similarity = similarity
-
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition; the trace holds ``ks``, ``space`` and ``spread`` of the similarities by k."""
         try:
             initial_distances(cell)
-            learnt = comparable(shared_space(cell, normalise=False), self.similarity)
+            learnt = comparable(shared_space(cell))
             partitions, trace = self.clusters(cell)
         except DegenerateInput as reason:
             return unchanged(cell, str(reason))
@@ -111,24 +98,15 @@ def block_similarity(learnt: Embeddings, labels: Labels) -> NDArray[np.float64]:
     return centred
 
 
-def comparable(learnt: Embeddings, similarity: Similarity) -> Embeddings:
-    """Embeddings whose dot product is the similarity.
+def comparable(learnt: Embeddings) -> Embeddings:
+    """The same unit embeddings, checked.
 
     Raises:
         DegenerateInput: all pairs are equally similar.
     """
-    cosine: Embeddings = {m: unit(x) for m, x in learnt.items()}
-    spread = similarity_spread(cosine)
-    if not spread > 1e-9:
+    if not similarity_spread(learnt) > 1e-9:
         raise DegenerateInput("all voice-face pairs are equally similar")
-    if similarity == "cosine":
-        return cosine
-    largest = {m: float(np.abs(x).max()) for m, x in learnt.items()}
-    scaled: Embeddings = {m: x / largest[m] for m, x in learnt.items()}
-    unscaled = similarity_spread(scaled)
-    if not unscaled > 1e-9 * float(np.abs(scaled["voice"].mean(axis=0)) @ np.abs(scaled["face"].mean(axis=0)) + 1e-30):
-        raise DegenerateInput("all voice-face pairs are equally similar")
-    return {"voice": scaled["voice"] * (spread / unscaled), "face": scaled["face"]}
+    return learnt
 
 
 def similarity_spread(x: Embeddings) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ot
@@ -14,11 +14,10 @@ from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, initial_distances, shared_space
 from postproc.clustering.partitions import Clustering
 from postproc.refinement import Refined, unchanged
-from postproc.steps.blocks import Clustered, Similarity, block_similarity, comparable
+from postproc.steps.blocks import Clustered, block_similarity, comparable
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-7  # of Sinkhorn; it ends sooner when the error of the marginals is smaller
 _LARGEST_EXPONENT = 500.0  # of a kernel in double precision, well below overflow
-Masses = Literal["uniform", "sizes"]
 Problem = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -35,13 +34,8 @@ class Transport(Clustered):
 
     Args:
         clustering: of voices and faces; None = :class:`Clustering` with its defaults.
-        similarity: as in :class:`postproc.BlockAverage`.
-        masses: ``uniform``: every cluster has the same weight. ``sizes``: its number of items. Where an identity has as
-            many voices as faces, as in the official lists, ``sizes`` exploits how the list was made.
         temperature: of the plan, in units of the similarity; small = one to one.
         clip: largest size of a distance, per number of clusters.
-        unbalanced: weight of the penalty (Kullback-Leibler) for leaving mass unmatched or matching it twice, in units
-            of the similarity; None = all mass is matched.
 
     Raises:
         ValueError: an option out of range.
@@ -65,29 +59,20 @@ class Transport(Clustered):
     def __init__(
         self,
         clustering: Clustering | None = None,
-        similarity: Similarity = "cosine",
-        masses: Masses = "uniform",
         temperature: float = 0.05,
         clip: float = 5.0,
-        unbalanced: float | None = None,
     ) -> None:
-        if similarity not in ("cosine", "dot"):
-            raise ValueError(f"similarity: {similarity!r} is neither 'cosine' nor 'dot'")
-        if masses not in ("uniform", "sizes"):
-            raise ValueError(f"masses: {masses!r} is neither 'uniform' nor 'sizes'")
-        for name, value in (("temperature", temperature), ("clip", clip), ("unbalanced", unbalanced)):
-            if value is not None and not 0 < value < np.inf:
+        for name, value in (("temperature", temperature), ("clip", clip)):
+            if not 0 < value < np.inf:
                 raise ValueError(f"{name}: {value} must be positive and finite")
         super().__init__(clustering)
-        self.similarity, self.masses = similarity, masses
-        self.temperature, self.clip, self.unbalanced = temperature, clip, unbalanced
+        self.temperature, self.clip = temperature, clip
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition.
 
-        The trace holds ``ks`` and ``space``; per k the ``information`` of the plan (mutual information over its largest
-        possible value: 0 = clusters are matched at random, 1 = one to one) and its ``mass_mismatch`` (half the L1
-        distance of the plan's marginals from the masses; 0 when balanced).
+        The trace holds ``ks`` and ``space``, and per k the ``information`` of the plan (mutual information over its
+        largest possible value: 0 = clusters are matched at random, 1 = one to one).
         """
         try:
             return self._refine(cell)
@@ -103,27 +88,24 @@ class Transport(Clustered):
 
     def _refine(self, cell: ScoredCell) -> Refined:
         initial_distances(cell)
-        learnt = comparable(shared_space(cell, normalise=False), self.similarity)
+        learnt = comparable(shared_space(cell))
         partitions, trace = self.clusters(cell)
-        total = np.zeros(len(cell.distances))
-        information, mismatch = [], []
-        problems = [
-            (block_similarity(learnt, labels), self._masses(labels["voice"]), self._masses(labels["face"]))
-            for labels in partitions
-        ]
-        plans = transport_plans(problems, self.temperature, self.unbalanced)
+        total, information = np.zeros(len(cell.distances)), []
+        problems = [_problem(block_similarity(learnt, labels)) for labels in partitions]
+        plans = transport_plans(problems, self.temperature)
         for labels, (_, a, b), plan in zip(partitions, problems, plans, strict=True):
             with np.errstate(divide="ignore"):  # log 0 = -inf, clipped
                 ratio = np.log(plan) - np.log(np.outer(a, b))
             ratio = np.clip(ratio, -self.clip, self.clip)
             total -= ratio[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
             information.append(_information(plan))
-            mismatch.append(float(abs(plan.sum(axis=1) - a).sum() + abs(plan.sum(axis=0) - b).sum()) / 4)
-        return Refined(total / len(partitions), trace | {"information": information, "mass_mismatch": mismatch})
+        return Refined(total / len(partitions), trace | {"information": information})
 
-    def _masses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        sizes = np.bincount(labels)
-        return sizes / sizes.sum() if self.masses == "sizes" else np.full(len(sizes), 1 / len(sizes))
+
+def _problem(similarity: NDArray[np.float64]) -> Problem:
+    """With the same mass for every cluster: sizes would tell how a list was made, not who is who."""
+    a, b = (np.full(clusters, 1 / clusters) for clusters in similarity.shape)
+    return similarity, a, b
 
 
 def transport_plans(

@@ -143,7 +143,7 @@ class JointIdentities(Refinement):
         initial = initial_distances(cell)
         if not self._plda:
             raise DegenerateInput(self._why)
-        learnt, points = comparable(shared_space(cell), "cosine"), embeddings(cell, self._space)
+        learnt, points = comparable(shared_space(cell)), embeddings(cell, self._space)
         labels: dict[Modality, NDArray[np.int64]] = {}
         sides: dict[Modality, SubClusters] = {}
         trace: dict[str, Any] = {"space": self._space}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datamodules.schema import DataError
 from experiments.config import renamed
 from experiments.config.files import read_config
 from experiments.config.overrides import expand_arguments
@@ -101,12 +102,31 @@ def test_a_class_whose_module_moved_is_found_by_its_public_name(path: str, publi
     assert Renamer().config({"class_path": path}, "a.yaml", "it") == {"class_path": public}
 
 
+def test_an_option_that_is_gone_is_refused_where_it_would_change_something() -> None:
+    def read(**options: object) -> object:
+        return Renamer().config({"class_path": "postproc.Transport", "init_args": options}, "a.yaml", "step")
+
+    same = read(similarity="cosine", masses="uniform", unbalanced=None, temperature=0.1)
+    assert same == {"class_path": "postproc.Transport", "init_args": {"temperature": 0.1}}
+    with pytest.raises(DataError, match=r"a\.yaml: step\.masses: 'sizes': this option was removed; every cluster has"):
+        read(masses="sizes")
+    renamer = Renamer()
+    renamer.config({"class_path": "postproc.Transport", "init_args": {}}, "a.yaml", "step")
+    with pytest.raises(
+        DataError, match=r"command line: step\.unbalanced: this option was removed; all mass is matched"
+    ):
+        renamer.argument("--step.unbalanced=0.1")
+
+
 def test_rows_lead_from_names_that_are_gone_to_names_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for old, new in renamed.CLASSES.items():
         package, name = new.split(".")
         assert name in import_module(package).__all__
         assert old.split(".")[1] not in import_module(package).__all__
+    for path, gone in renamed.LEFT_OUT.items():
+        module, _, name = path.rpartition(".")
+        assert not gone.keys() & inspect.signature(getattr(import_module(module), name)).parameters.keys()
     rows = {(path, old, new) for path, options in renamed.OPTIONS.items() for old, new in options.items()}
     rows |= {(path, None, name) for path, options in renamed.VALUES.items() for name in options}
     for path, old, new in rows:
