@@ -114,7 +114,7 @@ def read_feature_file(file: FeatureFile, modality: Modality) -> FeatureRows:
         raise DataError(f"{where}: {len(x)} rows, but {file.index or 'its item ids'} have {len(table)}")
     table["language"] = table["language"].where(table["language"] != "", file.language)
     table["gender"] = [gender_letter(value, where) for value in table["gender"]]
-    for column in ("item", "identity"):
+    for column in ("item", "identity", "language", "video"):
         table[column] = [plain_name(value) for value in table[column]]
     if (table["item"] == "").any():
         raise DataError(f"{where}: row {int((table['item'] == '').argmax()) + 1} has no item id")

@@ -16,6 +16,8 @@ LONGEST = 1 << 20
 WIDEST = 1 << 15
 """Columns of a row."""
 NUMBERED = re.compile(r"(\D*)0*([0-9]+?)(?:\.0+)?")
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""What is not seen beside the format characters (Cf): joiners, fillers and selectors of variants."""
 ALIKE = str.maketrans("авекмнорстухіјѕαβεικορτχν", "abekmhopctyxijsabeikoptxv")
 """Latin letters by the Cyrillic and Greek ones that look like them, small or large."""
 
@@ -37,21 +39,28 @@ def plain_name(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def printable(text: str) -> str:
+    """Text in which line ends and other letters that are not printed are escaped, as bytes that are no UTF-8."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def name_key(name: str, alike: bool = True) -> str:
     """What two spellings of one name have in common.
 
     They may differ in case, in Unicode form (NFC, NFD, full width, ligatures), in letters that are not seen, in
-    Cyrillic and Greek letters that look like Latin ones, and in blanks or underscores between words.
+    Cyrillic and Greek letters that look like Latin ones, in the digits of other scripts, and in blanks or underscores
+    between words.
 
     Args:
         name: what was written.
-        alike: whether letters that look alike are the same.
+        alike: whether letters that look alike are the same, and digits of all scripts.
     """
     text = name.casefold()
     if not name.isascii():
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
-        text = text.translate(ALIKE) if alike else text
+        if alike:
+            text = "".join(str(unicodedata.decimal(letter, letter)) for letter in UNSEEN.sub("", text).translate(ALIKE))
     return " ".join(text.replace("_", " ").split())
 
 

@@ -129,7 +129,8 @@ def read_manifest(path: str | Path, columns: dict[str, str] | None = None) -> pd
         value = table["split"][wrong[0]]
         raise DataError(f"{where}, row {wrong[0] + 1}, column split: {value!r} is unknown; use train, val or test")
     table["gender"] = [gender_letter(value, where) for value in table["gender"]]
-    table["identity"] = [plain_name(value) for value in table["identity"]]
+    for column in ("identity", "language", "video"):
+        table[column] = [plain_name(value) for value in table[column]]
     splits = table[(table["identity"] != "") & (table["split"] != "")].groupby("identity")["split"].nunique()
     if several := splits.index[splits > 1].tolist():
         raise DataError(

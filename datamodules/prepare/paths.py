@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
 from datamodules.io.identities import check_spelling
+from datamodules.io.item_ids import unsafe
 from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE
-from datamodules.io.text import plain_name, shown
+from datamodules.io.text import plain_name, printable, shown
 from datamodules.schema import DataError, Modality
 
 _SHOWN = 5
 _UNREAD = re.compile(r"(?i:.*\.(aiff?|amr|au|avi|avif|gif|hei[cf]|jp2|mkv|mov|tiff?|webm|wma))")
 """Recordings and pictures of kinds that are not looked for; they are named as left out."""
+_LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
+"""Names of MAV-Celeb's lists."""
 VOICES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read them
 FACES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -119,7 +122,8 @@ def list_files(root: str | Path, unread: dict[str, str]) -> Iterator[tuple[str, 
 
     Args:
         root: the folder. Links out of it are followed.
-        unread: gets recordings and pictures of kinds that are not read, and folders that have another name here.
+        unread: gets recordings and pictures of kinds that are not read, MAV-Celeb's lists, and folders that have
+            another name here.
 
     Raises:
         DataError: it is not a folder, or a folder in it cannot be read.
@@ -143,18 +147,18 @@ def list_files(root: str | Path, unread: dict[str, str]) -> Iterator[tuple[str, 
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             suffix, path = Path(name).suffix.lower(), name if below == "." else f"{below}/{name}"
-            if _UNREAD.fullmatch(name):
+            if _LIST.fullmatch(name):
+                unread[path] = "is a list of MAV-Celeb, which is not followed"
+            elif _UNREAD.fullmatch(name):
                 unread[path] = "its kind is not read; convert it to wav or jpg"
             elif not name.startswith(".") and (suffix in VOICES or suffix in COMPRESSED or suffix in FACES):
                 modality: Modality = "face" if suffix in FACES else "voice"
                 yield path, modality
 
 
-_LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
-"""Names of MAV-Celeb's lists."""
-
-
-def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool) -> Layout:
+def layout_of(
+    root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool, unread: Iterable[str]
+) -> Layout:
     """The layout that all files have: of ``patterns`` if there are any, else one of :data:`LAYOUTS`.
 
     Args:
@@ -162,9 +166,11 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
         listing: paths below it and their modalities.
         patterns: the user's.
         people: whether names have a table of ids.
+        unread: of :func:`list_files`.
 
     Raises:
-        DataError: a wrong pattern; files in no known layout; MAV-Celeb with its lists; several data sets side by side.
+        DataError: a wrong pattern; files in no known layout; MAV-Celeb with its lists; several data sets side by side;
+            languages in the place of videos.
     """
     if patterns:
         compiled = compile_patterns(patterns)
@@ -175,12 +181,9 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
             )
         _check_apart(root, described, listing)
         return described
-    lists = [
-        path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*_t*.txt") if _LIST.fullmatch(path.name)
-    ]
-    if lists:
+    if lists := [path for path in unread if _LIST.fullmatch(path.rpartition("/")[2])]:
         raise DataError(
-            f"{root}: is MAV-Celeb with its lists ({lists[0].name}), which say what belongs together: train with "
+            f"{root}: is MAV-Celeb with its lists ({lists[0]}), which say what belongs together: train with "
             "--config v1_eng.yaml and MAVCELEB_ROOT, or describe another tree with --pattern"
         )
     fits = {layout: _misfits(layout, listing) for layout in LAYOUTS if people or not layout.by_name}
@@ -199,7 +202,14 @@ def layout_of(root: Path, listing: Sequence[tuple[str, Modality]], patterns: Seq
             f"{root}: a language stands above the voices and faces, in {spoken}; describe this layout with --pattern "
             "'{language}/{any}/{identity}/{video}/{file}'"
         )
-    corpora = sorted({_corpus(layout, path, modality) for path, modality in listing})
+    found = (next(filter(None, (p.fullmatch(path) for p in layout.patterns(side)))) for path, side in listing)
+    videos = {match.groupdict().get("video") or "" for match in found}
+    if all(map(known.fullmatch, videos)):
+        raise DataError(
+            f"{root}: languages stand where {layout.name} has videos: {shown(sorted(videos))}; describe this layout "
+            "with --pattern '{identity}/{language}/{file}', or as it is with --pattern '{identity}/{video}/{file}'"
+        )
+    corpora = sorted({_corpus(layout, path, modality) or "." for path, modality in listing})
     if len(corpora) > 1:
         raise DataError(
             f"{root}: holds {len(corpora)} data sets side by side ({shown(corpora)}), in which one name may be two "
@@ -285,7 +295,9 @@ def describe(path: str, modality: Modality, patterns: Sequence[re.Pattern[str]],
             identity = plain_name(fields.get("identity") or fields["id"])
             if people is not None and not (identity := people.id_of(identity)):
                 raise DataError(f"{path}: identity {fields.get('identity')} is not listed in {people.source}")
-            return MediaFile(path, modality, identity, fields.get("language") or "", fields.get("video") or "")
+            return MediaFile(
+                path, modality, identity, *(plain_name(fields.get(key) or "") for key in ("language", "video"))
+            )
     raise DataError(f"{path}: does not match --pattern")
 
 
@@ -320,7 +332,8 @@ def describe_all(
         files.append(replace(file, language=language or file.language))
     check_spelling([file.identity for file in files], "identity")
     check_spelling([file.language for file in files], "language")
-    return files
+    problems |= {file.path: f"{why}; rename it" for file in files if (why := unsafe(file.path))}
+    return [file for file in files if file.path not in problems]
 
 
 def layout_lines(layout: Layout, files: Sequence[MediaFile]) -> list[str]:
@@ -343,7 +356,7 @@ def summary(files: Sequence[MediaFile], problems: dict[str, str]) -> list[str]:
         name = language or "no language"
         lines.append(f"{name}: {len(voices)} voices, {len(faces)} faces; {both} identities have both")
     lines += [*_by_split(files), *_by_identity(files)]
-    left_out = [f"left out: {path}: {why}" for path, why in sorted(problems.items())]
+    left_out = [f"left out: {printable(path)}: {why}" for path, why in sorted(problems.items())]
     more = [f"left out: {len(left_out) - _SHOWN} more"] if len(left_out) > _SHOWN else []
     return [*lines, *left_out[:_SHOWN], *more]
 

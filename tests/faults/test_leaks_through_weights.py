@@ -301,6 +301,8 @@ def test_names_are_compared_within_a_corpus_and_not_by_spelling() -> None:
         "08",
         "anna",
     ]
+    unseen = ["id\u0660\u0660\u0660\u0667", "id0007\ufe0f", "i\u034fd0007", "id\u06f7"]
+    assert Learnt.of("", ["id0007"]).among(unseen, "") == unseen
     before = {"": ["80e29e9a7810e745"]}  # \u0430\u043d\u043d\u0430 as earlier versions wrote it
     record = {"training": before, "validation": {}, "languages": [], "unrecorded": []}
     assert Learnt.read(record).among(["\u0410\u043d\u043d\u0430"], "") == ["\u0410\u043d\u043d\u0430"]

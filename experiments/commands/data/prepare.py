@@ -47,6 +47,7 @@ def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.io.parts import Parts
+    from datamodules.io.text import plain_name
     from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
     from datamodules.prepare.paths import (
         COMPRESSED,
@@ -69,9 +70,10 @@ def _prepare(options: argparse.Namespace) -> int:
     listing = list(list_files(root, unread))
     if not listing:
         raise DataError(f"{root}: holds no voice and no face; wav, flac, ogg, m4a and jpg, png are looked for")
-    layout = layout_of(root, listing, options.pattern, people is not None)
+    layout = layout_of(root, listing, options.pattern, people is not None, unread)
     problems: dict[str, str] = {}
-    files = describe_all(listing, layout, people, options.language, problems)
+    language = plain_name(options.language.strip())
+    files = describe_all(listing, layout, people, language, problems)
     print("\n".join(layout_lines(layout, files)))
     if options.show:
         problems |= unread
@@ -81,7 +83,7 @@ def _prepare(options: argparse.Namespace) -> int:
     problems |= dict(_convert(root, compressed, options))
     if compressed:
         listing = [file for file in list_files(root, {}) if Path(file[0]).suffix.lower() not in COMPRESSED]
-        files = describe_all(listing, layout, people, options.language, problems)
+        files = describe_all(listing, layout, people, language, problems)
     parts = out.with_name(f".{out.name}.parts")
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
     with progress("looking at files", len(files)) as report:
@@ -132,18 +134,22 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
 
 def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
     """Names files that are not in the manifest: the first in the terminal, all in a list beside the manifest."""
+    from datamodules.io.text import printable
     from datamodules.io.writing import remove_file, write_text
 
     listed = out.with_suffix(f".{kind}.txt")
     if not files:
         remove_file(listed)  # of an earlier run
     else:
-        write_text(listed, "".join(f"{path}: {why}\n" for path, why in sorted(files.items())))
-        for path, why in sorted(files.items())[:SHOWN]:
-            print(f"{kind}: {path}: {why}", file=sys.stderr)
+        lines = [f"{printable(path)}: {why}" for path, why in sorted(files.items())]
+        write_text(listed, "".join(f"{line}\n" for line in lines))
+        for line in lines[:SHOWN]:
+            print(f"{kind}: {line}", file=sys.stderr)
         print(f"{len(files)} {kind} files are left out, all listed in {listed}", file=sys.stderr)
 
 
 def _first(problems: dict[str, str]) -> str:
+    from datamodules.io.text import printable
+
     path = min(problems, default=None)
-    return f"; first: {path}: {problems[path]}" if path is not None else ""
+    return f"; first: {printable(path)}: {problems[path]}" if path is not None else ""

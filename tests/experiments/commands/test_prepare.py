@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -216,6 +217,9 @@ def test_a_layout_is_recognised_by_all_of_its_paths(
             "2 data sets side by side",
         ),
         (["voices/Ann/en/v/1.wav", "faces/ann/en/v/1.jpg"], "identity 'Ann' and 'ann' differ only in case"),
+        (["voices/Ann/en/v/1.wav", "faces/Ann\u200b/en/v/1.jpg"], r"identity 'Ann' and 'Ann\u200b' differ only"),
+        (["voices/ann/English/1.wav", "faces/ann/Hindi/1.jpg"], "languages stand where"),
+        (["voices/id1/en/v/1.wav", "faces/id1/en/v/1.jpg", "b/voices/id1/en/v/1.wav"], "side by side (., b)"),
     ],
 )
 def test_other_trees_are_refused(
@@ -297,9 +301,15 @@ def test_show_counts_splits_and_identities(tmp_path: Path, capsys: pytest.Captur
 
 def test_mavceleb_with_its_lists_has_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_training(tmp_path, "v1", ("English",), people=2, clips=1)  # type: ignore[arg-type]
-    for root in (tmp_path, tmp_path / "v1"):
+    deep = tmp_path / "of" / "other" / "folders"
+    deep.mkdir(parents=True)
+    (tmp_path / "v1").rename(deep / "v1")
+    for root in (tmp_path, deep, deep / "v1"):
         assert main(["prepare", str(root)]) == 2
         assert "train with --config v1_eng.yaml and MAVCELEB_ROOT" in capsys.readouterr().err
+    pattern = "--pattern={identity}/{language}/{video}/{file}"
+    assert main(["prepare", str(tmp_path), "--show", pattern]) == 0
+    assert "English_train.txt: is a list of MAV-Celeb, which is not followed" in capsys.readouterr().out
 
 
 def test_files_of_other_kinds_and_patterns_without_a_match_are_named(
@@ -319,10 +329,35 @@ def test_composed_and_decomposed_folders_are_one_identity(tmp_path: Path) -> Non
     assert pd.read_csv(tmp_path / "manifest.csv")["identity"].tolist() == ["Zo\u00eb"]
 
 
+def test_composed_and_decomposed_videos_are_one(tmp_path: Path) -> None:
+    clip(tmp_path, "voices/ann/fr/caf\u00e9/1.wav", "faces/ann/fr/cafe\u0301/1.jpg")
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 0
+    assert pd.read_csv(tmp_path / "manifest.csv")["video"].tolist() == ["caf\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"J\xe9", r"J\udce9"), (b"Ann\nLee", r"Ann\nLee"), (b"Ann\xc2\xa0Lee", r"Ann\xa0Lee")]
+)
+def test_a_name_that_is_not_printed_is_named_and_left_out(
+    name: bytes, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest with it would be refused."""
+    clip(tmp_path, "voices/bob/fr/v/1.wav", "faces/bob/fr/v/1.jpg")
+    for side in ("voices", "faces"):
+        shutil.copytree(tmp_path / side / "bob", os.fsdecode(os.fsencode(tmp_path / side) + b"/" + name))
+    why = f"voices/{shown}/fr/v/1.wav: contains an unprintable character; rename it"
+    assert main(["prepare", str(tmp_path), "--show"]) == 0
+    assert f"left out: {why}" in capsys.readouterr().out
+    assert main(["prepare", str(tmp_path), "--workers", "1"]) == 1
+    assert f"broken: {why}" in capsys.readouterr().err
+    assert (tmp_path / "manifest.broken.txt").read_text().count("\n") == 2
+    assert pd.read_csv(tmp_path / "manifest.csv")["identity"].tolist() == ["bob"]
+
+
 def test_one_language_for_all_and_its_contradiction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip(tmp_path / "a", "voices/ann/v/1.wav", "faces/ann/v/1.jpg")
     clip(tmp_path / "b", "voices/ann/fr/v/1.wav", "faces/ann/fr/v/1.jpg")
-    assert main(["prepare", str(tmp_path / "a"), "--workers", "1", "--language", "English"]) == 0
+    assert main(["prepare", str(tmp_path / "a"), "--workers", "1", "--language", "English "]) == 0
     assert pd.read_csv(tmp_path / "a" / "manifest.csv")["language"].tolist() == ["English"]
     assert main(["prepare", str(tmp_path / "b"), "--language", "English"]) == 2
     assert "the folders name languages" in capsys.readouterr().err
