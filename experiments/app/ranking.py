@@ -14,7 +14,8 @@ from PIL import Image
 
 from datamodules.io.media import read_image
 from datamodules.schema import MODALITIES, DataError, Modality, one_line, visible
-from experiments.inference.scoring import FileScorer, list_files
+from experiments.inference.given import list_files
+from experiments.inference.scoring import FileScorer
 from postproc.metrics.calibration import Calibration
 
 THUMBNAIL = 96  # pixels

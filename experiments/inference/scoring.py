@@ -15,44 +15,19 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.evaluation.learnt import Learnt
-from datamodules.io.text import nearest, shown
+from datamodules.io.text import shown
 from datamodules.io.writing import draft_of
 from datamodules.schema import MODALITIES, DataError, Modality
 from datamodules.workers import make_loader
 from experiments.config.files import find_config, read_config
 from experiments.console.tables import NameTable, table_console
 from experiments.inference.file_encoders import FileEncoder, Files, checked
+from experiments.inference.given import list_files
 from experiments.inference.trained import Trained, encoder_of, read_trained
 from lightning_modules.base import AssociationModule
 from lightning_modules.evaluation.scorer import SCORING_CHUNK
 
-SUFFIXES: dict[Modality, frozenset[str]] = {
-    "voice": frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"}),
-    "face": frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}),
-}
 SHOWN = 20  # voices whose best matches are printed
-
-
-def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
-    """Files as given, and those of folders and their sub-folders, sorted, each once.
-
-    Raises:
-        DataError: there is no such file, or a folder holds none of this modality.
-    """
-    files: dict[str, None] = {}
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES[modality] and p.is_file())
-            if not inside:
-                raise DataError(
-                    f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(SUFFIXES[modality]))}"
-                )
-        elif not path.is_file():
-            neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{path}: no such {modality} file or folder{nearest(path.name, neighbours)}")
-        files |= dict.fromkeys(map(str, inside))
-    return np.array(list(files), dtype=np.str_)
 
 
 @torch.inference_mode()

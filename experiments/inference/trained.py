@@ -23,6 +23,7 @@ from experiments.config.errors import options_of
 from experiments.config.files import read_config
 from experiments.config.foreign import check
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles, HeadFiles, TrainedFiles
+from experiments.inference.given import run_of
 from experiments.inference.hub import CONFIG, WEIGHTS
 from experiments.runs.checkpoints import read_checkpoint
 from experiments.runs.folder import find_checkpoint
@@ -107,15 +108,11 @@ def read_trained(path: Path, trust: bool = False, above: tuple[Path, ...] = ()) 
         chain = " > ".join(str(one) for one in (*above[:DEEPEST], path))
         raise DataError(f"{path}: encoders of encoders without end: {chain}; get the folder again")
     with damaged(str(path), "get the folder again"):
-        if (path / WEIGHTS).is_file():
-            spec, weights, run = read_config(path / CONFIG), path / WEIGHTS, None
+        run = run_of(path)
+        if run is None:
+            spec, weights = read_config(path / CONFIG), path / WEIGHTS
             _check_spec(spec, path / CONFIG)
         else:
-            run = path if path.is_dir() else path.resolve().parent.parent
-            if not (run / CONFIG).is_file():
-                raise DataError(
-                    f"{path}: no export, run folder or checkpoint in one ({WEIGHTS} or {CONFIG} is missing)"
-                )
             if path.is_dir() and "inputs" in read_config(run / CONFIG):  # which a run's has not
                 raise DataError(f"{path}: is an export without {WEIGHTS}; export again")
             weights = Path(find_checkpoint("best", run)) if path.is_dir() else path

@@ -16,12 +16,16 @@ def main(command: str, argv: list[str]) -> int:
     add_model(parser)
     parser.add_argument("--port", type=int, help="port of 127.0.0.1; default: the first free one from 7860")
     options = parser.parse_args(argv)
-    # these import torch, which --help and a wrong option need not wait for
-    from experiments.app.page import require_gradio, serve
+    from experiments.inference.given import check_given
     from experiments.inference.hub import local_folder
+
+    model = local_folder(options.model)
+    check_given(model, {})
+    # imports torch, which what is wrong so far need not wait for
+    from experiments.app.page import require_gradio, serve
 
     require_gradio()
     with plain_warnings():
         encoders = {modality: getattr(options, modality) for modality in MODALITIES}
-        serve(local_folder(options.model), encoders, options.port, options.trust)
+        serve(model, encoders, options.port, options.trust)
     return 0

@@ -21,13 +21,17 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=64, help="files at once")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
     options = parser.parse_args(argv)
+    from experiments.inference.given import check_given
     from experiments.inference.hub import local_folder
-    from experiments.inference.scoring import score  # imports torch, which --help and a wrong option need not wait for
+
+    model, paths = local_folder(options.model), {modality: getattr(options, f"{modality}s") for modality in MODALITIES}
+    check_given(model, paths)
+    from experiments.inference.scoring import score  # imports torch, which what is wrong so far need not wait for
 
     with plain_warnings():
         score(
-            local_folder(options.model),
-            {modality: getattr(options, f"{modality}s") for modality in MODALITIES},
+            model,
+            paths,
             {modality: getattr(options, modality) for modality in MODALITIES},
             options.out,
             options.best,

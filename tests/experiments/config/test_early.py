@@ -135,6 +135,9 @@ NOWHERE = (
     ["embed", "--manifest=none.csv", "--out=none"],
     ["split", "none"],
     ["protocol", "--config=none.yaml"],
+    ["score", "tests", "--voices=none.wav", "--faces=tests"],
+    ["score", "tests", "--voices=tests", "--faces=tests"],
+    ["app", "none"],
 )
 
 
