@@ -45,6 +45,7 @@ from experiments.runs.folder import (
     choose_run_dir,
     find_checkpoint,
     make_run_dir,
+    missing_of,
     refuse_used,
     remove_if_empty,
 )
@@ -158,8 +159,8 @@ class ExperimentCLI(LightningCLI):
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            if not self.run_dir.exists():
-                self.held.push(self._forget_failed_start)
+            if made := missing_of(self.run_dir):
+                self.held.push(partial(self._forget_failed_start, made[1:]))
             make_run_dir(self.run_dir)
             self.held.enter_context(locked(self.run_dir))
             if self.command == "fit" and not resume and not self._continues():
@@ -318,10 +319,10 @@ class ExperimentCLI(LightningCLI):
             return False
         return Path(find_checkpoint(ckpt_path, self._checkpoint_dir())).resolve().is_relative_to(self.run_dir)
 
-    def _forget_failed_start(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Removes the folder that this command has made, if it ends with an error before there is anything in it."""
+    def _forget_failed_start(self, above: list[Path], kind: type[BaseException] | None, *_: object) -> None:
+        """Removes the folders that this command has made, if it ends with an error before there is anything in them."""
         if kind is not None:
-            remove_if_empty(self.run_dir)
+            remove_if_empty(self.run_dir, above)
 
     def _config_name(self) -> str:
         """Names the run: the config's name, or for the config.yaml of a run the name of that run's config."""

@@ -63,9 +63,10 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     from datamodules.io.writing import make_folder, write_json
     from experiments.config.files import find_config
     from experiments.console.tables import print_table
+    from experiments.runs.lock import exclusive
     from experiments.sweep.launch import run_agents, show_agents
     from experiments.sweep.points import Sweep
-    from experiments.sweep.run import check_sweep, counts_of, exclusive, fit_of, run_sweep, statuses_of, sweep_table
+    from experiments.sweep.run import check_sweep, counts_of, fit_of, run_sweep, statuses_of, sweep_table
 
     path = find_config(options.config)
     sweep = Sweep.read(path, more)
@@ -88,8 +89,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     if not options.status:
         check_sweep(points, out, check_fit)
         os.environ.setdefault("WANDB_RUN_GROUP", sweep.name)
-        make_folder(out)
-        with exclusive(out):
+        with exclusive(out, "--status shows them"):
             index = {"sweep": sweep.content, "points": {point.id: point.overrides for point in points}}
             write_json(out / "index.json", index)
             run_sweep(points, run_fit, out, options.launcher, options.parallel, settings)

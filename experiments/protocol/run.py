@@ -21,6 +21,7 @@ from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_
 from experiments.protocol.numbers import Outcome
 from experiments.runs.fits import Check, Main, check_fits, run_fits, run_jobs
 from experiments.runs.folder import refuse_run
+from experiments.runs.lock import exclusive
 from experiments.runs.people import read_people
 from experiments.runs.saved import trained_on
 
@@ -62,14 +63,20 @@ def run_protocol(
         if run_command(command) != 0:
             raise DataError(f"{command[0]} failed, see above; no fit was started")
     print(f"protocol: {counted(len(fits), 'fit')}, {len(fits) - len(todo)} done before, {jobs} at a time, in {out}")
-    run_fits(todo, main, jobs)
+    with exclusive(out):
+        run_fits(todo, main, jobs)
+        _derive(protocol, methods, out, jobs)
+    fused = planned_fits(protocol, fusions_of(protocol, methods))
+    return [outcome for each in [*planned, *fused] for outcome in outcomes_of(protocol, each, out)]
+
+
+def _derive(protocol: Protocol, methods: list[str], out: Path, jobs: int) -> None:
+    """Makes the refinements and fusions that are not done yet."""
     for what, derived in zip(("refinement", "fusion"), derived_in_order(protocol, methods, out), strict=True):
         due = [job for job in derived if not job.done()]
         if derived:
             print(f"protocol: {counted(len(derived), what)}, {len(derived) - len(due)} done before", flush=True)
         run_jobs([job.run for job in due], jobs, f"{what}s")
-    fused = planned_fits(protocol, fusions_of(protocol, methods))
-    return [outcome for each in [*planned, *fused] for outcome in outcomes_of(protocol, each, out)]
 
 
 def run_command(arguments: Sequence[str], module: str = "experiments.run") -> int:

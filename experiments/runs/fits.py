@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import read_json, read_mapping
-from datamodules.io.writing import CannotWrite, make_folder, remove_file, write_json, write_text
+from datamodules.io.writing import CannotWrite, remove_file, together, write_json, write_text
 from datamodules.schema import DataError
 from datamodules.workers import process_pool
 from experiments.console.errors import exit_status, logged
@@ -75,10 +75,10 @@ class Fit:
 
     def start(self) -> None:
         """Notes that this process runs it; results of an earlier command go."""
-        make_folder(self.folder)
-        remove_file(self.folder / "results.json")
-        write_text(self.folder / "command.json", json.dumps(self.command))
-        self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+        with together(self.folder):
+            remove_file(self.folder / "results.json")
+            write_text(self.folder / "command.json", json.dumps(self.command))
+            self._note({"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
 
     def continued(self) -> list[str]:
         """Arguments of the command; an earlier start of it is continued."""

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -73,17 +74,28 @@ def refuse_run(out: Path) -> None:
         raise DataError(f"--out {out}: holds a run or an export ({', '.join(held)}); choose another folder")
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Removes the folder of a run that did not start, and its parent if nothing else is in it."""
+def missing_of(folder: Path) -> list[Path]:
+    """A folder and those above it that are yet to be made."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_if_empty(folder: Path, made: Sequence[Path]) -> None:
+    """Removes the folder of a run that did not start.
+
+    Args:
+        folder: of the run.
+        made: the folders above that were made for it; they go where nothing else is in them.
+    """
     left = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
     logged = (folder / "wandb").is_dir() and any((folder / "wandb").iterdir())
     if not logged and left <= NOT_A_RUN:
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # holds other runs
-            folder.parent.rmdir()
+        for above in made:
+            with contextlib.suppress(OSError):  # holds other runs
+                above.rmdir()
 
 
-NOT_A_RUN = {".run.lock", "run.lock", "wandb_id", "wandb", "config.yaml", "environment.json"}
+NOT_A_RUN = {".lock", ".run.lock", "run.lock", "wandb_id", "wandb", "config.yaml", "environment.json"}
 """What a run writes before it has trained or tested."""
 
 

@@ -1,7 +1,8 @@
-"""One run at a time in a run folder."""
+"""One run at a time in a run folder, and one command in a folder of many runs."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -14,8 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from datamodules.io.text import plain_file
-from datamodules.io.writing import write_json
+from datamodules.io.writing import make_folder, write_json
 from datamodules.schema import DataError
+from experiments.runs.folder import missing_of, remove_if_empty
 
 NOTE, LOCK = "run.lock", ".run.lock"
 """Who owns the folder, for people and other hosts; and the file that the operating system locks."""
@@ -52,6 +54,34 @@ def locked(run_dir: Path) -> Iterator[None]:
             note.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+@contextmanager
+def exclusive(out: Path, more: str = "") -> Iterator[None]:
+    """Makes the folder of a sweep or protocol and holds it, so that two commands do not start the same fits twice.
+
+    A folder that was made and has nothing in it goes again after an error.
+
+    Args:
+        out: the folder.
+        more: what to do where another command holds it.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    made = missing_of(out)
+    try:
+        make_folder(out)
+        with plain_file(out / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"{out}: another command is running its fits; {more or 'wait for it'}") from None
+            yield
+    except BaseException:
+        if made:
+            remove_if_empty(out, made[1:])
+        raise
 
 
 def _read(note: Path) -> dict[str, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datamodules.io.documents import damaged, read_mapping
-from datamodules.io.text import plain_file
 from datamodules.schema import DataError
 from experiments.console.errors import exit_status
 from experiments.console.tables import NameTable, percent
@@ -152,21 +148,6 @@ def run_sweep(points: list[Point], main: Main, out: Path, launcher: str, paralle
                 raise DataError(f"{fit.folder}: exit status {status}")
     elif launcher == "local":
         run_fits(todo, main, parallel, "points")
-
-
-@contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Holds the lock of a sweep's folder, so that two launches do not start the same points twice.
-
-    Raises:
-        DataError: another process holds it.
-    """
-    with plain_file(out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out}: another sweep command is launching its points; --status shows them") from None
-        yield
 
 
 def counts_of(statuses: dict[str, Status]) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 
 from datamodules.evaluation.learnt import Learnt
 from datamodules.io.cache import cached_folder, cached_or_temporary
@@ -35,6 +40,7 @@ from tests import REPOSITORY, TINY
 from tests.experiments.clips import FACE, VOICE, make_clips
 from tests.experiments.saved import save_run, save_tested, world
 from tests.faults.disks import Fault, contents, disk, failing
+from tests.faults.worlds import media_world
 
 FAULTS = ("full", "read-only")
 REASONS = {"full": "No space left on device", "read-only": "Read-only file system"}
@@ -243,7 +249,7 @@ PAST = {
     "datamodules/datasets/synthetic/media.py",
     "datamodules/media/sources.py",  # these add lines to a log, or hold a lock
     "experiments/sweep/launch.py",
-    "experiments/sweep/run.py",
+    "experiments/runs/lock.py",
     "experiments/console/errors.py",  # the null device
     "experiments/runs/trackers.py",  # tries out whether there is room
     "experiments/report/figures.py",  # these write into memory
@@ -291,6 +297,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tested(root / "saved", "English", "HeadPair", 0)
     make_clips(root / "clips")
     assert main(["fit", "--config", str(TINY), f"--run_dir={root / 'run'}", "--data.steps_per_epoch=1"]) == 0
+    media = str(media_world(root / "media"))
+    assert main(["fit", "--config", media, f"--run_dir={root / 'media run'}".replace(" ", "_"), "--no-test"]) == 0
+    for name, cells in (("english", ("heard", "unheard")), ("urdu", ("unheard", "heard"))):
+        save_run(root / name, world(dict(zip(cells, ("English", "Urdu"), strict=True)), labelled=False))
+        shutil.copy(root / "saved" / "config.yaml", root / name)
+    points = {"config": {"value": str(TINY)}, "data.steps_per_epoch": {"values": [1]}}
+    (root / "sweep.yaml").write_text(yaml.safe_dump({"method": "grid", "parameters": points}))
+    (root / "tiny.yaml").write_text(TINY.read_text().replace("identities: 16", "identities: 16, fold: 0"))
+    plan = {"configs": [str(root / "tiny.yaml")], "folds": [0], "seeds": [0], "methods": {"scc": {}}}
+    (root / "protocol.yaml").write_text(yaml.safe_dump(plan))
     return root
 
 
@@ -303,9 +319,31 @@ COMMANDS = {  # R is what they read, D the disk that fails
     "export": "export R/run --out D/export",
     "test": "test --config R/run/config.yaml --ckpt_path best --run_dir D/tested",
     "predict": "predict --config R/run/config.yaml --ckpt_path best --run_dir D/predicted",
+    "validate": "validate --config R/run/config.yaml --ckpt_path best --run_dir D/validated",
+    "fit": f"fit --config {TINY} --run_dir D/fit --data.steps_per_epoch=1 --resume auto",
+    "score": "score R/media_run --voices R/clips --faces R/clips --out D/scores.csv",
+    "score npz": "score R/media_run --voices R/clips --faces R/clips --out D/scores.npz",
+    "submit": "submit R/english R/urdu --format fame --out D/submission.zip",
+    "protocol": "protocol --config R/protocol.yaml --jobs 1 --out D/protocol --data.steps_per_epoch=1",
+    "sweep": "sweep --config R/sweep.yaml --out D/sweep --launcher debug",
+    "bench": "bench refine --sizes 200 --out D/bench.json",
+    "dashboard": "dashboard --entity e --project p --out D/dashboard.json",
 }
 
 
+@contextmanager
+def _here(*_: object) -> Iterator[SimpleNamespace]:
+    """In place of a pool of processes."""
+
+    def submit(job: Callable[[], str | None]) -> Future[str | None]:
+        future: Future[str | None] = Future()
+        future.set_result(job())
+        return future
+
+    yield SimpleNamespace(submit=submit)
+
+
+MEASURED = {"seconds": 1.0, "estimated": False, "peak_gb": 1.0, "eer": 0.5}
 ONCE = ("split", "embed")
 """Commands that write nothing where there is something."""
 
@@ -314,8 +352,15 @@ ONCE = ("split", "embed")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_on_a_disk_that_fails_is_a_line_and_keeps_what_was_there(
-    command: str, fault: Fault, place: Path, ran: Path, capsys: pytest.CaptureFixture[str]
+    command: str,
+    fault: Fault,
+    place: Path,
+    ran: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("experiments.runs.fits.process_pool", _here)
+    monkeypatch.setattr("experiments.bench.compare.run_apart", lambda *_: MEASURED)
     root = place / f"commands {fault}"
     root.mkdir(exist_ok=True)
     words = [word.replace("R/", f"{ran}/").replace("D/", f"{root}/") for word in COMMANDS[command].split()]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ from datamodules import workers
 from experiments.run import COMMANDS, RESUMABLE, main
 from tests import REPOSITORY, TINY, warm
 from tests.experiments.clips import make_clips
-from tests.experiments.saved import save_tested
+from tests.experiments.saved import save_run, save_tested
+from tests.experiments.saved import world as answered
 from tests.faults.processes import Pace, finish, wait_until  # noqa: F401  Pace: named by arguments below
 from tests.faults.worlds import feature_world, media_world
 
@@ -34,8 +36,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     assert main(["fit", "--config", str(TINY), f"--run_dir={root / 'run'}"]) == 0
     save_tested(root / "saved", "English", "HeadPair", 0)
+    for name, cells in (("english", ("heard", "unheard")), ("urdu", ("unheard", "heard"))):
+        save_run(root / name, answered(dict(zip(cells, ("English", "Urdu"), strict=True)), labelled=False))
+        shutil.copy(root / "saved" / "config.yaml", root / name)
     feature_world(root / "features")
-    media_world(root / "media")
+    assert main(["fit", f"--config={media_world(root / 'media')}", f"--run_dir={root / 'heard'}", "--no-test"]) == 0
     make_clips(root / "clips")
     (root / "tiny.yaml").write_text(TINY.read_text().replace("identities: 16", "identities: 16, fold: 0"))
     (root / "protocol.yaml").write_text(
@@ -57,17 +62,17 @@ ROWS = {
     "validate": (SAVED, "commands.cli:find_checkpoint"),
     "test": (SAVED, "callbacks.results:write_results"),
     "predict": (SAVED, "runs.results:write_scores"),
-    "embed": (f"--manifest {CLIPS} --out O/e --ckpt W/run", "inference.embedding:encoders_of"),
-    "score": (f"W/run {FILES}", "inference.scoring:list_files"),
+    "embed": (f"--manifest {CLIPS} --out O/e --ckpt W/heard", "inference.embedding:encoders_of"),
+    "score": (f"W/heard {FILES} --out O/scores.csv", "inference.scoring:list_files"),
     "export": ("W/run --out O/export", "inference.exporting:save_file"),
-    "submit": ("W/saved --format flag --out O/x.zip", "submission.parts:read_cells"),
+    "submit": ("W/english W/urdu --format fame --out O/x.zip", "submission.parts:read_cells"),
     "refine": ("W/saved --postproc postproc/centring.yaml --out O/refined", "runs.saved:read_run"),
     "prepare": (
         "W/clips --out O/manifest.csv --pattern {any}/{identity}/{file} --language English --workers 2",
         "datamodules.prepare.manifest:write_manifest",
     ),
     "split": (f"{CLIPS} --test 3 --val 2 --out O/split", "datamodules.prepare.hold_out:write_lists"),
-    "bench": ("refine --sizes 200", "bench.compare:compare"),
+    "bench": ("refine --sizes 200 --out O/bench.json", "bench.compare:compare"),
     "protocol": ("--config W/protocol.yaml --out O/protocol --jobs 1", "protocol.run:run_protocol"),
     "sweep": ("--config W/sweep.yaml --out O/sweep --parallel 1", "sweep.points:Sweep.read"),
     "report": ("W/saved --out O/report.html", "report.build:build_report"),
@@ -78,9 +83,11 @@ ROWS = {
 
 SHORT = (
     *("list", "refine", "report", "split", "dashboard", "export", "prepare", "completion"),
-    *("test", "validate", "predict", "fit"),
+    *("test", "validate", "predict", "fit", "submit", "score", "embed"),
 )
 """Commands that are run to their end in seconds."""
+LONGER = (("bench", "closed"), ("protocol", "head"), ("sweep", "closed"))
+"""Commands that start interpreters, and how their output ends."""
 
 
 def arguments(command: str, world: Path, out: Path) -> list[str]:
@@ -236,8 +243,7 @@ def test_every_command_writes_to_a_narrow_latin_1_terminal(command: str, world: 
 WRITES_NOTHING = ("list", "completion")
 
 
-@pytest.mark.parametrize("how", ["head", "closed"])
-@pytest.mark.parametrize("command", SHORT)
+@pytest.mark.parametrize(("command", "how"), [*product(SHORT, ("head", "closed")), *LONGER])
 def test_every_command_goes_on_where_its_output_ends(command: str, how: str, world: Path, tmp_path: Path) -> None:
     process = start(command, world, tmp_path, **({warm.CLOSED: "1"} if how == "closed" else {}))
     if how == "head":
