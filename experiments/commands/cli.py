@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse import ActionYesNo, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -31,7 +30,7 @@ from experiments.callbacks.resume import Resumable, nothing_left, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import explained
-from experiments.config.files import is_saved, read_config
+from experiments.config.files import changed_keys, is_saved, read_config
 from experiments.config.overrides import expand_arguments
 from experiments.config.variables import check_variables
 from experiments.console.arguments import options_of_fit
@@ -64,6 +63,10 @@ TYPES: dict[str, Any] = {
     "pictures": bool,
     "resume": Literal["auto"] | None,
 }
+
+
+OPTIMISATION = ("model.optimizer", "model.scheduler")
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -182,7 +185,6 @@ class ExperimentCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with explained(self.parser):
             super().instantiate_classes()
-
         self.model.trust_weights = self.config.trust_weights
         self.model.test_follows_fit = bool(self.config.get("test"))
 
@@ -248,11 +250,16 @@ class ExperimentCLI(LightningCLI):
         loading = {"model": self.model, "datamodule": self.datamodule, "weights_only": True}
         if self.command == "fit":
             if self.config.resume and (steps := trained(self.run_dir)):
+                if changed := self._changed(*OPTIMISATION, *LENGTH):
+                    raise DataError(
+                        f"--resume auto: training ended at step {steps}, with another value of {', '.join(changed)}; "
+                        "give --ckpt_path last to train on"
+                    )
                 _say(f"training ended at step {steps}; to train on, give --ckpt_path last and more epochs")
             else:
                 resume = self._resume_point() if self.config.resume else ckpt_path and find_checkpoint(ckpt_path, near)
                 self._check_rest(resume)
-                self.resumable.renew = bool(ckpt_path) or self._optimisation_changed()
+                self.resumable.renew = bool(ckpt_path) or bool(self._changed(*OPTIMISATION))
                 self.trainer.fit(**loading, ckpt_path=resume)
             self.stop.leave(self.trainer)
             if self.config.test and self.resumable.out_of_time:
@@ -277,24 +284,19 @@ class ExperimentCLI(LightningCLI):
         """Says that a run which is resumed has nothing left to train; refuses a named checkpoint to train on from.
 
         Raises:
-            DataError: as many epochs or steps are trained as the trainer is to make.
+            DataError: as many epochs or steps are trained as the trainer is to make, or it is to make none.
         """
+        if none := next((key for key in (*LENGTH, "trainer.limit_train_batches") if self.config.get(key) == 0), None):
+            raise DataError(f"{none}: 0 trains nothing; give more, or use the command test")
         why = nothing_left(read_checkpoint(Path(resume)), self.trainer) if resume else ""
         if why and self.config.ckpt_path:
             raise DataError(f"ckpt_path {self.config.ckpt_path}: {why}; give more to train on, or use the command test")
         if why:
             _say(f"nothing is left to train: {why}")
 
-    def _optimisation_changed(self) -> bool:
-        """Whether optimiser or scheduler are other ones than in the config.yaml of the run folder."""
-        saved = self.run_dir / "config.yaml"
-        if not saved.is_file():
-            return False
-        before, after = read_config(saved), yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        return any(
-            ((before.get("model") or {}).get("init_args") or {}).get(key) != after["model"]["init_args"].get(key)
-            for key in ("optimizer", "scheduler")
-        )
+    def _changed(self, *keys: str) -> list[str]:
+        """Those of some keys whose values are other ones than in the config.yaml of the run folder."""
+        return changed_keys(self.run_dir / "config.yaml", self.parser.dump(self.config, skip_none=False), keys)
 
     def _best(self) -> str:
         """The best checkpoint; the last one of a run that was never validated."""

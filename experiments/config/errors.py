@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from argparse import ArgumentError
@@ -76,6 +77,11 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         value = next(filter(None, quoted.groups())) if quoted else "?"
         wrong_class = next((name for name in _GIVEN_CLASS.findall(value) if not _is_below(name, base[1])), value)
         return f"{at}expected a subclass of {base[1]}, got {wrong_class}"
+    if "an instantiatable class, but" in text and (quoted := _GIVEN.findall(text)):
+        value = next(filter(None, quoted[-1]))
+        for name in _GIVEN_CLASS.findall(value) or [value]:
+            if missing := _abstract(name):
+                return f"{at}{name} does not define {', '.join(missing)}, which its base class asks for"
     if wrong := _ATTRIBUTE.search(text):
         name = class_path or next(filter(None, wrong.groups()))
         return no_class(keys, name)
@@ -118,6 +124,12 @@ def _is_below(class_path: str, base: str) -> bool:
     module, _, name = class_path.rpartition(".")
     found = getattr(import_module(module), name, None) if module.partition(".")[0] in PUBLIC else None
     return base in [of.__name__ for of in getattr(found, "__mro__", ())]
+
+
+def _abstract(class_path: str) -> list[str]:
+    """Methods that a class, which the parser has imported, must define and does not."""
+    module, _, name = class_path.rpartition(".")
+    return sorted(getattr(getattr(sys.modules.get(module), name, None), "__abstractmethods__", ()))
 
 
 def _dotted(keys: list[str]) -> str:

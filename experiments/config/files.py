@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from datamodules.io.documents import read_mapping as read_keys
 from datamodules.schema import DataError
@@ -82,6 +85,25 @@ def read_config(path: Path, renamer: Renamer | None = None) -> dict[str, Any]:
 def is_saved(content: dict[str, Any]) -> bool:
     """Whether a config was written by a run, which writes all keys."""
     return all(key in content and content[key] is None for key in ("run_dir", "ckpt_path"))
+
+
+def changed_keys(saved: Path, now: str, keys: Sequence[str]) -> list[str]:
+    """Those of some dotted keys that have another value now than in a config; none where that is no file.
+
+    Args:
+        saved: the config.
+        now: YAML of what is used now.
+        keys: without ``init_args``.
+    """
+
+    def value(content: Any, key: str) -> Any:
+        for name in key.split("."):
+            inside = content.get("init_args") if isinstance(content, dict) else None
+            content = {**content, **(inside or {})}.get(name) if isinstance(content, dict) else None
+        return content
+
+    before, after = (read_config(saved), yaml.safe_load(now)) if saved.is_file() else ({}, {})
+    return [key for key in keys if value(before, key) != value(after, key)]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def _filled_in(settings: Mapping[str, Any]) -> Any:
 
     try:
         known = OmegaConf.create({"seed_everything": 0, **settings})
-        return OmegaConf.to_container(known.data, resolve=True) if "data" in known else None
+        data = known.get("data")  # a class may be named alone
+        return OmegaConf.to_container(data, resolve=True) if OmegaConf.is_config(data) else data
     except OmegaConfBaseException:
         return None
 

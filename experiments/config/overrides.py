@@ -105,11 +105,26 @@ def _of_option(settings: list[Setting], argument: str, arguments: list[str]) -> 
     value: Any = text
     if text.lstrip()[:1] in ("[", "{"):
         value = parsed(text)
+    if keys[:2] == ("data", "test") and len(keys) == 3 and parsed(text) is None:
+        return _without_test(settings, keys)
     if keys[-1] == "class_path":
         keys, value = keys[:-1], {"class_path": text}
     if not adds and not flag.endswith(".init_args"):
         replace(settings, keys, value, whole=flag.rpartition(".")[2] != "class_path" and isinstance(value, dict))
     return Setting(keys, value, arguments, adds)
+
+
+def _without_test(settings: list[Setting], keys: Keys) -> Setting:
+    """``--data.test.NAME null``: the test condition goes.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    before = [repr(setting.value) for setting in settings]
+    replace(settings, keys, None, whole=True)
+    if [repr(setting.value) for setting in settings] == before:
+        raise DataError(f"--{'.'.join(keys)}: the configs have no such test condition")
+    return Setting(keys, None, [])
 
 
 def replace(settings: list[Setting], keys: Keys, new: Any, whole: bool = False) -> None:
@@ -118,7 +133,7 @@ def replace(settings: list[Setting], keys: Keys, new: Any, whole: bool = False) 
     Args:
         settings: earlier ones; changed in place.
         keys: path of the value.
-        new: the value. A list or file replaces what is there, a class replaces another class.
+        new: the value. A list or file replaces what is there, a class replaces another class; None takes it out.
         whole: whether a dictionary does, too.
     """
     if not keys:
@@ -179,8 +194,8 @@ def _with(setting: Setting, keys: Keys, new: Any) -> Any:
         if i < len(rest) - 1:
             node[key] = _content(setting, node[key], i + 1)
             node = node[key]
-        elif len(keys) == 1:
-            del node[key]  # a group, which follows as a whole
+        elif len(keys) == 1 or new is None:
+            del node[key]  # a group follows as a whole
         else:
             node[key] = new
     return root

@@ -10,7 +10,7 @@ from typing import Any
 
 from datamodules.io.text import shown
 from datamodules.schema import DataError
-from experiments.config.files import packaged, read_config
+from experiments.config.files import is_saved, packaged, read_config
 from experiments.config.overrides import parsed
 
 
@@ -29,20 +29,24 @@ def check_variables(arguments: Sequence[str], paths: Sequence[Path], used: Mappi
     if not paths:
         return
     check_names(arguments, paths)
-    first = read_config(paths[0]).get("vars") or {}
     read = variables_read(arguments)
-    for variable, value in first.items():
-        changed = "${" not in str(value) and str(used.get(variable, value)) != str(value)
-        if changed and variable not in read:
-            keys = holding(read_config(paths[0]), value)
-            held = f" (those that say {value}: {shown(keys)})" if keys else ""
-            made_of = (
-                f"--config {name}.yaml" if (packaged() / f"{name}.yaml").is_file() else "the config it was made of"
-            )
-            raise DataError(
-                f"vars.{variable}: no key of {paths[0]} reads it; the config.yaml of a run has its values in place: "
-                f"give its keys new values{held}, or start from {made_of}"
-            )
+    for path in paths:
+        content = read_config(path)
+        if path is not paths[0] and not is_saved(content):
+            continue
+        for variable, value in (content.get("vars") or {}).items():
+            changed = "${" not in str(value) and str(used.get(variable, value)) != str(value)
+            if changed and (variable not in read or is_saved(content)):
+                raise DataError(_unread(variable, path, holding(content, value), value, name))
+
+
+def _unread(variable: str, path: Path, keys: Sequence[str], value: Any, name: str) -> str:
+    held = f" (those that say {value}: {shown(keys)})" if keys else ""
+    made_of = f"--config {name}.yaml" if (packaged() / f"{name}.yaml").is_file() else "the config it was made of"
+    return (
+        f"vars.{variable}: no key of {path} reads it; the config.yaml of a run has its values in place: "
+        f"give its keys new values{held}, or start from {made_of}"
+    )
 
 
 def check_names(arguments: Sequence[str], paths: Sequence[Path]) -> None:

@@ -15,6 +15,8 @@ import pytest
 import torch
 import yaml
 
+from experiments.commands.cli import LENGTH
+from experiments.config.missing import check_files
 from experiments.run import COMMANDS, main
 from experiments.runs.folder import choose_run_dir
 from lightning_modules import SCC
@@ -215,7 +217,9 @@ def test_a_value_that_a_saved_config_no_longer_reads_is_refused(
     (tmp_path / "config.yaml").write_text(
         (tiny_run / "config.yaml").read_text().replace("vars:", "vars:\n  fold: 0", 1)
     )
-    for command in (["fit"], ["test", "--ckpt_path", "best"]):
+    reads = tmp_path / "reads.yaml"  # and the config of the run comes after it
+    reads.write_text(TINY.read_text().replace("seed_everything: 0", "seed_everything: ${vars.fold}"))
+    for command in (["fit"], ["test", "--ckpt_path", "best"], ["fit", "--config", str(reads)]):
         options = ["--config", str(tmp_path / "config.yaml"), "--vars.fold=3", f"--run_dir={tmp_path / 'new'}"]
         assert main([*command, *options]) == 2
         assert "vars.fold: no key of" in lines(capsys)
@@ -303,10 +307,37 @@ def test_a_fit_with_nothing_left_to_train_says_so(tmp_path: Path, capsys: pytest
             assert lines(capsys) == f"error: ckpt_path {path}: {said}; give more to train on, or use the command test"
     assert (run / "config.yaml").read_text() == config
     assert not other.exists()
+    resume = [*fit, "--resume=auto", f"--run_dir={run}"]
+    for option, key in (("--model.optimizer.lr=0.5", "model.optimizer"), ("--trainer.max_epochs=3", LENGTH[0])):
+        assert main([*resume, option]) == 2
+        assert f"training ended at step 4, with another value of {key}; give --ckpt_path last to train" in lines(capsys)
+    assert (run / "config.yaml").read_text() == config
     (run / "trained.json").unlink()  # killed before its end
     assert main([*fit, "--resume=auto", "--trainer.max_epochs=1", f"--run_dir={run}"]) == 0
     assert "nothing is left to train: 2 epochs are trained, and trainer.max_epochs is 1" in capsys.readouterr().out
     assert (run / "results.json").is_file()
+
+
+@pytest.mark.parametrize("option", ["max_epochs", "max_steps", "limit_train_batches"])
+def test_a_fit_that_trains_nothing_is_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(TINY), f"--trainer.{option}=0", f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert f"trainer.{option}: 0 trains nothing" in lines(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_data_module_takes_the_place_of_a_file() -> None:
+    check_files({"data": "datamodules.SyntheticDataModule"})  # needs no file
+
+
+def test_what_an_abstract_class_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from lightning_modules import AssociationModule\nclass M(AssociationModule):\n    def loss(self, b): pass\n"
+    (tmp_path / "own_abstract.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["fit", "--config", str(TINY), "--model", "own_abstract.M"]) == 2
+    said = "error: model: own_abstract.M does not define embed_face, embed_voice, which its base class asks for"
+    assert lines(capsys) == said
 
 
 def test_a_run_from_the_config_of_another_has_its_own_wandb_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

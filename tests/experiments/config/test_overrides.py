@@ -94,6 +94,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("--data.voices=[b.npz] --data=features.yaml", {D + "voices.0.path": "a.npz"}),
     ("--data.test={heard:x.csv}", {D + "test": {"heard": "x.csv"}}),
     ("--data.test={}", {D + "test": {}}),
+    ("--data.test.unheard=null", {D + "test": {"heard": "English.csv"}}),
     ("--data.train_languages=[Urdu] --data.train_languages=[Hindi]", {D + "train_languages": ["Hindi"]}),
     ("--model.optimizer={class_path:torch.optim.AdamW,init_args:{lr:0.2}}", {**DEFAULT, OPTIMIZER + "lr": 0.2}),
     ("--model.network={class_path:lightning_modules.HeadPair}", {HEADS + "dropout": 0.0, HEADS + "embedding_dim": 128}),
@@ -168,6 +169,8 @@ def test_a_file_that_is_no_config_says_what_takes_it(file: str, said: str, used:
 def test_a_class_that_lacks_an_option_is_named(used: Callable[[str], Any]) -> None:
     with pytest.raises(DataError, match=r"^model.scheduler: torch.optim.lr_scheduler.StepLR needs step_size; give"):
         used("--model.scheduler=torch.optim.lr_scheduler.StepLR")
+    with pytest.raises(DataError, match=r"^--data.test.other: the configs have no such test condition"):
+        used("--data.test.other=null")
     with pytest.raises(DataError, match="--data: a value is expected after it"):
         used("--data")
 
