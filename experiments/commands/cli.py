@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +28,12 @@ from experiments.callbacks.results import ResultsWriter
 from experiments.callbacks.resume import Resumable, nothing_left, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
-from experiments.config.errors import explained
+from experiments.config.errors import check_initialised, explained, own_errors_named
 from experiments.config.files import changed_keys, is_saved, read_config
 from experiments.config.overrides import expand_arguments
 from experiments.config.variables import check_variables
 from experiments.console.arguments import options_of_fit
+from experiments.console.errors import error_line
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
@@ -185,6 +185,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with explained(self.parser):
             super().instantiate_classes()
+            check_initialised(self.model)
         self.model.trust_weights = self.config.trust_weights
         self.model.test_follows_fit = bool(self.config.get("test"))
 
@@ -215,7 +216,7 @@ class ExperimentCLI(LightningCLI):
         self.resumable, self.stop = Resumable(self.run_dir), StopOnSignal()
         # the record before what may write a checkpoint at the end of a batch: that batch counts in it
         callbacks += [self.writer, self.resumable, RunRecord(self.run_dir), self.stop]
-        callbacks.append(WandbRecord(self.run_dir, config["postproc"], partial(html_report, self.run_dir)))
+        callbacks.append(WandbRecord(self.run_dir, config["postproc"], lambda: build_report([self.run_dir], "html")[0]))
         if shows_lines:
             callbacks.append(LineProgress())
         if self.config.pictures:
@@ -367,11 +368,6 @@ def check_arguments(command: str, argv: list[str]) -> Namespace:
     return config
 
 
-def html_report(run_dir: Path) -> str:
-    """The report of one run as a page."""
-    return build_report([run_dir], "html")[0]
-
-
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -387,7 +383,9 @@ def main(command: str, argv: list[str]) -> int:
     try:
         leave_on_warning()
         with ExitStack() as held:
-            ExperimentCLI(command, argv, held).run_command()
+            cli = ExperimentCLI(command, argv, held)
+            with own_errors_named(lambda error: error_line(error) is None):
+                cli.run_command()
     except Stopped as stop:
         _say(stop.reason)
         if stop.number == signal.SIGUSR1:

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import traceback
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,8 +77,8 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
         value = next(filter(None, quoted.groups())) if quoted else "?"
         wrong_class = next((name for name in _GIVEN_CLASS.findall(value) if not _is_below(name, base[1])), value)
         return f"{at}expected a subclass of {base[1]}, got {wrong_class}"
-    if "an instantiatable class, but" in text and (quoted := _GIVEN.findall(text)):
-        value = next(filter(None, quoted[-1]))
+    if "an instantiatable class, but" in text and (found := _GIVEN.findall(text)):
+        value = next(filter(None, found[-1]))
         for name in _GIVEN_CLASS.findall(value) or [value]:
             if missing := _abstract(name):
                 return f"{at}{name} does not define {', '.join(missing)}, which its base class asks for"
@@ -193,6 +193,36 @@ def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
         if not isinstance(error, ArgumentError | OmegaConfBaseException):  # the parser wraps what the class said
             raise DataError(prefix + one_line(_root_cause(error))) from error
         raise DataError(prefix + explain(error, [action.dest for action in parser._actions])) from error
+
+
+@contextmanager
+def own_errors_named(unnamed: Callable[[Exception], bool]) -> Iterator[None]:
+    """Turns an error in a class of the user's own into a :class:`DataError` with its file and line.
+
+    Args:
+        unnamed: whether nothing else says it in a line.
+
+    Raises:
+        DataError: there was such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if unnamed(error) and (place := place_in_own_code(error)):
+            raise DataError(place) from error
+        raise
+
+
+def check_initialised(model: object) -> None:
+    """Refuses a model whose class does not call ``super().__init__()``: it is no module.
+
+    Raises:
+        DataError: names its file and line.
+    """
+    if "dims" not in vars(model):
+        init = type(model).__init__
+        place = f"{init.__code__.co_filename}:{init.__code__.co_firstlineno}"
+        raise DataError(f"{place}: {type(model).__name__}.__init__ does not call super().__init__()")
 
 
 def place_in_own_code(error: BaseException) -> str | None:

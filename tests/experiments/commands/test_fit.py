@@ -364,6 +364,12 @@ OWN = {
         f"{INIT}        super().__init__(*args, **options)\n        len(3)\n",
         r"6: TypeError: object of type 'int'",
     ),
+    "no super, no module": (
+        "class M(SCC):\n    def __init__(self, network=None, optimizer=None):\n        self.size = 3\n",
+        r"4: M\.__init__ does not call super\(\)\.__init__\(\)",
+    ),
+    "setup": ("class M(SCC):\n    def setup(self, stage):\n        raise KeyError('gone')\n", "5: KeyError: 'gone'"),
+    "step": ("class M(SCC):\n    def training_step(self, batch, i):\n        return batch['x']\n", "5: KeyError: 'x'"),
     "loss": (LOSS, r"4: M\.loss must return a dictionary of terms, one of them 'loss', not Tensor"),
 }
 
