@@ -14,20 +14,23 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.io.text import plain_file, shown
+from datamodules.io.text import name_key, numbered, plain_file, shown
 from datamodules.schema import DataError, ItemTable, Rows
 
 _CHUNK = 1 << 14  # rows read at once
 _BLOCK = 1 << 12  # bytes at both ends of a file that are compared first
 # Directions of vectors are compared in cells of a few projections, then by their distance. So a copy is found that was
 # scaled, or rounded to 16 bits: that moves a unit vector by 3e-4 (float16) or 2e-3 (bfloat16). Vectors of few numbers
-# lie too close together for that, and are compared as they are.
-_PROJECTIONS, _CELL, _NEAR, _FEW = 6, 0.02, 4e-3, 32
+# lie closer together: of fewer than 32 those rounded to float16 are found, of fewer than 8 only equal ones.
+_PROJECTIONS, _CELL, _NEAR, _MANY, _NEARER, _FEW = 6, 0.02, 4e-3, 32, 1e-3, 8
 # The id of a video at YouTube: 11 characters, of which some are capitals and some are not. Numbers and words are ids
 # that data sets give, and are the same for many identities. It may stand in an address.
 GLOBAL_VIDEO = re.compile(
-    r"(?:.*(?:youtu\.be/|[?&]v=|/embed/|/shorts/))?((?=[^?&#]*[A-Z])(?=[^?&#]*[a-z])[A-Za-z0-9_-]{11})(?:[?&#].*)?"
+    r"(?:.*(?:youtu\.be/|[?&]v=|/embed/|/shorts/))?((?=[^?&#.]*[A-Z])(?=[^?&#.]*[a-z])[A-Za-z0-9_-]{11})"
+    r"(?:[?&#].*|\.(?:mp4|mkv|webm|avi|mov|m4a|wav))?"
 )
+# Other names of videos count as unique where there are so many, of which so large a part is of one identity each.
+_NAMES, _OWN = 10, 0.95
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class _Prints:
 class Copies:
     """The recordings of training and validation clips, to be found in tests and under other names.
 
-    Compared are the rows of feature files, the files of media (the same file by links, or equal content), and ids of
-    videos that are unique in the world, as YouTube's are. Items without identity are compared as well.
+    Compared are the rows of feature files, the files of media (the same file by links, or equal content), and names of
+    videos that are unique: in the world, as YouTube's ids, or by and large among the training identities. Items without
+    identity are compared as well.
 
     Args:
         tables: voices and faces.
@@ -59,7 +63,8 @@ class Copies:
     def __init__(self, tables: tuple[ItemTable, ItemTable], rows: tuple[Rows, Rows], shared_videos: bool) -> None:
         self.tables, self.rows, self.shared_videos = tables, (np.unique(rows[0]), np.unique(rows[1])), shared_videos
         self._data = [_data(table, used) for table, used in zip(tables, self.rows, strict=True)]
-        self._videos = [_videos(table, used) for table, used in zip(tables, self.rows, strict=True)]
+        self._named = [_are_own(table, used) for table, used in zip(tables, self.rows, strict=True)]
+        self._videos = [_videos(*part) for part in zip(tables, self.rows, self._named, strict=True)]
 
     def warn(self) -> None:
         """Warns of recordings that training or validation clips of two identities share; names the first five."""
@@ -93,7 +98,7 @@ class Copies:
             pairs = [(row, other) for row, other in both if _equal(table, row, known, other)]
             _refuse(condition.name, side, "data", pairs, table, known)
             if not self.shared_videos and not _seen(table, tested, known, learnt):
-                pairs = _both(self._videos[i], _videos(table, tested))
+                pairs = _both(self._videos[i], _videos(table, tested, self._named[i]))
                 _refuse(condition.name, side, "videos", pairs, table, known)
 
 
@@ -123,10 +128,36 @@ def _data(table: ItemTable, rows: Rows) -> _Prints:
     return _grouped(table, _fingerprints(table, rows))
 
 
-def _videos(table: ItemTable, rows: Rows) -> _Prints:
-    """A video of several tested identities is still a video of training, so the first of its rows stands for it."""
-    videos = zip(rows.tolist(), map(GLOBAL_VIDEO.fullmatch, table.items.video[rows].tolist()), strict=True)
-    prints = _grouped(table, ((row, match[1]) for row, match in videos if match))
+def _are_own(table: ItemTable, rows: Rows) -> bool:
+    """Whether names of videos are unique, and not numbers that start again with each identity."""
+    identities: dict[Hashable, set[str]] = {}
+    items = table.items
+    for identity, video in set(zip(items.identity[rows].tolist(), items.video[rows].tolist(), strict=True)):
+        if video and identity:
+            identities.setdefault(numbered(name_key(video)), set()).add(identity)
+    own = sum(len(names) == 1 for names in identities.values())
+    people = len(set().union(*identities.values()))
+    return people > 1 and len(identities) >= _NAMES and own >= _OWN * len(identities)
+
+
+def _videos(table: ItemTable, rows: Rows, named: bool) -> _Prints:
+    """A video of several tested identities is still a video of training, so the first of its rows stands for it.
+
+    Args:
+        table: of the items.
+        rows: those that are used.
+        named: whether all names of videos are unique, and not only ids of YouTube.
+    """
+    videos = table.items.video[rows].tolist()
+    key: dict[str, Hashable] = {}
+    for video in set(videos):
+        if match := GLOBAL_VIDEO.fullmatch(video):
+            key[video] = match[1]
+        elif named and video:
+            key[video] = numbered(name_key(video))
+    prints = _grouped(
+        table, ((row, key[video]) for row, video in zip(rows.tolist(), videos, strict=True) if video in key)
+    )
     return _Prints({**prints.first, **{key: pair[0] for key, pair in prints.shared.items()}}, prints.shared)
 
 
@@ -176,7 +207,8 @@ def _equal(table: ItemTable, row: int, other_table: ItemTable, other: int) -> bo
     x, y = table.array(np.array([row])), other_table.array(np.array([other]))
     if x is None or y is None or x.shape != y.shape:
         return False
-    return x.shape[1] < _FEW or bool(np.linalg.norm(_unit(x) - _unit(y)) < _NEAR)
+    near = _NEAR if x.shape[1] >= _MANY else _NEARER
+    return x.shape[1] < _FEW or bool(np.linalg.norm(_unit(x) - _unit(y)) < near)
 
 
 def _of_file(path: Path) -> list[Hashable]:

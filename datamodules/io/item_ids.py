@@ -19,6 +19,8 @@ _SUFFIXES = (
     "avif bmp gif heic heif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp "
     "h5 npy npz pt pth"
 )
+RECORDING = r"(?i)\.(aac|flac|m4a|mp3|oga|ogg|opus|sph|wav|wave|wma)$"
+PICTURE = r"(?i)\.(avif|bmp|gif|heic|jpe|jpeg|jpg|png|tif|tiff|webp)$"
 _EXTENSION = rf"(?i)\.({_SUFFIXES.replace(' ', '|')})$"
 _PERSON = re.compile(r"id\d+")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
-from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
+from datamodules.io.item_ids import PICTURE, RECORDING, first_unsafe, stem, stems, unsafe
 from datamodules.io.text import blank_separated_rows, csv_rows, nearest, read_text
 from datamodules.io.writing import draft_of
 from datamodules.schema import DataError, Trials, one_line
@@ -59,6 +59,7 @@ def read_trials(path: str | Path, labels: str | Path | None = None) -> Trials:
     if "label" in columns:
         known = columns["label"].cast(pa.int8()).to_numpy()
     keys = _strings(columns["key"])
+    _check_order(refs, source)
     if labels is not None:
         if known is not None:
             raise DataError(f"trial list {source}: already has labels; leave out {labels}")
@@ -297,6 +298,17 @@ def _check(columns: dict[str, pa.ChunkedArray], refs: dict[str, pa.DictionaryArr
         row = int(np.flatnonzero(keys.duplicated())[0])
         first = int(np.flatnonzero(keys == keys[row])[0])
         raise DataError(f"{_where(source, row)}, column key: {keys[row]!r} is already used in {_where(source, first)}")
+
+
+def _check_order(refs: dict[str, pa.DictionaryArray], source: str) -> None:
+    """Refuses a list of pictures as voices and recordings as faces: without endings, they name other items."""
+    voices, faces = (refs[name].dictionary for name in ("voice", "face"))
+    swapped = pc.match_substring_regex(voices, PICTURE), pc.match_substring_regex(faces, RECORDING)
+    if len(voices) and all(pc.all(part).as_py() for part in swapped):
+        raise DataError(
+            f"trial list {source}: its voices are pictures such as {voices[0]}, and its faces recordings such as "
+            f"{faces[0]}; put the voice before the face"
+        )
 
 
 def _check_pairs(refs: dict[str, pa.DictionaryArray], labels: NDArray[np.int8], source: str) -> None:

@@ -123,12 +123,16 @@ def spread(table: pd.DataFrame, rate: str) -> Spread | None:
 
 
 def verdict(table: pd.DataFrame, rate: str, control: str | float) -> Verdict | None:
-    """Compares a rate with a control, paired by fold: better or worse if the 95 % t-interval excludes 0."""
+    """Compares a rate with a control, paired by fold: better or worse if the 95 % t-interval excludes 0.
+
+    Equal values, as of the seeds of a method that draws nothing, are one value.
+    """
     values = by_unit(table, rate)
     against = by_unit(table, control) if isinstance(control, str) else control
     if values.empty or (isinstance(against, pd.Series) and against.empty):
         return None
-    interval = paired((values - against).to_numpy())
+    differences = (values - against).to_numpy()
+    interval = paired(differences if np.ptp(differences) else differences[:1])
     mean, low, high = interval["mean"], interval["low"], interval["high"]
     assert mean is not None
     if low is None or high is None:

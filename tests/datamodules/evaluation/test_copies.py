@@ -71,6 +71,29 @@ def test_a_video_of_training_under_another_name_is_found(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ("dQw4w9WgXcQ.mp4", "dQw4w9WgXcQ", True),
+        ("talk 7 of May", "Talk 07 of May", False),
+        ("talk 0007", "Talk 7", True),
+        ("talk 7", "talk 8", False),
+    ],
+)
+def test_videos_are_compared_by_names_that_are_unique(first: str, second: str, found: bool, world: Path) -> None:
+    """In a world where each video has a name of its own; in others, only ids of YouTube are."""
+
+    def own_names(table: pd.DataFrame) -> None:
+        table["video"] = [f"{identity} {row}" for row, identity in enumerate(table["identity"])]
+        table.loc[0, "video"], table.loc[36, "video"] = first, second
+
+    change(world / "manifest.csv", own_names)
+    if found:
+        assert "1 voices are those of training by their videos: p6/English/0 = p0/English/0" in refusal(world)
+    else:
+        module(world).setup("test")
+
+
+@pytest.mark.parametrize(
     ("column", "old", "new", "said"),
     [
         ("identity", "p9", "P0", "identity 'P0' and 'p0' differ only in case"),
@@ -151,6 +174,16 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "float64": as_(np.float64),
     "four digits": lambda x: np.round(x, 4),
 }
+
+
+@pytest.mark.parametrize("change_of", [lambda x: x * np.float32(1 + 1e-6), as_(np.float16)])
+def test_copies_of_narrow_vectors_are_found_rounded(change_of: Callable[[np.ndarray], np.ndarray], world: Path) -> None:
+    x = np.random.default_rng(2).normal(size=(60, 16)).astype(np.float32)
+    np.save(world / "voices.npy", x)
+    module(world).setup("test")
+    x[36:40] = change_of(x[:4])
+    np.save(world / "voices.npy", x)
+    assert re.match(r"data\.test\.heard: \d voices are those of training by their data: p6", refusal(world))
 
 
 @pytest.mark.parametrize("kind", CHANGES)

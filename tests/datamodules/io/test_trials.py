@@ -29,6 +29,13 @@ def as_rows(trials: Trials) -> list[tuple]:
     return list(zip(trials.keys.tolist(), trials.voices.tolist(), trials.faces.tolist(), labels, strict=True))
 
 
+def test_a_list_of_faces_and_voices_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("1 id1/en/1.jpg id1/en/1.wav\n0 id1/en/1.png id2/en/1.flac\n1 id2/en/1.jpg id2/en/1.wav\n")
+    with pytest.raises(DataError, match=r"its voices are pictures such as id1/en/1\.jpg, and its faces recordings"):
+        read_trials(path)
+
+
 @pytest.mark.parametrize(
     "text",
     [
