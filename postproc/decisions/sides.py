@@ -16,7 +16,7 @@ from postproc.memory import Memory
 from postproc.steps.blocks import block_similarity
 from postproc.steps.matching.describe import side
 
-APART = 0.35  # doubted where the numbers of identities differ by more; of equal sides they often differ by 0.2
+APART = 0.3  # doubted where the numbers of identities differ by more; of equal sides they often differ by 0.2
 FEW = 3.0  # items of an identity, below which a cluster averages next to nothing
 _LIKE = 0.2  # share of items by which clusters of the same sizes may differ
 _UNLIKE = 0.2  # standard deviation of cluster sizes over their mean, below which sizes cannot tell identities apart

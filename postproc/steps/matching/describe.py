@@ -17,7 +17,7 @@ from postproc.memory import Memory
 from postproc.steps.blocks import similarity_spread
 from postproc.steps.gender import Genders, same_gender_ratio
 
-_PRIOR = 0.05  # odds that two clusters are of one identity, before their embeddings are seen
+_PRIOR = 0.15  # odds that two clusters are of one identity, before their embeddings are seen
 _NONE = 1e-9  # spread of similarities that are all equal
 _FLOOR = 0.02  # smallest probability of a gender
 Array = NDArray[np.float64]

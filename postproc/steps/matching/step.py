@@ -84,7 +84,7 @@ class Matching(Refinement):
 
     def __init__(
         self,
-        temperature: float = 0.7,
+        temperature: float = 0.4,
         unbalanced: float = 6.0,
         initial_weight: float = 0.2,
         otherwise: Refinement | None = None,
