@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.languages import language_key
+from datamodules.io.languages import language_key, may_be_same
 from datamodules.io.text import name_key, numbered, plain_file, shown
 from datamodules.schema import Cell, DataError, EvaluationSet, Items, Ranking, Stage, one_line
 
@@ -201,9 +201,8 @@ def check_learnt(
             if both:
                 raise DataError(f"{name}: {who} {len(both)} of its identities: {shown(both)}; {way_out}")
         if isinstance(test, Cell) and test.name.rpartition("/")[2] == "unheard":
-            heard = {language_key(language) for language in learnt.languages}
             spoken = spoken_in(test, evaluation.voices)
-            if both := sorted(language for language in spoken if language_key(language) in heard):
+            if both := sorted(one for one in spoken if any(may_be_same(one, heard) for heard in learnt.languages)):
                 raise DataError(
                     f"the weights were trained on {', '.join(sorted(learnt.heard))}, but {name} is a test of "
                     f"unheard {', '.join(both)}; take other weights, or name the test otherwise"

@@ -19,17 +19,35 @@ slovak sk slk slo|slovenian sl slv|somali so som|spanish es spa|swahili sw swa|s
 tamil ta tam|telugu te tel|thai th tha|tibetan bod tib|turkish tr tur|ukrainian uk ukr|urdu ur urd|uyghur uig|
 uzbek uz uzb|vietnamese vi vie|welsh cy cym wel|xhosa xho|yoruba yor|zulu zu zul
 """
+_NATIVE = """
+german deutsch|french français|spanish español castellano|italian italiano|portuguese português|dutch nederlands|
+swedish svenska|danish dansk|norwegian norsk|finnish suomi|polish polski|czech čeština|turkish türkçe|russian русский|
+ukrainian українська|greek ελληνικά|hungarian magyar|romanian română|arabic العربية عربي|persian فارسی|urdu اردو|
+hindi हिन्दी हिंदी|bengali বাংলা|punjabi ਪੰਜਾਬੀ پنجابی|tamil தமிழ்|telugu తెలుగు|marathi मराठी|gujarati ગુજરાતી|
+chinese 中文 汉语|japanese 日本語|korean 한국어|thai ไทย|hebrew עברית|pashto پښتو|sindhi سنڌي|
+english englisch anglais inglés inglese انگریزی अंग्रेज़ी
+"""
+"""Names of languages in themselves, and of English in others, after the English ones."""
 _ROWS = [row.split() for row in _TABLE.split("|")]
 _KEYS = {name: row[0] for row in _ROWS for name in row}
+_OTHERS = {name_key(name): first for first, *names in map(str.split, _NATIVE.split("|")) for name in names}
 _FOLDERS = "|".join(name for name in _KEYS if len(name) != 3 or name == "lao")
 LANGUAGE_FOLDER = f"(?:(?i:{_FOLDERS})(?:[-_][A-Za-z]{{2,4}})?)"
 """Regular expression of such a name as that of a folder; codes of three letters are too often words."""
 
 
 def language_key(name: str) -> str:
-    """What spellings of a language have in common: its English name and its codes, in any case; else :func:`name_key`.
+    """What spellings of a language have in common: its names and codes, in any case; else :func:`name_key`.
 
     ``en``, ``eng`` and ``ENGLISH`` are one language; ``en-US`` and ``en-GB`` are two, for whoever tells them apart.
     """
-    base, *region = name_key(name).replace("-", " ").split(" ", 1)
+    key = name_key(name)
+    base, *region = [known] if (known := _OTHERS.get(key)) else key.replace("-", " ").split(" ", 1)
     return " ".join([_KEYS.get(base, base), *region])
+
+
+def may_be_same(one: str, other: str) -> bool:
+    """Whether two names may be of one language: also ``English``, which says no region, and ``en-US``."""
+    keys = sorted(map(language_key, (one, other)), key=len)
+    base, _, region = keys[1].partition(" ")
+    return keys[0] == keys[1] or (keys[0] == base and base in _KEYS and len(region) in (2, 3))

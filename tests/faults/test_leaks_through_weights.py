@@ -312,7 +312,7 @@ def test_names_are_compared_within_a_corpus_and_not_by_spelling() -> None:
     assert "id0001" not in json.dumps(both.plain())  # hashes only
 
 
-@pytest.mark.parametrize("written", ["English", "ENGLISH", "en", "eng"])
+@pytest.mark.parametrize("written", ["English", "ENGLISH", "en", "eng", "en-US", "Englisch", "ANGLAIS"])
 def test_languages_are_compared_by_their_codes_too(written: str) -> None:
     with pytest.raises(DataError, match=rf"trained on {written}, but data.test.unheard is a test of unheard English"):
         check_learnt(evaluation_of({"unheard": "English"}), "", Learnt.of("", (), (), [written]), "test")
