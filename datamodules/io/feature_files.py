@@ -215,7 +215,8 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
             f"{where}: cannot be read ({one_line(error, 160)})"
         ) from error
     x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
-    if not np.isfinite(x).all() and (located := _locate(path, where, labelled)):
+    truths = head.iloc[0, : x.shape[1]].str.lower().isin(["true", "false"]).any()  # which pandas takes for 1 and 0
+    if (truths or not np.isfinite(x).all()) and (located := _locate(path, where, labelled)):
         raise located
     _check_names(x, head.iloc[:, : x.shape[1]], where)
     if not labelled:
@@ -251,6 +252,8 @@ def _check_names(x: NDArray[np.float32], head: pd.DataFrame, where: str) -> None
         return
     fractions = bool((x != np.rint(x)).any())
     written = _is_name(head, 0)
+    if fractions and written and x.shape[1] > 2 and _is_name(head, 1) and _ascend(x[:, :2]):
+        raise DataError(f"{where}: the first two columns number the rows, they hold no features; {_CSV_REMEDY}")
     for values, what in ((x[:, 0], "first column numbers the rows"), (x[0], "first line numbers the columns")):
         steps = np.diff(values)
         counts = len(values) > 1 and values[0] in (0, 1) and (steps == 1).all()
@@ -259,6 +262,12 @@ def _check_names(x: NDArray[np.float32], head: pd.DataFrame, where: str) -> None
         different = len(np.unique(values)) == len(values) or (rows and np.mean(steps == 1) > 2 / 3)
         if counts or (whole and different and (len(values) >= _MANY or (rows and written))):
             raise DataError(f"{where}: the {what}, it holds no features; {_CSV_REMEDY}")
+
+
+def _ascend(pairs: NDArray[np.float32]) -> bool:
+    """Whether each pair of numbers (n, 2) is beyond the one before, as in an index of two levels."""
+    steps = np.diff(pairs, axis=0)
+    return len(pairs) > 2 and bool(((steps[:, 0] > 0) | ((steps[:, 0] == 0) & (steps[:, 1] > 0))).all())
 
 
 def _check_unlabelled(x: NDArray[np.float32], head: pd.DataFrame, where: str) -> None:
@@ -337,6 +346,7 @@ def _locate(path: Path, where: str, labelled: bool) -> DataError | None:
                 finite = bool(np.isfinite(np.float32(value)))
             except ValueError:
                 finite = False
+            finite = finite and value.isascii() and "_" not in value  # which Python takes, and pandas does not
             if not finite:
                 remedy = f"; {_CSV_REMEDY}" if line == lines[0] or column == 1 else ""
                 return DataError(

@@ -129,6 +129,24 @@ def together(folder: Path) -> Iterator[None]:
         _open_set.reset(token)
 
 
+def refuse_other(path: Path, start: str) -> None:
+    """Refuses to write over a file that begins in another way than what is to be written: it is somebody's work.
+
+    Args:
+        path: the place to write to.
+        start: how files of this kind begin.
+
+    Raises:
+        CannotWrite: there is such a file.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(len(start.encode()))
+    if head and head != start.encode():
+        raise CannotWrite(f"{path}: is a file of another kind, which would be lost; name another place")
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it; a block of :func:`together` that fails takes them away again.
 

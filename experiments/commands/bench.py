@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.writing import write_json
+from datamodules.io.writing import refuse_other, write_json
 from datamodules.schema import DataError
 from experiments.bench.limits.processes import CPU, GPU, measure
 from experiments.bench.ratios import FELL, fallen, ratios, read_bench, way_ratio
@@ -147,6 +147,8 @@ def main(command: str, argv: list[str]) -> int:
         options.what = next((kind for kind in LIMITS if old["rows"][0].get("target") == kind), "again")
     if options.what in LIMITS:
         _choose_device(options)
+    if options.out:
+        refuse_other(options.out, '{\n "environment"')
     content: Record = {"environment": _environment() if options.out or old else None, "rows": []}
     for row in _rows(options, old):
         content["rows"].append(row)

@@ -44,10 +44,11 @@ from experiments.runs.folder import (
     NO_CHECKPOINT,
     choose_run_dir,
     find_checkpoint,
+    forget_failed_start,
     make_run_dir,
     missing_of,
+    refuse_others,
     refuse_used,
-    remove_if_empty,
 )
 from experiments.runs.lock import locked
 from experiments.runs.results import print_results
@@ -164,11 +165,12 @@ class ExperimentCLI(LightningCLI):
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             if made := missing_of(self.run_dir):
-                self.held.push(partial(self._forget_failed_start, made[1:]))
+                self.held.push(partial(forget_failed_start, made))
             make_run_dir(self.run_dir)
             self.held.enter_context(locked(self.run_dir))
             if self.command == "fit" and not resume and not self._continues():
                 refuse_used(self.run_dir)
+            refuse_others(self.run_dir, self.command, config.ckpt_path, self._checkpoint_dir())
             remove_unfinished(self.run_dir)
         logger = config.get("logger")
         if logger is not None:
@@ -322,11 +324,6 @@ class ExperimentCLI(LightningCLI):
         if not ckpt_path:
             return False
         return Path(find_checkpoint(ckpt_path, self._checkpoint_dir())).resolve().is_relative_to(self.run_dir)
-
-    def _forget_failed_start(self, above: list[Path], kind: type[BaseException] | None, *_: object) -> None:
-        """Removes the folders that this command has made, if it ends with an error before there is anything in them."""
-        if kind is not None:
-            remove_if_empty(self.run_dir, above)
 
     def _config_name(self) -> str:
         """Names the run: the config's name, or for the config.yaml of a run the name of that run's config."""

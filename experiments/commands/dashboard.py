@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from datamodules.io.writing import write_json
+from datamodules.io.writing import refuse_other, write_json
 from datamodules.schema import DataError, one_line
 from experiments.console.arguments import CommandParser
 from experiments.runs.credentials import has_key
@@ -127,6 +127,7 @@ def main(command: str, argv: list[str]) -> int:
         "--out", type=Path, default=Path("dashboard.json"), help="file to write, default: dashboard.json"
     )
     options = parser.parse_args(argv)
+    refuse_other(options.out, '{\n "entity"')
     workspace = build_workspace(options.entity, options.project, options.conditions)
     write_json(options.out, spec_of(workspace))
     print(f"written: {options.out}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from datamodules.io.writing import write_text
+from datamodules.io.writing import refuse_other, write_text
 from datamodules.schema import DataError
 from experiments.console.arguments import CommandParser
 from experiments.runs.folder import HOLDS_A_RUN
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
+STARTS = {"html": "<!doctype html>", "md": "# ", "csv": "run,folder,", "latex": "\\begin{table}"}
 
 
 def main(command: str, argv: list[str]) -> int:
@@ -26,6 +27,7 @@ def main(command: str, argv: list[str]) -> int:
     out: Path = options.out or Path(f"report{FORMATS[style]}")
     if out.name in (*HOLDS_A_RUN, "people.csv") and out.exists():
         raise DataError(f"--out {out}: is a file of a run; choose another name")
+    refuse_other(out, STARTS[style])
     start = time.perf_counter()
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datamodules.io.writing import draft_of
+from datamodules.io.writing import draft_of, refuse_other
 from experiments.console.arguments import CommandParser
 
 
@@ -46,6 +46,7 @@ def main(command: str, argv: list[str]) -> int:
     else:
         if not options.runs or options.format is None:
             parser.error("give run folders and --format fame or flag, or --check FILE --trials LIST...")
+        refuse_other(options.out, "PK\x03\x04")
         parts = choose(read_cells(options.runs, options.scores), options.format, options.lists)
         files, report = build(parts, options.format, options.pattern or PATTERNS[options.format], options.version)
         with draft_of(options.out) as draft:

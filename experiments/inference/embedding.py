@@ -61,6 +61,8 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
             have = pd.read_csv(plain_file(path.with_suffix(".csv")), dtype=str, keep_default_na=False)["item"]
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
+        elif modality not in before and path.with_suffix(".csv").exists():
+            raise DataError(f"{path.with_suffix('.csv')}: is a file that embed has not made; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         with together(out):  # which leaves no empty folder where the disk is full
             write_text(out / ENCODERS, yaml.safe_dump({**before, **specs}, sort_keys=False))

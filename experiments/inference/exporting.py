@@ -46,6 +46,8 @@ def export(trained: Trained, out: Path, onnx: bool = False) -> dict[Path, float]
     card = model_card(trained.spec, read_config(trained.run / CONFIG), measured, learnt)
     if held := [name for name in HOLDS_A_RUN if name != CONFIG and (out / name).exists()]:
         raise DataError(f"--out {out}: holds a run ({', '.join(held)}); choose another folder")
+    if not (out / WEIGHTS).exists() and (held := [name for name in (CONFIG, CARD) if (out / name).exists()]):
+        raise DataError(f"--out {out}: holds other files of these names ({', '.join(held)}); choose another folder")
     with together(out):
         if onnx:
             from experiments.inference.onnx import export_onnx  # an optional extra, and slow to import

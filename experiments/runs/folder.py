@@ -64,6 +64,40 @@ def refuse_used(folder: Path) -> None:
         )
 
 
+OTHER = {
+    "model.safetensors": "an export",
+    "index.json": "a sweep",
+    "protocol.json": "a protocol",
+    "embed.yaml": "feature files",
+}
+"""What a folder holds in which no run belongs, by a file of it."""
+
+
+def refuse_others(folder: Path, command: str, ckpt_path: str | None, near: Path) -> None:
+    """Refuses a folder that holds other work than the run that a command is about.
+
+    Args:
+        folder: the run folder.
+        command: fit, validate, test or predict.
+        ckpt_path: the checkpoint; None for none.
+        near: where ``best`` and ``last`` are.
+
+    Raises:
+        DataError: it does.
+    """
+    remedy = "choose another --run_dir"
+    for file, what in OTHER.items():
+        if (folder / file).exists():
+            raise DataError(f"run folder {folder}: holds {what} ({file}); {remedy}")
+    if command == "fit":
+        return
+    theirs = not ckpt_path or not Path(find_checkpoint(ckpt_path, near)).resolve().is_relative_to(folder)
+    if theirs and any((folder / "checkpoints").glob("*.ckpt")):
+        raise DataError(f"run folder {folder}: holds another run than the checkpoint's; {remedy}")
+    if command == "predict" and (folder / "results.json").exists():
+        raise DataError(f"run folder {folder}: holds the results of a test, which a prediction replaces; {remedy}")
+
+
 def refuse_run(out: Path) -> None:
     """Refuses a run folder or an export as the place of something else.
 
@@ -93,6 +127,17 @@ def remove_if_empty(folder: Path, made: Sequence[Path]) -> None:
         for above in made:
             with contextlib.suppress(OSError):  # holds other runs
                 above.rmdir()
+
+
+def forget_failed_start(made: Sequence[Path], kind: type[BaseException] | None, *_: object) -> None:
+    """Where a command ends with an error, removes the folders that it has made, where they are empty.
+
+    Args:
+        made: as :func:`missing_of` found them.
+        kind: of the error; None for none.
+    """
+    if kind is not None:
+        remove_if_empty(made[0], made[1:])
 
 
 NOT_A_RUN = {".lock", ".run.lock", "run.lock", "wandb_id", "wandb", "config.yaml", "environment.json"}

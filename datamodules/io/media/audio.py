@@ -20,6 +20,7 @@ RATES = 1000, 768_000  # Hz; a header with another rate is damaged
 LOUDEST = 2.0  # of float audio, where 1 is full scale; twice that is the headroom of loud masters and of decoders
 CANCELLED = 0.05  # share of the channels' power that their mean keeps; 1 / channels for independent ones
 FLOAT_WIDTH = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples beyond full scale
+UNKNOWN = 1 << 60  # frames that libsndfile says of a recording without a length
 BLOCK = 1 << 20  # samples read at once where the whole recording is looked at
 CHECKED = frozenset(["AIFF", "AU", "CAF", "FLAC", "HTK", "MP3", "NIST", "OGG", "RF64", "SVX", "W64", "WAV", "WAVEX"])
 """Formats of libsndfile of which a truncated file is told from a whole one; of others it reads what is there."""
@@ -73,6 +74,10 @@ def open_audio(path: Path) -> soundfile.SoundFile:
             raise DataError(f"{path}: not readable as audio (it has no header)")
         if file.format not in CHECKED:
             raise DataError(f"{path}: {file.format} audio, whose truncated files look whole; convert it to wav or flac")
+        if file.format != "MP3" and file.subtype.startswith("MPEG"):
+            raise DataError(f"{path}: mp3 in a {file.format} file, whose length is unknown; convert it to wav")
+        if file.frames >= UNKNOWN:
+            raise DataError(f"{path}: declares no length, as flac that was written to a pipe; convert it to wav")
         if not RATES[0] <= file.samplerate <= RATES[1]:
             raise DataError(f"{path}: its header declares {file.samplerate} Hz; it is damaged")
     except FileNotFoundError as error:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import soundfile
+
 from datamodules.io.media.mp3 import described, scan
 from datamodules.io.text import plain_file
 
@@ -20,7 +22,7 @@ def examined(path: Path) -> tuple[str, Path | io.BytesIO]:
     """What a truncated recording lacks, "" if it is whole; and what to open: the file, or one in memory.
 
     Libsndfile reads a truncated file without an error. A recording that does not say how long it is, a wav that was
-    written to a pipe or an mp3 without a header, is given a header that does.
+    written to a pipe or an mp3 without a header, is given a header that does; an mp2 is decoded.
     """
     with plain_file(path).open("rb") as file:
         magic = file.read(4)
@@ -37,10 +39,21 @@ def _examined_mp3(path: Path) -> tuple[str, Path | io.BytesIO]:
         return "", path
     if frames.cut:
         return "its last frame is cut", path
+    if frames.second:  # it takes no header, and libsndfile guesses its length wrongly
+        return "", _decoded(path)
     if frames.declared is None:
         return "", io.BytesIO(described(content, frames))
     lost = frames.declared - frames.whole - 1  # some encoders count the frame of the header
     return f"{lost + 1} frames that its header declares are missing" if lost > 0 else "", path
+
+
+def _decoded(path: Path) -> io.BytesIO:
+    """A recording as a wav in memory, as long as what can be read of it."""
+    made = io.BytesIO()
+    with soundfile.SoundFile(path) as file:
+        soundfile.write(made, file.read(dtype="float32"), file.samplerate, "FLOAT", format="WAV")
+    made.seek(0)
+    return made
 
 
 def _with_length(path: Path) -> Path | io.BytesIO:

@@ -1,4 +1,4 @@
-"""The frames of an mp3 file, and a header that says how many there are.
+"""The frames of an mp3 or mp2 file, and a header that says how many there are.
 
 Libsndfile guesses the length of a file without one from its first frame: of a file of variable rate it reads a part.
 """
@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# ISO 11172-3 2.4.2.3 and ISO 13818-3 2.4.2.3; rates of layer III alone
+# ISO 11172-3 2.4.2.3 and ISO 13818-3 2.4.2.3
 _KBIT = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG-1
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG-2, and 0: MPEG-2.5
+}
+_KBIT_2 = {
+    **_KBIT,  # of layer II
+    3: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
 }
 _HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}
 _ROOMY = 8  # rate of the added frame: 112 or 64 kbit/s, which leaves room for its contents
@@ -26,16 +30,18 @@ class Frames(NamedTuple):
         whole: number of whole frames, without one that holds the header.
         declared: the number that a header declares; None without one.
         cut: the last frame ends after the file.
+        second: they are of layer II, as in an mp2 file.
     """
 
     first: int
     whole: int
     declared: int | None
     cut: bool
+    second: bool
 
 
 def scan(content: bytes) -> Frames | None:
-    """Walks over the frames of an mp3 file; None where it is no such file, or where other bytes are among them."""
+    """Walks over the frames of an mp3 or mp2 file; None where it is none, or where other bytes are among them."""
     first = at = _after_tags(content)
     whole, cut, kind = 0, False, content[at + 1 : at + 2]
     while content[at + 1 : at + 2] == kind and (length := _length(content[at : at + 4])):
@@ -50,7 +56,7 @@ def scan(content: bytes) -> Frames | None:
     if not whole:
         return None
     declared = _declared(content[first : first + _length(content[first : first + 4])])
-    return Frames(first, whole - (declared is not None), declared, cut)
+    return Frames(first, whole - (declared is not None), declared, cut, _layer(kind[0]) == 2)
 
 
 def described(content: bytes, frames: Frames) -> bytes:
@@ -74,14 +80,19 @@ def _after_tags(content: bytes) -> int:
 
 
 def _length(head: bytes) -> int:
-    """Bytes of a frame of layer III that begins with these; 0 for anything else and for free rates."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
+    """Bytes of a frame of layer III or II that begins with these; 0 for anything else and for free rates."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or (layer := _layer(head[1])) not in (2, 3):
         return 0
     version, rate, frequency = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
     if version == 1 or rate in (0, 15) or frequency == 3:
         return 0
-    bits = 1000 * _KBIT[version or 2][rate - 1]
-    return (144 if version == 3 else 72) * bits // _HZ[version][frequency] + (head[2] >> 1 & 1)
+    bits = 1000 * (_KBIT if layer == 3 else _KBIT_2)[version or 2][rate - 1]
+    return (144 if version == 3 or layer == 2 else 72) * bits // _HZ[version][frequency] + (head[2] >> 1 & 1)
+
+
+def _layer(second: int) -> int:
+    """The layer that the second byte of a frame names; 4 for none."""
+    return 4 - (second >> 1 & 3)
 
 
 def _side_information(head: bytes) -> int:

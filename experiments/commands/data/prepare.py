@@ -48,6 +48,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.io.parts import Parts
     from datamodules.io.text import plain_name
+    from datamodules.io.writing import refuse_other
     from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
     from datamodules.prepare.paths import (
         COMPRESSED,
@@ -65,6 +66,8 @@ def _prepare(options: argparse.Namespace) -> int:
         raise DataError(f"--out {out}: is written as .csv or .parquet; choose one of these endings")
     if options.workers < 1:
         raise DataError(f"--workers {options.workers}: give 1 or more")
+    if not options.show:
+        refuse_other(out, "PAR1" if out.suffix.lower() == ".parquet" else "voice,")
     people = read_people(options.people) if options.people else None
     unread: dict[str, str] = {}
     listing = list(list_files(root, unread))

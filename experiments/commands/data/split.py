@@ -46,6 +46,7 @@ def _split(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from datamodules.io.identities import read_identities
+    from datamodules.io.text import shown
     from datamodules.io.writing import make_folder, together, write_csv, write_json
     from datamodules.prepare.hold_out import (
         check_named,
@@ -82,6 +83,9 @@ def _split(options: argparse.Namespace) -> int:
         check_named(folds[0], counts, options.val, f"--test {options.test}")
     left = len(counts) - max(map(len, folds))
     names = ["-".join(map(file_word, languages_)) or "own" for languages_ in trained]
+    made = [*(out / "trials").glob("fold*.csv"), out / "protocol.yaml", *(out / f"{name}.yaml" for name in names)]
+    if older := [str(path.relative_to(out)) for path in made if path.exists()]:
+        raise DataError(f"{out}: holds {shown(older)}, which a split would replace; name another folder with --out")
     drawn = folds, (voices, faces), languages, options.lists, options.trials, options.seed
     with together(out):
         make_folder(out / "trials")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.io.writing import refuse_other
 from datamodules.schema import MODALITIES
 from experiments.console.arguments import CommandParser, add_model
 from experiments.console.warnings import plain_warnings
@@ -22,6 +23,9 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
     options = parser.parse_args(argv)
     from experiments.inference.given import check_given
+
+    if options.out is not None:
+        refuse_other(options.out, "PK\x03\x04" if options.out.suffix == ".npz" else "voice,")
     from experiments.inference.hub import local_folder
 
     model, paths = local_folder(options.model), {modality: getattr(options, f"{modality}s") for modality in MODALITIES}

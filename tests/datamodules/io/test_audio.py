@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +253,30 @@ def test_a_cut_mp3_is_refused_whatever_is_read_of_it(tmp_path: Path, header: boo
         path.write_bytes(content[:end])
         with pytest.raises(DataError, match=r"a\.mp3: truncated audio, (its last frame is cut|\d+ frames .* missing)"):
             read_audio(path, 1000, [0.0])
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_an_mp2_is_read_whole(tmp_path: Path, rate: int) -> None:
+    """Its frames differ in length at 44.1 kHz, and libsndfile guesses how many there are."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(np.arange(rate) * 0.05), rate)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-f", "mp2", tmp_path / "a.mp2"]
+    subprocess.run(command, check=True)
+    (audio,) = read_audio(tmp_path / "a.mp2", 100_000, [0.0])
+    assert 16_000 <= len(audio) <= 16_000 + 2 * 1152
+    assert np.abs(audio).max() == pytest.approx(0.5, abs=0.01)
+    (tmp_path / "a.mp2").write_bytes((tmp_path / "a.mp2").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"a\.mp2: truncated audio, its last frame is cut"):
+        read_audio(tmp_path / "a.mp2", 400, [0.0])
+
+
+def test_recordings_of_unknown_length_say_so(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(np.arange(16_000) * 0.05)
+    soundfile.write(tmp_path / "a.flac", tone, 16_000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples, 36 bits
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.flac: declares no length"):
+        read_audio(tmp_path / "a.flac", 400, [0.0])

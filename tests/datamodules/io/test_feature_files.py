@@ -117,6 +117,8 @@ def test_wide_csv_in_reasonable_time(tmp_path: Path) -> None:
         (["1.5,2,0", "1.5,inf,0"], "line 2, column 2: 'inf'"),
         (["1.5,2,0", "1.5,2"], "line 2: 2 columns, but line 1 has 3"),
         (["1.5,2,0", "1.5,2,0,4"], "line 2: 4 columns, but line 1 has 3"),
+        (["True,2,0", "False,2,0"], "line 1, column 1: 'True' is not a finite number"),
+        (["1_000,2,0", "1.5,2,0"], "line 1, column 1: '1_000'"),
         (["f1,f2,label", "1.5,2,0"], "line 1, column 1: 'f1'"),
         (["1.5,2,0.25", "1.5,2,0.5"], "the last column is a feature, not an identity; set labelled: false"),
         ([], "cannot be read"),
@@ -256,6 +258,16 @@ def test_row_names_of_a_shuffled_table_are_refused(tmp_path: Path) -> None:
     pd.DataFrame(np.random.default_rng(0).standard_normal((40, 4))).sample(20).to_csv(tmp_path / "x.csv", header=False)
     with pytest.raises(DataError, match="first column numbers the rows"):
         open_feature_file(FeatureFile(str(tmp_path / "x.csv"), labelled=False), "voice")
+
+
+def test_row_names_of_two_levels_are_refused(tmp_path: Path) -> None:
+    rows = pd.MultiIndex.from_product([[0, 1], [0, 1, 2]])
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((6, 4)), index=rows)
+    frame.to_csv(tmp_path / "x.csv", header=False)
+    with pytest.raises(DataError, match="first two columns number the rows"):
+        open_feature_file(FeatureFile(str(tmp_path / "x.csv"), labelled=False), "voice")
+    frame.sample(frac=1, random_state=0).to_csv(tmp_path / "y.csv", header=False, index=False)
+    assert open_feature_file(FeatureFile(str(tmp_path / "y.csv"), labelled=False), "voice").x.shape == (6, 4)
 
 
 def test_identities_that_read_like_missing_values_stay(tmp_path: Path) -> None:
