@@ -114,12 +114,12 @@ def test_a_list_of_one_class_may_be_scored(world: Path, capsys: pytest.CaptureFi
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.endswith(",0")))
     config = str(world.parent / "run" / "config.yaml")
     predicted = world.parent / "predicted"
-    predicted.mkdir()
-    (predicted / "results.json").write_text("{}")  # of an earlier test
-    assert main(["predict", "--config", config, "--ckpt_path=best", f"--run_dir={predicted}"]) == 0
+    predict = ["predict", "--config", config, "--ckpt_path=best", f"--run_dir={predicted}"]
+    assert main(predict) == 0
     assert (predicted / "scores.parquet").is_file()
-    assert f"removed: {predicted / 'results.json'}, which was of the scores before" in capsys.readouterr().out
-    assert not (predicted / "results.json").exists()
+    (predicted / "results.json").write_text("{}")  # of a test
+    assert "holds the results of a test, which a prediction replaces" in refusal(predict, capsys)
+    assert (predicted / "results.json").is_file()
 
 
 def test_an_unknown_language_names_the_nearest(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

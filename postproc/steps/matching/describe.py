@@ -56,6 +56,11 @@ class Pairs:
     voices: Side
     faces: Side
 
+    @property
+    def averaged(self) -> float:
+        """How far clusters are averages: ``1 - clusters / items`` of the side where it is less; 0 = single clips."""
+        return min(1 - len(of.share) / len(of.labels) for of in (self.voices, self.faces))
+
     def of_trials(self, values: Array, cell: ScoredCell) -> Array:
         """The value (t,) of the clusters of each trial, from values (a, b)."""
         return values[self.voices.labels[cell.voice_index], self.faces.labels[cell.face_index]]

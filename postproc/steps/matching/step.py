@@ -63,7 +63,9 @@ class Matching(Refinement):
        ratio L. Its weights come from test sets of training identities that the scorer has not seen.
     4. Entropic optimal transport, unbalanced so that an identity of one side may stay alone, turns L into a plan. The
        distance of a pair is ``-log(plan / (voice mass * face mass))``, averaged over the three cuts, plus
-       ``initial_weight`` times the distance before: where the plan knows nothing, the order stays.
+       ``initial_weight`` times the distance before: where the plan knows nothing, the order stays. A cut counts by
+       ``1 - clusters / items`` of the side where that is less: clusters of single clips average nothing, and match by
+       chance as often as not.
 
     Where there are no encoder embeddings, or training identities are too few or have one clip each,
     ``otherwise`` is applied, and the trace says why. Transductive. A distance depends on the voices and faces of the
@@ -149,14 +151,14 @@ class Matching(Refinement):
         return self.initial_weight * initial / similarity_spread(learnt) - total
 
     def _log_ratios(self, levels: Sequence[Pairs], weights: Array, cell: ScoredCell) -> Array:
-        """Mean over the levels of log(plan / masses) (t,)."""
+        """Mean over the levels of log(plan / masses) (t,), each as far as its clusters are averages."""
         total = np.zeros(len(cell.distances))
         for pairs in levels:
             a, b = pairs.voices.share / pairs.voices.share.sum(), pairs.faces.share / pairs.faces.share.sum()
             (plan,) = transport_plans([(pairs.features @ weights, a, b)], self.temperature, self.unbalanced)
             with np.errstate(divide="ignore"):  # log 0 = -inf, clipped
                 ratio = np.log(plan) - np.log(np.outer(a, b))
-            total += pairs.of_trials(np.clip(ratio, -_CLIP, _CLIP), cell)
+            total += pairs.averaged * pairs.of_trials(np.clip(ratio, -_CLIP, _CLIP), cell)
         return total / len(levels)
 
     def _learn(self, reference: Reference) -> Evidence:

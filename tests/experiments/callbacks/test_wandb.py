@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 
 from experiments.callbacks.record import git_state
 from experiments.callbacks.wandb import MOST_ROWS, log_artifacts, log_tables
-from experiments.commands.cli import html_report
+from experiments.report.build import build_report
 from experiments.run import main
 from tests import warm
 from tests.experiments.conftest import TINY
@@ -120,7 +119,7 @@ def test_scores_and_report_become_artifacts(tmp_path: Path) -> None:
 
     run_dir = save_tested(tmp_path / "run", "English", "HeadPair", 0)
     with wandb.init(mode="offline", dir=str(tmp_path), settings=wandb.Settings(silent=True)) as run:
-        log_artifacts(run, run_dir, partial(html_report, run_dir))
+        log_artifacts(run, run_dir, lambda: build_report([run_dir], "html")[0])
     records = [json.dumps(record) for record in inspect(only_run(tmp_path), summary=False)]
     for name in (f"scores-{run.id}", f"report-{run.id}", "scores.parquet", "report.html"):
         assert any(name in text for text in records), name
