@@ -215,9 +215,8 @@ def _read_csv(path: Path, where: str, file: FeatureFile, modality: Modality) -> 
             f"{where}: cannot be read ({one_line(error, 160)})"
         ) from error
     x = frame.iloc[:, : -1 if labelled else None].to_numpy(np.float32)
-    truths = (
-        head.iloc[0, : x.shape[1]].astype(str).str.lower().isin(["true", "false"]).any()
-    )  # which pandas takes for 1 and 0
+    first = head.iloc[0, : x.shape[1]].astype(str).str.lower()
+    truths = first.isin(["true", "false"]).any()  # which pandas takes for 1 and 0
     if (truths or not np.isfinite(x).all()) and (located := _locate(path, where, labelled)):
         raise located
     _check_names(x, head.iloc[:, : x.shape[1]], where)

@@ -155,3 +155,12 @@ def _without_video(items: Items, rows: Rows) -> Items:
         np.asarray(getattr(items, name))[rows] for name in ("ids", "identity", "language", "gender")
     )
     return Items(ids, identity, language, gender, np.full(len(rows), ""))
+
+
+def counted_in(table: pd.DataFrame) -> str:
+    """What a manifest holds: clips, identities, voices with their hours, and faces."""
+    hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
+    return (
+        f"{len(table)} clips of {table['identity'].nunique()} identities, {table['voice'].nunique()} voices "
+        f"({hours:.1f} h), {table['face'].nunique()} faces"
+    )

@@ -164,8 +164,7 @@ class ExperimentCLI(LightningCLI):
         self.run_dir = choose_run_dir(config.run_dir, name)
         os.environ[ENV_RUN_DIR] = str(self.run_dir)
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            if made := missing_of(self.run_dir):
-                self.held.push(partial(forget_failed_start, made))
+            self.held.push(partial(forget_failed_start, missing_of(self.run_dir)))
             make_run_dir(self.run_dir)
             self.held.enter_context(locked(self.run_dir))
             if self.command == "fit" and not resume and not self._continues():

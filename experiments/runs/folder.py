@@ -133,10 +133,10 @@ def forget_failed_start(made: Sequence[Path], kind: type[BaseException] | None, 
     """Where a command ends with an error, removes the folders that it has made, where they are empty.
 
     Args:
-        made: as :func:`missing_of` found them.
+        made: as :func:`missing_of` found them; none where the folder was there.
         kind: of the error; None for none.
     """
-    if kind is not None:
+    if kind is not None and made:
         remove_if_empty(made[0], made[1:])
 
 

@@ -8,7 +8,8 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_json
 from datamodules.schema import DataError
-from experiments.runs.folder import missing_of, remove_if_empty
+from experiments.runs.folder import forget_failed_start, missing_of
 
 NOTE, LOCK = "run.lock", ".run.lock"
 """Who owns the folder, for people and other hosts; and the file that the operating system locks."""
@@ -69,19 +70,15 @@ def exclusive(out: Path, more: str = "") -> Iterator[None]:
     Raises:
         DataError: another process holds it.
     """
-    made = missing_of(out)
-    try:
+    with ExitStack() as held:
+        held.push(partial(forget_failed_start, missing_of(out)))
         make_folder(out)
-        with plain_file(out / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{out}: another command is running its fits; {more or 'wait for it'}") from None
-            yield
-    except BaseException:
-        if made:
-            remove_if_empty(out, made[1:])
-        raise
+        file = held.enter_context(plain_file(out / ".lock").open("w"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{out}: another command is running its fits; {more or 'wait for it'}") from None
+        yield
 
 
 def _read(note: Path) -> dict[str, Any]:

@@ -25,20 +25,25 @@ def expected_gain(steps: Sequence[Refinement], reference: Reference | None, seed
         seed: of groups and test sets.
 
     Returns:
-        None without a reference, with too few identities, or where several steps choose by cross-validation.
+        None without a reference, with too few identities, where several steps choose by cross-validation, and where no
+        step can be applied to such sets, as those that read scores of other runs.
     """
     if any(step.cross_validates for step in steps):
         return steps[0].gain if len(steps) == 1 else None
     if reference is None:
         return None
     changes: dict[int, list[float]] = {}
+    applied = False
     try:
         for fold in cross_validation_folds(reference.finite(), [GOOD], 1, seed, least=2):
             calibrated = fold.calibrated(steps)
             for cell, labels in fold.sets():
                 distances = cell.distances, refine(cell, calibrated).distances
+                applied = applied or not np.array_equal(*distances)
                 before, after = (eer(d, labels, direction="distance").eer for d in distances)
                 changes.setdefault(fold.group, []).append(after - before)
     except DegenerateInput:
+        return None
+    if not applied:
         return None
     return Gain.of([float(np.mean(of_group)) for of_group in changes.values()])

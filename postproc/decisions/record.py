@@ -46,10 +46,10 @@ def refine_and_record(
 
     Yields:
         Name, refined scores and a record: ``items`` and estimated ``identities`` by modality; ``clusters``, their
-        sizes; ``pairs`` of voice and face clusters that are the most similar to each other, with the share of items
-        ``matched`` by them; ``expected_gain``: see :func:`expected_gain`, negative = better; ``rank_agreement``: see
-        :func:`rank_agreement`; ``doubts`` in words, by kind. What cannot be computed is None, the reason is under
-        ``why``. Empty where there are no steps.
+        sizes; ``pairs`` of voice and face clusters that are the most similar to each other, and ``matched``, the
+        fraction of items in them; ``expected_gain``: see :func:`expected_gain`, negative = better;
+        ``rank_agreement``: see :func:`rank_agreement`; ``doubts`` in words, by kind. What cannot be computed is None,
+        the reason is under ``why``. Empty where there are no steps.
     """
     if not steps:
         yield from ((name, refined, {}) for name, refined in refine_cells(evaluation, scored, steps, warn=warn))
@@ -60,15 +60,8 @@ def refine_and_record(
         changes = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
         of_run["gain"] = f"in cross-validation on training identities the EER changes by {changes} points"
         warn(f"refinement in doubt: {of_run['gain']}")
-    cells: dict[str, ScoredCell] = {}
-
-    def kept() -> Iterator[tuple[str, ScoredCell]]:
-        for name, cell in scored:
-            cells[name] = cell
-            yield name, cell
-
-    for name, refined in refine_cells(evaluation, kept(), steps, warn=warn, memory=memory):
-        cell = cells.pop(name)
+    for name, cell in scored:
+        ((_, refined),) = refine_cells(evaluation, [(name, cell)], steps, warn=warn, memory=memory)
         record, doubts = _described(cell, thresholds, memory, seed)
         bound = any(step.for_cell(name, evaluation.cells[name].trials.keys) is not step for step in steps)
         agreement = None if bound else rank_agreement(cell, steps, refined, seed)

@@ -18,7 +18,7 @@ from postproc.steps.matching.describe import side
 
 APART = 0.3  # doubted where the numbers of identities differ by more; of equal sides they often differ by 0.2
 FEW = 3.0  # items of an identity, below which a cluster averages next to nothing
-_LIKE = 0.2  # share of items by which clusters of the same sizes may differ
+_LIKE = 0.2  # fraction of the items by which clusters of the same sizes may differ
 _UNLIKE = 0.2  # standard deviation of cluster sizes over their mean, below which sizes cannot tell identities apart
 
 
@@ -47,7 +47,7 @@ class Sides:
         return [(a, int(b)) for a, b in enumerate(face) if voice[b] == a]
 
     def matched(self) -> float:
-        """Share of the items in clusters of such pairs."""
+        """Fraction of the items that are in clusters of such pairs."""
         rows = zip(*self.pairs(), strict=True)
         found = sum(int(self.sizes[m][list(of)].sum()) for m, of in zip(MODALITIES, rows, strict=True))
         return found / sum(len(labels) for labels in self.clusters.values())

@@ -33,6 +33,7 @@ def read_image(path: str | Path) -> Image.Image:
         # an open file, no name: Pillow maps uncompressed TIFF files into memory, and turns those maps wrongly
         with plain_file(path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # advice to keep the transparency, which no face needs
             warnings.filterwarnings("ignore", "Palette images with Transparency")
             with Image.open(file) as image:
                 if image.width * image.height > PIXELS:

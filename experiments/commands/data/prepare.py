@@ -43,13 +43,34 @@ def main(command: str, argv: list[str]) -> int:
     return _prepare(options)
 
 
+TABLE = "; VoxCeleb1 needs --people vox1_meta.csv, for its voices go by id and its faces by name"
+
+
+def _out(options: argparse.Namespace) -> Path:
+    """The manifest to write.
+
+    Raises:
+        DataError: a wrong ending or number of workers.
+        CannotWrite: a file of another kind is there.
+    """
+    from datamodules.io.writing import refuse_other  # imports pandas, which --help and a wrong option need not wait for
+
+    out: Path = options.out or options.root / "manifest.csv"
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"--out {out}: is written as .csv or .parquet; choose one of these endings")
+    if options.workers < 1:
+        raise DataError(f"--workers {options.workers}: give 1 or more")
+    if not options.show:
+        refuse_other(out, "PAR1" if out.suffix.lower() == ".parquet" else "voice,")
+    return out
+
+
 def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.io.parts import Parts
     from datamodules.io.text import plain_name
-    from datamodules.io.writing import refuse_other
-    from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
+    from datamodules.prepare.manifest import check_files, counted_in, manifest_of, write_manifest
     from datamodules.prepare.paths import (
         COMPRESSED,
         describe_all,
@@ -61,13 +82,7 @@ def _prepare(options: argparse.Namespace) -> int:
     )
 
     root: Path = options.root
-    out: Path = options.out or root / "manifest.csv"
-    if out.suffix.lower() not in (".csv", ".parquet"):
-        raise DataError(f"--out {out}: is written as .csv or .parquet; choose one of these endings")
-    if options.workers < 1:
-        raise DataError(f"--workers {options.workers}: give 1 or more")
-    if not options.show:
-        refuse_other(out, "PAR1" if out.suffix.lower() == ".parquet" else "voice,")
+    out = _out(options)
     people = read_people(options.people) if options.people else None
     unread: dict[str, str] = {}
     listing = list(list_files(root, unread))
@@ -99,18 +114,13 @@ def _prepare(options: argparse.Namespace) -> int:
             raise DataError(f"{root}: no readable {modality} among {len(listing)} files{_first(problems)}")
     table = manifest_of(kept, probes[sound], people.genders if people else {})
     if table.empty:
-        hint = (
-            "" if people else "; VoxCeleb1 needs --people vox1_meta.csv, for its voices go by id and its faces by name"
-        )
-        raise DataError(f"{root}: no voice and face are of the same identity and language{hint}")
+        raise DataError(f"{root}: no voice and face are of the same identity and language{'' if people else TABLE}")
     write_manifest(table, out)
     _list_beside(out, "broken", problems)
     _list_beside(out, "unread", unread)
     used = {*table["voice"], *table["face"]}
     _list_beside(out, "unpaired", {f.path: why_unpaired(f) for f in kept if f.path not in used})
-    hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
-    print(f"{out}: {len(table)} clips of {table['identity'].nunique()} identities, {table['voice'].nunique()} voices "
-          f"({hours:.1f} h), {table['face'].nunique()} faces")  # fmt: skip
+    print(f"{out}: {counted_in(table)}")
     Parts(parts).remove()
     print(f"next: python -m experiments.run embed --manifest {out} --out my_data --voice encoder/resemblyzer.yaml "
           "--face encoder/dlib.yaml")  # fmt: skip

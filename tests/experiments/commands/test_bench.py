@@ -127,6 +127,7 @@ def test_a_measurement_that_fails_is_one_line(capsys: pytest.CaptureFixture) -> 
 
 @pytest.mark.parametrize("what", growth.WORK)
 def test_every_kind_of_work_that_grows_runs(what: str) -> None:
+    assert growth.WORK.keys() == growth.GROWING.keys()
     growth.WORK[what](growth.GROWING[what][1][0])()
 
 

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from datamodules.schema import ScoredCell
-from postproc import BlockAverage, Centring, Clustering, Guarded, Matching, Reference, Refined, Refinement, Transport
+from postproc import (
+    BlockAverage,
+    Centring,
+    Clustering,
+    Fusion,
+    Guarded,
+    Matching,
+    Reference,
+    Refined,
+    Refinement,
+    Transport,
+)
 from postproc.cells import scored_cell
 from postproc.clustering.threshold import calibrated_thresholds
 from postproc.decisions.gain import expected_gain
@@ -102,6 +113,7 @@ def test_the_gain_is_that_of_identities_nothing_was_fitted_on(known: tuple[Vague
     assert gain.change < 0
     assert expected_gain([Transport(QUICK)], None) is None
     assert expected_gain([Transport(QUICK)], reference.rows(reference.identity == reference.identity[0])) is None
+    assert expected_gain([Fusion(["scores.parquet"])], reference) is None  # no scores of other runs for these sets
     matching = Matching()
     matching.calibrate(reference)
     assert expected_gain([matching], reference) == matching.gain is not None
