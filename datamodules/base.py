@@ -23,7 +23,7 @@ from datamodules.sampling.samplers import (
 )
 from datamodules.schema import DataError, EvaluationSet, Modality, Stage
 from datamodules.training_set import ItemSource, ResumableLoader, TrainingSet, _as_is, _Pairs, _UniqueItems
-from datamodules.workers import make_loader
+from datamodules.workers import make_loader, workers_by_cores
 
 Sampling = Literal["identity", "shuffle", "fixed_order", "grouped", "once"]
 
@@ -45,7 +45,8 @@ class VoiceFaceDataModule(LightningDataModule):
             closed-form methods). None = the model's own choice (``model.sampling``).
         steps_per_epoch: batches per epoch for ``identity`` and ``grouped`` sampling; None = as many as one pass over
             the clips needs.
-        num_workers: loader processes; 0 is fastest for embeddings.
+        num_workers: loader processes of each rank; 0 is fastest for embeddings; ``auto`` = one for each core, at most
+            eight.
         seed: of the training order; each epoch is drawn from (seed, epoch).
 
     Attributes:
@@ -64,7 +65,7 @@ class VoiceFaceDataModule(LightningDataModule):
         eval_batch_size: int = 1024,
         sampling: Sampling | None = None,
         steps_per_epoch: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -215,12 +216,15 @@ class VoiceFaceDataModule(LightningDataModule):
         return self._loader(DataLoader, dataset, batch_size=self.eval_batch_size, sampler=sampler)
 
     def _loader(self, kind: type[DataLoader[Any]], dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        workers = self.num_workers
+        if workers == "auto":
+            workers = workers_by_cores(1 if self.trainer is None else self.trainer.num_devices)
         return make_loader(
             kind,
             dataset,
-            self.num_workers,
+            workers,
             collate_fn=_as_is,  # datasets return whole batches
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             **options,
         )

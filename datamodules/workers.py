@@ -20,6 +20,8 @@ from datamodules.schema import DataError
 
 SHARED = Path("/dev/shm")
 Loader = TypeVar("Loader")
+MOST = 8
+"""Loader processes of a rank that its cores ask for; more feed no GPU better."""
 NEEDED = 96 << 20
 """Bytes of shared memory for each loader process: two batches of 64 recordings and pictures."""
 _SOCKET_PATH = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
@@ -51,6 +53,17 @@ def make_loader(
     if not workers:
         return kind(dataset, **more | {"persistent_workers": False})
     return kind(dataset, num_workers=workers, worker_init_fn=_begin, **more)
+
+
+def workers_by_cores(ranks: int) -> int:
+    """Loader processes of a rank: one for each core that it has, at most eight.
+
+    Args:
+        ranks: ranks on this machine, which share its cores; SLURM gives each its own.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return max(1, min(MOST, int(own) if own.isdecimal() else cores // ranks))
 
 
 def has_shared_memory(workers: int, option: str = "data.num_workers") -> bool:

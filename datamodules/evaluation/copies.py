@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Iterator
@@ -14,11 +13,13 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
-from datamodules.io.text import name_key, numbered, plain_file, shown
+from datamodules.io.shards import ends_of, opened
+from datamodules.io.text import name_key, numbered, shown
 from datamodules.schema import DataError, ItemTable, Rows
 
 _CHUNK = 1 << 14  # rows read at once
 _BLOCK = 1 << 12  # bytes at both ends of a file that are compared first
+_WHOLE = 1 << 20  # bytes that are compared at once where these are equal
 # Directions of vectors are compared in cells of a few projections, then by their distance. So a copy is found that was
 # scaled, or rounded to 16 bits: that moves a unit vector by 3e-4 (float16) or 2e-3 (bfloat16). Vectors of few numbers
 # lie closer together: of fewer than 32 those rounded to float16 are found, of fewer than 8 only equal ones.
@@ -203,7 +204,7 @@ def _equal(table: ItemTable, row: int, other_table: ItemTable, other: int) -> bo
     """Whether two rows of one fingerprint are the same vector or file."""
     paths = [getattr(t, "paths", None) for t in (table, other_table)]
     if all(part is not None for part in paths):
-        return filecmp.cmp(str(paths[0][row]), str(paths[1][other]), shallow=False)  # type: ignore[index]
+        return _are_equal(Path(str(paths[0][row])), Path(str(paths[1][other])))  # type: ignore[index]
     x, y = table.array(np.array([row])), other_table.array(np.array([other]))
     if x is None or y is None or x.shape != y.shape:
         return False
@@ -214,12 +215,15 @@ def _equal(table: ItemTable, row: int, other_table: ItemTable, other: int) -> bo
 def _of_file(path: Path) -> list[Hashable]:
     """Which file it is on the disk, whatever its links, and its size with its first and last bytes."""
     try:
-        status = path.stat()
-        with plain_file(path).open("rb") as file:
-            head = file.read(_BLOCK)
-            file.seek(max(0, status.st_size - _BLOCK))
-            content = hashlib.blake2b(head + file.read(), digest_size=16).digest()
+        file, size, ends = ends_of(path, _BLOCK)
     except OSError:
         return []  # the reader names it
-    file_of: list[Hashable] = [(status.st_dev, status.st_ino)]
-    return [*file_of, (status.st_size, content)] if status.st_size else file_of
+    return [file, (size, hashlib.blake2b(ends, digest_size=16).digest())] if size else [file]
+
+
+def _are_equal(first: Path, second: Path) -> bool:
+    with opened(first) as one, opened(second) as other:
+        while (block := one.read(_WHOLE)) == other.read(_WHOLE):
+            if not block:
+                return True
+    return False

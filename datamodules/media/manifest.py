@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import stem, unsafe
+from datamodules.io.shards import INDEX, shard_paths, shards_of
 from datamodules.io.tables import read_table
 from datamodules.io.text import expanded, is_file, nearest, plain_name, shown
 from datamodules.media.module import MediaDataModule
@@ -32,6 +33,9 @@ class ManifestDataModule(MediaDataModule):
     ``split`` (``train``, ``val``, ``test``). With ``split``, ``test`` rows are never used in training, and an identity
     may be in one split only. Trial lists name the files as the table does. Identity and language may be empty in rows
     that are only used in tests.
+
+    Files that ``prepare --shards`` wrote into ``NAME.shards`` beside the manifest ``NAME.csv`` are read from there;
+    batches and scores are the same.
 
     Args:
         manifest: the table.
@@ -68,20 +72,25 @@ class ManifestDataModule(MediaDataModule):
             self.val_identities = sorted(set(rows["identity"][rows["split"] == "val"]) - {""})
         for modality in ("voice", "face"):
             ids = [stem(reference) for reference in rows[modality]]
-            paths = [Path(self.root) / reference for reference in rows[modality]]
-            self._check_files(dict(zip(rows[modality], paths, strict=True)), modality)
+            paths = self._paths(rows[modality].tolist(), modality)
             columns = [rows[name] for name in ("identity", "language", "gender", "video")]
             tables.append(media_table(zip(ids, paths, *columns, strict=True), f"manifest {self.manifest}"))
         (voices, voice_rows), (faces, face_rows) = tables
         return voices, faces, voice_rows, face_rows
 
-    def _check_files(self, paths: dict[str, Path], modality: str) -> None:
-        lost = [reference for reference, path in paths.items() if not is_file(path)]
+    def _paths(self, references: list[str], modality: str) -> list[Path]:
+        shards = shards_of(self.manifest)
+        if is_file(shards / INDEX):
+            return shard_paths(shards, references)
+        paths = [Path(self.root) / reference for reference in references]
+        lost = [reference for reference, path in zip(references, paths, strict=True) if not is_file(path)]
         if lost:
+            hint = f", or copy {INDEX} into {shards}" if shards.is_dir() else ""
             raise DataError(
                 f"manifest {self.manifest}: {len(lost)} of {len(paths)} {modality} files are missing under "
-                f"{self.root}: {shown(lost)}; set data.root"
+                f"{self.root}: {shown(lost)}; set data.root{hint}"
             )
+        return paths
 
     @property
     def tables(self) -> tuple[MediaTable, MediaTable]:

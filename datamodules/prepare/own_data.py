@@ -131,7 +131,7 @@ class OwnData:
         }
         options |= {"batch_size": min(LARGEST_BATCH if self.features else LARGEST_MEDIA_BATCH, identities - validation)}
         if not self.features:
-            options |= {"steps_per_epoch": 100, "num_workers": 8, "media": {"frames": 512, "image_size": 224}}
+            options |= {"steps_per_epoch": 100, "num_workers": "auto", "media": {"frames": 512, "image_size": 224}}
         name = "FeatureDataModule" if self.features else "ManifestDataModule"
         return {"class_path": f"datamodules.{name}", "init_args": options}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from datamodules.sampling.samplers import IdentityBatchSampler, OncePairSampler, ShuffledPairSampler
 from datamodules.schema import DataError
 from datamodules.training_set import ResumableLoader
+from datamodules.workers import workers_by_cores
 from tests.datamodules.feature_world import module, six_people
 
 
@@ -124,3 +126,15 @@ def test_too_little_shared_memory_reads_without_processes(root: Path, monkeypatc
         loader = module(root, num_workers=1).train_dataloader()
     assert loader.num_workers == 0
     assert len(next(iter(loader))["voice"])
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "slurm", "expected"),
+    [(2, 1, "", 2), (16, 1, "", 8), (16, 4, "", 4), (2, 4, "", 1), (64, 8, "6", 6), (64, 8, "32", 8)],
+)
+def test_loader_processes_go_by_cores(
+    cores: int, ranks: int, slurm: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+    assert workers_by_cores(ranks) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -158,4 +159,5 @@ def _check_scale(file: soundfile.SoundFile, path: Path) -> None:
 
 
 def _one_line(error: Exception, path: Path) -> str:
-    return one_line(error).replace(repr(str(path)), "it")[:120]
+    said = re.sub(r"<_io\.BytesIO [^>]*>", "it", one_line(error))
+    return said.replace(repr(str(path)), "it")[:120]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datamodules.io.text import plain_file
+from datamodules.io.shards import opened
 from datamodules.schema import DataError, one_line
 
 PIXELS = 89_478_485  # the most of an image; Pillow warns of more
@@ -31,7 +32,9 @@ def read_image(path: str | Path) -> Image.Image:
     path = Path(path)
     try:
         # an open file, no name: Pillow maps uncompressed TIFF files into memory, and turns those maps wrongly
-        with plain_file(path).open("rb") as file, warnings.catch_warnings():
+        with opened(path) as file, warnings.catch_warnings():
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # advice to keep the transparency, which no face needs
             warnings.filterwarnings("ignore", "Palette images with Transparency")
@@ -50,9 +53,7 @@ def read_image(path: str | Path) -> Image.Image:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
     except UnidentifiedImageError as error:
-        raise DataError(
-            f"{path}: not readable as an image ({'no known format' if path.stat().st_size else 'empty'})"
-        ) from error
+        raise DataError(f"{path}: not readable as an image ({'no known format' if size else 'empty'})") from error
     except Exception as error:  # decoders fail in more ways than can be listed
         raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -10,7 +11,7 @@ from typing import BinaryIO, Literal
 import soundfile
 
 from datamodules.io.media.mp3 import described, scan
-from datamodules.io.text import plain_file
+from datamodules.io.shards import opened
 
 STREAMED = 0x7F000000  # a recording that was written to a pipe declares at least this many bytes, or none
 OGG_PAGE, OGG_LAST = 65_307, 4  # largest page in bytes, flag of the last one (RFC 3533)
@@ -24,50 +25,55 @@ def examined(path: Path) -> tuple[str, Path | io.BytesIO]:
     Libsndfile reads a truncated file without an error. A recording that does not say how long it is, a wav that was
     written to a pipe or an mp3 without a header, is given a header that does; an mp2 is decoded.
     """
-    with plain_file(path).open("rb") as file:
+    with opened(path) as file:
         magic = file.read(4)
-    if magic[:3] == b"ID3" or (magic[:1] == b"\xff" and magic[1:2] >= b"\xe0"):
-        return _examined_mp3(path)
-    lacks = _truncation(path)
-    return lacks, path if lacks else _with_length(path)
+        file.seek(0)
+        if magic[:3] == b"ID3" or (magic[:1] == b"\xff" and magic[1:2] >= b"\xe0"):
+            content = file.read()
+            lacks, made = _examined_mp3(content)
+        else:
+            lacks = _truncation(file)
+            made = None if lacks else _with_length(file)
+        held = io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else path
+    return lacks, made or held
 
 
-def _examined_mp3(path: Path) -> tuple[str, Path | io.BytesIO]:
-    content = path.read_bytes()
+def _examined_mp3(content: bytes) -> tuple[str, io.BytesIO | None]:
+    """:func:`examined` of an mp3; None for a file that can be opened as it is."""
     frames = scan(content)
     if frames is None:
-        return "", path
+        return "", None
     if frames.cut:
-        return "its last frame is cut", path
+        return "its last frame is cut", None
     if frames.second:  # it takes no header, and libsndfile guesses its length wrongly
-        return "", _decoded(path)
+        return "", _decoded(content)
     if frames.declared is None:
         return "", io.BytesIO(described(content, frames))
     lost = frames.declared - frames.whole - 1  # some encoders count the frame of the header
-    return f"{lost + 1} frames that its header declares are missing" if lost > 0 else "", path
+    return f"{lost + 1} frames that its header declares are missing" if lost > 0 else "", None
 
 
-def _decoded(path: Path) -> io.BytesIO:
+def _decoded(content: bytes) -> io.BytesIO:
     """A recording as a wav in memory, as long as what can be read of it."""
     made = io.BytesIO()
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
         soundfile.write(made, file.read(dtype="float32"), file.samplerate, "FLOAT", format="WAV")
     made.seek(0)
     return made
 
 
-def _with_length(path: Path) -> Path | io.BytesIO:
-    """The file; a wav that was written to a pipe and declares no length in memory, with the length that it has."""
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF" or not (declared := _declared(file)) or declared[1] > 0:
-            return path
-        start = declared[0]
-        file.seek(start)
-        content = bytearray(file.read())
-        if not content or _are_chunks(content):
-            return path
-        file.seek(0)
-        head = bytearray(file.read(start))
+def _with_length(file: BinaryIO) -> io.BytesIO | None:
+    """A wav that was written to a pipe, in memory with the length that it has; None for others."""
+    file.seek(0)
+    if file.read(4) != b"RIFF" or not (declared := _declared(file)) or declared[1] > 0:
+        return None
+    start = declared[0]
+    file.seek(start)
+    content = bytearray(file.read())
+    if not content or _are_chunks(content):
+        return None
+    file.seek(0)
+    head = bytearray(file.read(start))
     head[start - 4 : start] = len(content).to_bytes(4, "little")
     head[4:8] = (start + len(content) - 8).to_bytes(4, "little")
     return io.BytesIO(bytes(head) + content)
@@ -139,19 +145,18 @@ def _nist(head: bytes) -> tuple[int, int] | None:
     return None if b"," in fields.get(b"sample_coding", b"") else (start, size[0] * size[1] * size[2])
 
 
-def _truncation(path: Path) -> str:
+def _truncation(file: BinaryIO) -> str:
     """What a truncated recording lacks, "" if it is whole. Libsndfile reads such a file without an error."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if declared := _declared(file):
-            start, length = declared
-            lost = start + length - size if length < STREAMED else 0
-            return f"{lost} bytes that its header declares are missing" if lost > 0 else ""
-        file.seek(0)
-        if (magic := file.read(4)) == b"OggS":
-            file.seek(max(0, size - OGG_PAGE))
-            page = file.read()
-            page = page[page.rfind(magic) :]
-            if len(page) < 27 or not page[5] & OGG_LAST or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
-                return "its last page is missing or cut"
+    size = file.seek(0, os.SEEK_END)
+    if declared := _declared(file):
+        start, length = declared
+        lost = start + length - size if length < STREAMED else 0
+        return f"{lost} bytes that its header declares are missing" if lost > 0 else ""
+    file.seek(0)
+    if (magic := file.read(4)) == b"OggS":
+        file.seek(max(0, size - OGG_PAGE))
+        page = file.read()
+        page = page[page.rfind(magic) :]
+        if len(page) < 27 or not page[5] & OGG_LAST or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+            return "its last page is missing or cut"
     return ""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from datamodules.schema import DataError, Modality
 from experiments.console.arguments import CommandParser
@@ -38,6 +39,11 @@ def main(command: str, argv: list[str]) -> int:
     parser.add_argument("--show", action="store_true", help="say how the paths are read, and write nothing")
     parser.add_argument("--decode", action="store_true", help="read files whole: finds silence, NaN, damage inside")
     parser.add_argument("--allow-broken", action="store_true", help="status 0 although files are broken")
+    text = (
+        "also copy the files into tar files beside the manifest, NAME.shards, which it is then read from: for disks "
+        "that are slow with many small files"
+    )
+    parser.add_argument("--shards", action="store_true", help=text)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     options = parser.parse_args(argv)
     return _prepare(options)
@@ -53,7 +59,9 @@ def _out(options: argparse.Namespace) -> Path:
         DataError: a wrong ending or number of workers.
         CannotWrite: a file of another kind is there.
     """
-    from datamodules.io.writing import refuse_other  # imports pandas, which --help and a wrong option need not wait for
+    # these import pandas, which --help and a wrong option need not wait for
+    from datamodules.io.shards import refuse_stale, shards_of
+    from datamodules.io.writing import refuse_other
 
     out: Path = options.out or options.root / "manifest.csv"
     if out.suffix.lower() not in (".csv", ".parquet"):
@@ -62,6 +70,7 @@ def _out(options: argparse.Namespace) -> Path:
         raise DataError(f"--workers {options.workers}: give 1 or more")
     if not options.show:
         refuse_other(out, "PAR1" if out.suffix.lower() == ".parquet" else "voice,")
+        refuse_stale(shards_of(out), options.shards)
     return out
 
 
@@ -70,7 +79,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from datamodules.datasets.voxceleb.people import read_people
     from datamodules.io.parts import Parts
     from datamodules.io.text import plain_name
-    from datamodules.prepare.manifest import check_files, counted_in, manifest_of, write_manifest
+    from datamodules.prepare.manifest import check_files, counted_in, manifest_of
     from datamodules.prepare.paths import (
         COMPRESSED,
         describe_all,
@@ -115,7 +124,7 @@ def _prepare(options: argparse.Namespace) -> int:
     table = manifest_of(kept, probes[sound], people.genders if people else {})
     if table.empty:
         raise DataError(f"{root}: no voice and face are of the same identity and language{'' if people else TABLE}")
-    write_manifest(table, out)
+    _write(table, root, out, options.shards)
     _list_beside(out, "broken", problems)
     _list_beside(out, "unread", unread)
     used = {*table["voice"], *table["face"]}
@@ -125,6 +134,23 @@ def _prepare(options: argparse.Namespace) -> int:
     print(f"next: python -m experiments.run embed --manifest {out} --out my_data --voice encoder/resemblyzer.yaml "
           "--face encoder/dlib.yaml")  # fmt: skip
     return 1 if problems and not options.allow_broken else 0
+
+
+def _write(table: Any, root: Path, out: Path, sharded: bool) -> None:
+    """Writes the manifest, with its shards or alone."""
+    # these import pandas and pyarrow, which --help and a wrong option need not wait for
+    from datamodules.io.shards import shards_of, write_shards
+    from datamodules.io.writing import together
+    from datamodules.prepare.manifest import write_manifest
+
+    if not sharded:
+        write_manifest(table, out)
+        return
+    items = list(dict.fromkeys(item for pair in zip(table["voice"], table["face"], strict=True) for item in pair))
+    with together(out.parent), progress("writing shards", len(items)) as report:
+        count = write_shards(root, items, shards_of(out), report=report)
+        write_manifest(table, out)
+    print(f"{shards_of(out)}: {len(items)} files in {count} shard{'s' * (count > 1)}")
 
 
 def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> Iterator[tuple[str, str]]:
