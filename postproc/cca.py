@@ -34,7 +34,7 @@ class Moments:
         return cls(np.zeros(identities), np.zeros((identities, width)), np.zeros((width, width)))
 
     @classmethod
-    def of(cls, x: Array, identity: NDArray[np.str_]) -> Moments:
+    def of(cls, x: Array, identity: NDArray[np.str_] | NDArray[np.int64]) -> Moments:
         """Those of unit-length clips x (n, d), identity (n,)."""
         identities, index = np.unique(identity, return_inverse=True)
         moments = cls.zeros(len(identities), x.shape[1])

@@ -71,13 +71,10 @@ class Refinement(ABC):
 
     Attributes:
         assumes_identities: whether it needs the same identities on both sides, with several clips each.
-        cross_validates: whether :meth:`calibrate` runs a cross-validation of its own, which costs too much to be run
-            in another one.
-        gain: what that has found; None where it says nothing.
+        gain: what a cross-validation of its own has found; None where it says nothing.
     """
 
     assumes_identities: ClassVar[bool] = True
-    cross_validates: ClassVar[bool] = False
     gain: Gain | None = None
     _memory: Memory | None = None
 
@@ -91,6 +88,11 @@ class Refinement(ABC):
     def share(self, memory: Memory) -> None:
         """Makes the step use a run's memory; a step that holds other steps passes it on."""
         self._memory = memory
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether :meth:`calibrate` runs a cross-validation of its own, which costs too much to be run in another."""
+        return False
 
     @property
     def needs_reference(self) -> bool:

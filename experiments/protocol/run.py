@@ -7,6 +7,8 @@ import runpy
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from datamodules.io.tables import read_parquet
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent, without_interrupts
 from experiments.console.tables import counted
-from experiments.protocol.derived import derived_in_order, derived_of, fusions_of
+from experiments.protocol.derived import Derived, derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
 from experiments.protocol.numbers import Outcome
 from experiments.runs.fits import Check, Main, check_fits, run_fits, run_jobs
@@ -76,7 +78,18 @@ def _derive(protocol: Protocol, methods: list[str], out: Path, jobs: int) -> Non
         due = [job for job in derived if not job.done()]
         if derived:
             print(f"protocol: {counted(len(derived), what)}, {len(derived) - len(due)} done before", flush=True)
-        run_jobs([job.run for job in due], jobs, f"{what}s")
+        run_jobs([partial(_run_all, group) for group in _together(due, jobs)], jobs, f"{what}s of runs")
+
+
+def _together(due: Sequence[Derived], jobs: int) -> list[list[Derived]]:
+    """Those of one run, which have clusters and scorers in common, where that leaves work for every process."""
+    groups = [list(group) for _, group in groupby(due, key=lambda derived: derived.home)]
+    return groups if len(groups) >= jobs else [[derived] for derived in due]
+
+
+def _run_all(group: Sequence[Derived]) -> str | None:
+    """Makes them in turn; the error lines of those that failed."""
+    return "; ".join(line for derived in group if (line := derived.run()) is not None) or None
 
 
 def run_command(arguments: Sequence[str], module: str = "experiments.run") -> int:

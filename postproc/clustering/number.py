@@ -113,20 +113,42 @@ def _ward_silhouettes(
     x: NDArray[np.floating], counts: list[int], distance: Literal["cosine", "euclidean"] = "cosine"
 ) -> list[float]:
     """Mean silhouette of each cut of Ward's tree; -1 where equal points leave fewer clusters."""
-    from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
+    from scipy.cluster.hierarchy import fcluster, leaves_list, linkage  # slow to import
     from scipy.spatial.distance import pdist, squareform
 
     points = np.asarray(x, dtype=np.float64)
     apart = pdist(unit(points) if distance == "cosine" else points)
     tree, square = linkage(apart, "ward"), squareform(apart**2 if distance == "cosine" else apart)
-    return [_mean_silhouette(square, fcluster(tree, k, "maxclust"), k, metric="precomputed") for k in counts]
+    order = leaves_list(tree)  # each cluster of each cut is a run of leaves
+    square = square[np.ix_(order, order)]
+    return [_mean_of_runs(square, fcluster(tree, k, "maxclust")[order], k) for k in counts]
 
 
-def _mean_silhouette(x: NDArray[np.floating], labels: NDArray[np.integer], k: int, metric: str = "euclidean") -> float:
-    """Mean silhouette of k clusters; -1 where repeated points leave fewer."""
+def _mean_of_runs(square: NDArray[np.float64], labels: NDArray[np.integer], k: int) -> float:
+    """Mean silhouette of clusters that are runs of equal labels (n,), by distances (n, n); -1 where they are not k.
+
+    Sums over runs are several times as fast as scikit-learn's, which takes clusters in any order.
+    """
+    starts = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1))
+    if len(starts) < k:
+        return -1.0
+    sizes = np.diff(starts, append=len(labels))
+    rows, own = np.arange(len(labels)), np.repeat(np.arange(k), sizes)
+    between = np.add.reduceat(square, starts, axis=1)
+    within = between[rows, own] / np.maximum(sizes[own] - 1, 1)
+    between /= sizes
+    between[rows, own] = np.inf
+    nearest = between.min(axis=1)
+    widest = np.maximum(within, nearest)
+    silhouettes = np.where(sizes[own] > 1, nearest - within, 0) / np.where(widest > 0, widest, 1)
+    return float(silhouettes.mean())
+
+
+def _mean_silhouette(x: NDArray[np.floating], labels: NDArray[np.integer], k: int) -> float:
+    """Mean silhouette of k clusters of points (n, d); -1 where repeated points leave fewer."""
     from sklearn.metrics import silhouette_score  # slow to import
 
-    return float(silhouette_score(x, labels, metric=metric)) if len(np.unique(labels)) == k else -1.0
+    return float(silhouette_score(x, labels)) if len(np.unique(labels)) == k else -1.0
 
 
 def _sample(x: NDArray[np.floating], seed: int) -> NDArray[np.floating]:

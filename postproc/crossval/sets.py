@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from datamodules.schema import ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, cosine_distances
 from postproc.crossval.scorers import held_out_scorers
+from postproc.memory import Memory
 from postproc.reference import Reference
 from postproc.refinement import Refinement, calibrate
 
@@ -54,7 +55,12 @@ class Fold:
 
 
 def cross_validation_folds(
-    reference: Reference, shrinkages: Sequence[float], sets: int, seed: int, least: int = 1
+    reference: Reference,
+    shrinkages: Sequence[float],
+    sets: int,
+    seed: int,
+    least: int = 1,
+    memory: Memory | None = None,
 ) -> Iterator[Fold]:
     """Groups of a few identities, each scored by scorers that have not seen them.
 
@@ -68,6 +74,7 @@ def cross_validation_folds(
         sets: test sets per group, divided among its scorers.
         seed: of groups and test sets.
         least: number of groups needed.
+        memory: keeps the scorers of equal references.
 
     Raises:
         DegenerateInput: fewer groups.
@@ -86,7 +93,7 @@ def cross_validation_folds(
             f"calibration needs {least}"
         )
     per_scorer = -(-sets // len(shrinkages))
-    embedded = held_out_scorers(reference, trained_groups, shrinkages) if trained_groups else ()
+    embedded = held_out_scorers(reference, trained_groups, shrinkages, memory=memory) if trained_groups else ()
     for group, by_scorer in enumerate(embedded):
         for shrinkage, whole in zip(shrinkages, by_scorer, strict=True):
             held_out, training = whole.rows(~whole.seen), whole.rows(whole.seen)

@@ -8,12 +8,15 @@ import numpy as np
 
 from postproc.cells import DegenerateInput
 from postproc.crossval.sets import GOOD, cross_validation_folds
+from postproc.memory import Memory
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Gain, Refinement, refine
 
 
-def expected_gain(steps: Sequence[Refinement], reference: Reference | None, seed: int = 0) -> Gain | None:
+def expected_gain(
+    steps: Sequence[Refinement], reference: Reference | None, seed: int = 0, memory: Memory | None = None
+) -> Gain | None:
     """The change of the EER on test sets of training identities that neither the scorer nor the steps have seen.
 
     Test sets have few identities and are scored by held-out scorers, so the figure says whether the steps suit these
@@ -23,6 +26,7 @@ def expected_gain(steps: Sequence[Refinement], reference: Reference | None, seed
         steps: calibrated; those that run a cross-validation of their own say what it has found.
         reference: clips of training identities; None = there are none.
         seed: of groups and test sets.
+        memory: of the run.
 
     Returns:
         None without a reference, with too few identities, where several steps choose by cross-validation, and where no
@@ -35,7 +39,7 @@ def expected_gain(steps: Sequence[Refinement], reference: Reference | None, seed
     changes: dict[int, list[float]] = {}
     applied = False
     try:
-        for fold in cross_validation_folds(reference.finite(), [GOOD], 1, seed, least=2):
+        for fold in cross_validation_folds(reference.finite(), [GOOD], 1, seed, least=2, memory=memory):
             calibrated = fold.calibrated(steps)
             for cell, labels in fold.sets():
                 distances = cell.distances, refine(cell, calibrated).distances

@@ -54,7 +54,7 @@ def refine_and_record(
     if not steps:
         yield from ((name, refined, {}) for name, refined in refine_cells(evaluation, scored, steps, warn=warn))
         return
-    thresholds, gain = _thresholds(reference, memory, seed), expected_gain(steps, reference, seed)
+    thresholds, gain = _thresholds(reference, memory, seed), expected_gain(steps, reference, seed, memory)
     of_run = {}
     if gain is not None and gain.high > 0:
         changes = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"

@@ -53,8 +53,6 @@ class Guarded(Refinement):
         ValueError: an option out of range.
     """
 
-    cross_validates = True
-
     def __init__(
         self,
         step: Refinement,
@@ -79,6 +77,10 @@ class Guarded(Refinement):
         self.step, self.strength, self.resamples, self.seed = step, strength, resamples, seed
         self._why = "not calibrated: no reference identities were given"
         self._choice = Choice(strength or 0.0, self.fixed, {})
+
+    @property
+    def cross_validates(self) -> bool:
+        return True
 
     @property
     def needs_reference(self) -> bool:

@@ -39,8 +39,6 @@ class Selected(Refinement):
         ValueError: an option out of range.
     """
 
-    cross_validates = True
-
     def __init__(self, alternatives: dict[str, list[Refinement]], sets: int = 3, seed: int = 0) -> None:
         if not alternatives or RAW in alternatives or not all(alternatives.values()):
             raise ValueError(
@@ -53,6 +51,10 @@ class Selected(Refinement):
         self._chosen: list[Refinement] = []
         self._record: dict[str, Any] = {}
         self._why = "not calibrated: no reference identities were given"
+
+    @property
+    def cross_validates(self) -> bool:
+        return True
 
     @property
     def needs_reference(self) -> bool:
@@ -111,7 +113,7 @@ class Selected(Refinement):
         """Mean EER (groups,) by name."""
         names = [RAW, *self.alternatives]
         errors: dict[int, list[list[float]]] = {}
-        for fold in cross_validation_folds(reference, [GOOD], self.sets, self.seed):
+        for fold in cross_validation_folds(reference, [GOOD], self.sets, self.seed, memory=self.memory):
             earlier = fold.calibrated(before)
             ways: list[list[Refinement]] = [[]]
             ways += [fold.calibrated([*before, *steps])[len(before) :] for steps in self.alternatives.values()]

@@ -92,7 +92,7 @@ def cross_validate(
         DegenerateInput: too few identities, or too few test sets that the step can refine.
     """
     rows: list[tuple[int, str, float, list[float], dict[str, float]]] = []
-    for fold in cross_validation_folds(reference, SHRINKAGES, _SETS, seed, _LEAST):
+    for fold in cross_validation_folds(reference, SHRINKAGES, _SETS, seed, _LEAST, step.memory):
         *earlier, guarded = fold.calibrated([*before, step])
         for cell, labels in fold.sets():
             cell = follow(cell, refine(cell, earlier))

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from datamodules.schema import MODALITIES, Modality, ScoredCell
 from postproc.cells import DegenerateInput, Embeddings, embeddings, initial_distances, unit
 from postproc.crossval.sets import GOOD, MODEL, cross_validation_folds, cross_validation_sets
+from postproc.memory import Memory
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
-from postproc.refinement import Refined, Refinement, follow, refine, unchanged
+from postproc.refinement import Gain, Refined, Refinement, follow, refine, unchanged
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)  # in standard deviations of the distances
 _SETS = 8  # test sets per group, for the choice of the weight
 _LEAST = 2  # identities of each gender that a probe needs
+
+Probes = dict[Modality, NDArray[np.float64]]
+"""By modality the weights of a logistic regression (d + 1,) for P(male), the offset last."""
 
 
 class GenderProbe(Refinement):
@@ -66,7 +72,7 @@ class GenderProbe(Refinement):
         if not 0 < floor < 0.5:
             raise ValueError(f"floor: {floor} is outside 0..0.5")
         self.weight, self.space, self.regularisation, self.floor, self.seed = weight, space, regularisation, floor, seed
-        self._probes: dict[Modality, LogisticRegression] = {}
+        self._probes: Probes = {}
         self._record: dict[str, Any] = {}
         self._weight, self._why = 0.0, "the probe was not calibrated: no reference identities were given"
 
@@ -74,8 +80,12 @@ class GenderProbe(Refinement):
     def needs_reference(self) -> bool:
         return True
 
+    @property
+    def cross_validates(self) -> bool:
+        return self.weight == "calibrate"
+
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
-        self._probes, self._record = {}, {}
+        self._probes, self._record, self.gain = {}, {}, None
         self._space = "input" if self.space == "input" and "input" in reference.voices else "model"
         known = reference.rows(reference.gender != "")
         self._why = too_few(known)
@@ -111,13 +121,13 @@ class GenderProbe(Refinement):
         trace |= self._record
         return Refined(initial - self._weight * shift, trace)
 
-    def _fit(self, known: Reference) -> dict[Modality, LogisticRegression]:
-        return fit_probes(known, self._space, self.regularisation)
+    def _fit(self, known: Reference) -> Probes:
+        return fit_probes(known, self._space, self.regularisation, memory=self.memory)
 
     def _choose(self, known: Reference, before: Sequence[Refinement]) -> float:
         errors: dict[int, list[list[float]]] = {}
         spreads: list[float] = []
-        for fold in cross_validation_folds(known, [GOOD], _SETS, self.seed):
+        for fold in cross_validation_folds(known, [GOOD], _SETS, self.seed, memory=self.memory):
             if too_few(fold.training):
                 continue
             earlier, probes = fold.calibrated(before), self._fit(fold.training)
@@ -134,18 +144,27 @@ class GenderProbe(Refinement):
         if not spreads:
             cells = cross_validation_sets(known, _SETS, self.seed)
             spreads = [float(refine(cell, before).distances.std()) for cell, *_ in cells]
-        mean = np.mean([np.mean(of_group, axis=0) for of_group in errors.values()], axis=0)
+        by_group = np.array([np.mean(of_group, axis=0) for of_group in errors.values()])
+        self.gain = Gain.of(_changes(by_group))
+        mean = by_group.mean(axis=0)
         best, spread = WEIGHTS[int(np.argmin(mean))], float(np.mean(spreads))
         curve = dict(zip(map(str, WEIGHTS), mean.round(5).tolist(), strict=True))
         self._record = {"relative_weight": best, "spread": spread, "weights_tried": curve}
         return best * spread
 
 
+def _changes(errors: NDArray[np.float64]) -> list[float]:
+    """Change of the EER of each group, from EERs (groups, weights), with the weight that is best on the others."""
+    groups = np.arange(len(errors))
+    best = [int(errors[groups != group].mean(axis=0).argmin()) for group in groups] if len(errors) > 1 else []
+    return [float(errors[group, weight] - errors[group, 0]) for group, weight in enumerate(best)]
+
+
 @dataclass(frozen=True)
 class Genders:
     """Gender probes by modality and the space they read; no models where there were too few identities."""
 
-    models: dict[Modality, LogisticRegression] = field(default_factory=dict)
+    models: Probes = field(default_factory=dict)
     space: str = "model"
 
     def __call__(self, cell: ScoredCell) -> Embeddings:
@@ -171,29 +190,34 @@ class Genders:
         return by_modality
 
 
-def learn_genders(reference: Reference) -> Genders:
+def learn_genders(reference: Reference, memory: Memory) -> Genders:
     """Probes fitted on the identities of known gender, on ``input`` embeddings if the reference has them."""
     known = reference.rows(reference.gender != "")
     space = "input" if all("input" in spaces for spaces in (reference.voices, reference.faces)) else "model"
-    return Genders() if too_few(known) else Genders(fit_probes(known, space), space)
+    return Genders() if too_few(known) else Genders(fit_probes(known, space, memory=memory), space)
 
 
-def fit_probes(known: Reference, space: str, regularisation: float = 10.0) -> dict[Modality, LogisticRegression]:
-    """Probes of M against F by modality; identities of a gender have equal weights, and so have the genders."""
+def fit_probes(known: Reference, space: str, regularisation: float = 10.0, *, memory: Memory) -> Probes:
+    """Probes of M against F; identities of a gender have equal weights, and so have the genders."""
     _, code, count = np.unique(known.identity, return_inverse=True, return_counts=True)
     weights = 1 / count[code]
     male = known.gender == "M"
     weights = weights * np.where(male, 0.5 / weights[male].sum(), 0.5 / weights[~male].sum()) * len(count)
-    probes: dict[Modality, LogisticRegression] = {}
+
+    def fit(x: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        model = LogisticRegression(C=regularisation, max_iter=1000).fit(x, male, sample_weight=weights)
+        return [np.append(model.coef_[0], model.intercept_)]
+
+    probes: Probes = {}
     for m, spaces in zip(MODALITIES, (known.voices, known.faces), strict=True):
-        model = LogisticRegression(C=regularisation, max_iter=1000)
-        probes[m] = model.fit(unit(np.asarray(spaces[space], dtype=np.float64)), male, sample_weight=weights)
+        x = unit(np.asarray(spaces[space], dtype=np.float64))
+        (probes[m],) = memory.recall(f"gender probe {regularisation}", [x, male, weights], partial(fit, x))
     return probes
 
 
-def probabilities(probes: dict[Modality, LogisticRegression], points: Embeddings) -> Embeddings:
+def probabilities(probes: Probes, points: Embeddings) -> Embeddings:
     """P(male) of every voice (n,) and face (m,) at unit length."""
-    return {m: probes[m].predict_proba(points[m])[:, 1] for m in MODALITIES}
+    return {m: expit((points[m] @ probes[m][:-1, None] + probes[m][-1]).ravel()) for m in MODALITIES}
 
 
 def same_gender_ratio(p: NDArray[np.float64], q: NDArray[np.float64], floor: float) -> NDArray[np.float64]:

@@ -92,7 +92,7 @@ class Transport(Clustered):
         partitions, trace = self.clusters(cell)
         total, information = np.zeros(len(cell.distances)), []
         problems = [_problem(block_similarity(learnt, labels)) for labels in partitions]
-        plans = transport_plans(problems, self.temperature)
+        plans = self._plans(problems)
         for labels, (_, a, b), plan in zip(partitions, problems, plans, strict=True):
             with np.errstate(divide="ignore"):  # log 0 = -inf, clipped
                 ratio = np.log(plan) - np.log(np.outer(a, b))
@@ -100,6 +100,14 @@ class Transport(Clustered):
             total -= ratio[labels["voice"][cell.voice_index], labels["face"][cell.face_index]]
             information.append(_information(plan))
         return Refined(total / len(partitions), trace | {"information": information})
+
+    def _plans(self, problems: Sequence[Problem]) -> list[NDArray[np.float64]]:
+        """The same for other pairs of the items."""
+        return self.memory.recall(
+            f"transport plans {self.temperature}",
+            [similarity for similarity, *_ in problems],
+            lambda: transport_plans(problems, self.temperature),
+        )
 
 
 def _problem(similarity: NDArray[np.float64]) -> Problem:

@@ -153,7 +153,7 @@ class ChainingCluster(Refinement):
         return "probe" in (self.genders, self.alignment)
 
     def calibrate(self, reference: Reference, before: Sequence[Refinement] = ()) -> None:
-        self._probes = learn_genders(reference)  # also with k-means gender clusters, for reliability
+        self._probes = learn_genders(reference, self.memory)  # also with k-means gender clusters, for reliability
 
     def __call__(self, cell: ScoredCell) -> Refined:
         """Refines one test condition; the result lies within [min, max] of the initial distances.

@@ -82,8 +82,6 @@ class Matching(Refinement):
         ValueError: an option out of range.
     """
 
-    cross_validates = True
-
     def __init__(
         self,
         temperature: float = 0.4,
@@ -102,6 +100,10 @@ class Matching(Refinement):
         self._thresholds: dict[Modality, Thresholds] = {}
         self._evidence: Evidence | None = None
         self._why, self._record = "no reference identities were given", dict[str, Any]()
+
+    @property
+    def cross_validates(self) -> bool:
+        return True
 
     @property
     def needs_reference(self) -> bool:
@@ -167,7 +169,7 @@ class Matching(Refinement):
         Raises:
             DegenerateInput: too few training identities.
         """
-        genders = learn_genders(reference)
+        genders = learn_genders(reference, self.memory)
         drawn = list(self._drawn(reference, bool(genders.models)))
         weights = _fit(drawn)
         self._record = {"weights": weights.tolist()}
@@ -191,8 +193,8 @@ class Matching(Refinement):
     def _drawn(self, reference: Reference, gendered: bool) -> Iterator[_Drawn]:
         """Many test sets of held-out identities."""
         names = np.unique(reference.identity)
-        for fold in cross_validation_folds(reference, [GOOD], 1, self.seed):
-            genders = learn_genders(fold.training)
+        for fold in cross_validation_folds(reference, [GOOD], 1, self.seed, memory=self.memory):
+            genders = learn_genders(fold.training, self.memory)
             if gendered and not genders.models:
                 continue
             code = np.searchsorted(names, fold.held_out.identity)[:, None].astype(float)

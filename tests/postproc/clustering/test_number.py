@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_score
 
 from postproc.cells import DegenerateInput
@@ -40,12 +41,19 @@ def test_one_side_that_falls_into_sessions_is_outvoted() -> None:
     assert estimate_identities({"voice": voices, "face": faces}) == 6
 
 
-def test_each_cut_is_judged_as_scikit_learn_does() -> None:
+@pytest.mark.parametrize("repeated", [0, 4, 20])
+def test_each_cut_is_judged_as_scikit_learn_does(repeated: int) -> None:
     x = clips(5, 6, 0.7, 6)
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    tree = linkage(unit, "ward")
-    expected = [silhouette_score(unit, fcluster(tree, k, "maxclust"), metric="cosine") for k in (2, 5, 9)]
-    np.testing.assert_allclose(number._ward_silhouettes(x, [2, 5, 9]), expected, atol=1e-9)
+    x[: 2 * repeated : 2] = x[1 : 2 * repeated : 2]  # equal clips, up to fewer different ones than clusters
+    square = squareform(pdist(x / np.linalg.norm(x, axis=1, keepdims=True)))
+    tree, counts = linkage(squareform(square), "ward"), [2, 5, 9, 15, 24, 29]
+    cuts = [fcluster(tree, k, "maxclust") for k in counts]
+    expected = [
+        silhouette_score(square**2, labels, metric="precomputed") if labels.max() == k else -1
+        for k, labels in zip(counts, cuts, strict=True)
+    ]
+    np.testing.assert_allclose(number._ward_silhouettes(x, counts), expected, atol=1e-12)
+    assert (-1 in expected) is (repeated > 0)
 
 
 def test_neither_the_order_of_the_clips_nor_their_length_matters() -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from postproc import ASNorm, Reference, refine
 from postproc.cells import DegenerateInput
+from postproc.crossval import scorers
 from postproc.crossval.sets import MODEL, Fold, cross_validation_folds
+from postproc.memory import Memory
 from tests.postproc.synthetic_people import World
 
 
@@ -42,6 +44,22 @@ def test_scorers_do_not_know_the_identities_they_score() -> None:
     spoilt["input"][inside] = np.random.default_rng(0).permutation(spoilt["input"][inside])  # of others of the group
     again = next(cross_validation_folds(replace(reference, faces=spoilt), [100.0], sets=1, seed=0))
     np.testing.assert_array_equal(again.held_out.voices["model"], first.held_out.voices["model"])
+
+
+def test_scorers_of_a_reference_are_fitted_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, memory, fits = half_seen(), Memory(), []
+    solve = scorers.regularised_cca
+    monkeypatch.setattr(scorers, "regularised_cca", lambda *args: fits.append(args) or solve(*args))
+    alone = list(cross_validation_folds(reference, [1.0, 100.0], sets=2, seed=0))
+    for _ in range(2):
+        shared = list(cross_validation_folds(reference, [1.0, 100.0], sets=2, seed=0, memory=memory))
+        for one, other in zip(alone, shared, strict=True):
+            np.testing.assert_array_equal(one.held_out.voices["model"], other.held_out.voices["model"])
+            np.testing.assert_array_equal(one.training.faces["model"], other.training.faces["model"])
+    assert len(fits) == 3 + 3
+    half = replace(reference, faces={s: x[:, : x.shape[1] // 2] for s, x in reference.faces.items()})
+    list(cross_validation_folds(half, [1.0, 100.0], sets=2, seed=0, memory=memory))
+    assert len(fits) == 3 + 3 + 3
 
 
 def test_steps_see_the_others_as_the_scorer_does() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from datamodules.schema import ScoredCell
 from postproc import ChainingCluster, Threshold
+from postproc.memory import Memory
 from postproc.metrics import eer
 from postproc.steps.gender import learn_genders
 from tests import REPOSITORY
@@ -193,7 +194,7 @@ def test_gender_clusters_of_a_probe_are_its_genders() -> None:
     assert "no reference genders" in step(cell).trace["unchanged"]
     step.calibrate(world.reference())
     result = step(cell)
-    male = {m: p > 0.5 for m, p in learn_genders(world.reference())(cell).items()}
+    male = {m: p > 0.5 for m, p in learn_genders(world.reference(), Memory())(cell).items()}
     differ = male["voice"][cell.voice_index] != male["face"][cell.face_index]
     assert (result.trace["action"][differ] == 2).mean() > 0.99
     assert (result.trace["action"] == 2).mean() == pytest.approx(differ.mean(), abs=0.01)
@@ -265,7 +266,7 @@ def test_every_alignment_ties_genders_that_are_plain_to_see(alignment: Any, seed
     assert step.needs_reference == (alignment == "probe")
     step.calibrate(reference)
     result = step(cell)
-    male = {m: p > 0.5 for m, p in learn_genders(reference)(cell).items()}
+    male = {m: p > 0.5 for m, p in learn_genders(reference, Memory())(cell).items()}
     differ = male["voice"][cell.voice_index] != male["face"][cell.face_index]
     assert ((result.trace["action"] == 2) == differ).mean() > 0.9
     assert result.trace["tie"]["agrees_with_scores"]

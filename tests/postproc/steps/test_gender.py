@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from postproc import GenderProbe
+from postproc.decisions.gain import expected_gain
 from postproc.metrics import eer
-from postproc.steps.gender import same_gender_ratio
+from postproc.steps.gender import _changes, same_gender_ratio
 from tests.postproc.synthetic_people import World
 
 
@@ -21,6 +22,12 @@ def test_the_likelihood_ratio_is_that_of_the_formula() -> None:
     p, q = np.array([0.5, 1.0, 1.0, 0.9]), np.array([0.3, 1.0, 0.0, 0.2])
     expected = np.log(2 * np.array([0.5, 0.98, 0.02, 0.9 * 0.2 + 0.1 * 0.8]))
     np.testing.assert_allclose(same_gender_ratio(p, q, 0.02), expected)
+
+
+def test_the_gain_of_a_group_is_that_of_the_weight_the_others_choose() -> None:
+    errors = np.array([[0.3, 0.2, 0.4], [0.3, 0.1, 0.0], [0.3, 0.2, 0.2]])  # of three weights, the first is 0
+    np.testing.assert_allclose(_changes(errors), [0.1, -0.2, -0.1])  # by the last, the second and the second weight
+    assert _changes(errors[:1]) == []
 
 
 HELD_OUT = ["id00", "id01", "id02", "id12", "id13", "id14"]
@@ -37,6 +44,8 @@ def test_the_probe_gains_where_scores_know_little_of_gender() -> None:
     refined = step(cell)
     assert refined.trace["weight"] > 0
     assert error(refined.distances, labels) < error(cell.distances, labels) - 0.03
+    assert expected_gain([step], reference) == step.gain is not None
+    assert step.gain.groups == 4
     tried = refined.trace["weights_tried"]
     relative, spread = refined.trace["relative_weight"], refined.trace["spread"]
     assert tried[str(relative)] == min(tried.values())

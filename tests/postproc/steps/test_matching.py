@@ -124,7 +124,7 @@ def test_features_are_centred_by_shares_and_gender_is_one_of_them(genders: bool)
     reference = of.reference()
     thresholds = calibrated_thresholds(reference, 0, Memory())
     cell, _ = of.cell()
-    probes = learn_genders(reference) if genders else Genders()
+    probes = learn_genders(reference, Memory()) if genders else Genders()
     learnt = {"voice": unit(cell.voices["model"]), "face": unit(cell.faces["model"])}
     for pairs in describe(cell, learnt, thresholds, probes, Memory(), 0):
         a, b = pairs.voices.share, pairs.faces.share
