@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.contracts import check_source
 from datamodules.evaluation.learnt import UNKNOWN, Learnt, check_inputs, check_learnt
 from datamodules.sampling.groups import GroupedPairSampler
 from datamodules.sampling.samplers import (
@@ -207,7 +208,9 @@ class VoiceFaceDataModule(LightningDataModule):
             size = len(evaluation.items(modality))
             if size == 0:
                 raise DataError(f"{stage}: no {modality} to embed; check the trial lists of the data config")
-            loaders.append(self._item_loader(self.evaluation_source(stage, modality), np.arange(size)))
+            source = self.evaluation_source(stage, modality)
+            check_source(self, source)
+            loaders.append(self._item_loader(source, np.arange(size)))
         return loaders
 
     def _item_loader(self, source: ItemSource, rows: NDArray[np.int64]) -> DataLoader[Any]:

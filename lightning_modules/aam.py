@@ -122,7 +122,7 @@ class AAM(AssociationModule):
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         voices, faces, identity, clip = (cast(Tensor, batch[name]) for name in ("voice", "face", "identity", "clip"))
-        voice, face = self.embed_voice(self._spoil(voices, clip)), self.embed_face(self._spoil(faces, clip))
+        voice, face = self.embed("voice", self._spoil(voices, clip)), self.embed("face", self._spoil(faces, clip))
         terms = {}
         if self.classifier_weight:
             both = self.classifier(voice, identity), self.classifier(face, identity)

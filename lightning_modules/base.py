@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datamodules.base import VoiceFaceDataModule
+from datamodules.contracts import check_batch, check_terms
 from datamodules.evaluation.learnt import Learnt, has_labels
 from datamodules.io.text import shown
 from datamodules.schema import DataError, PairBatch, Stage
@@ -207,13 +208,9 @@ class AssociationModule(TrialScorer):
         self._inputs_compared = True
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        check_batch(self.trainer.train_dataloader, ("voice", "face", "identity"), batch)
         terms = self.loss(batch)
-        if not isinstance(terms, dict) or "loss" not in terms:
-            method = type(self).loss
-            raise DataError(
-                f"{inspect.getsourcefile(method)}:{method.__code__.co_firstlineno}: {type(self).__name__}.loss must "
-                f"return a dictionary of terms, one of them 'loss', not {type(terms).__name__}"
-            )
+        check_terms(self, terms)
         size = len(cast(Tensor, batch["identity"]))
         values = {f"train/{k}": v.detach() for k, v in terms.items()}
         self.log_dict(values, batch_size=size, prog_bar=True, sync_dist=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.contracts import check_batch
 from datamodules.schema import DataError, EvaluationSet, PairBatch, Stage
 from lightning_modules.base import AssociationModule
 from lightning_modules.training.closed_form import PairMoments, add_clips, fit_cca, no_moments
@@ -71,6 +72,7 @@ class RegularisedCCA(AssociationModule):
         self._moments = no_moments(self._data.num_identities, self.dims)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> None:  # type: ignore[override]
+        check_batch(self.trainer.train_dataloader, ("voice", "face", "identity"), batch)
         moments = cast(PairMoments, self._moments)
         add_clips(moments, *(cast(Tensor, batch[key]) for key in ("voice", "face", "identity")))
         if self.trainer.is_last_batch:  # not at the end of the epoch, which comes after its validation

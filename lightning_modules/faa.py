@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.schema import DataError, EvaluationSet, Modality, PairBatch, Stage
+from datamodules.schema import MODALITIES, DataError, EvaluationSet, Modality, PairBatch, Stage
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.contrastive import ContrastiveLoss
 from lightning_modules.losses.gather import gather_rows, world_size
@@ -157,7 +157,7 @@ class FAA(AssociationModule):
         return cast(Tensor, self.network.face(x))
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        voice, face = self.embed_voice(cast(Tensor, batch["voice"])), self.embed_face(cast(Tensor, batch["face"]))
+        voice, face = (self.embed(modality, cast(Tensor, batch[modality])) for modality in MODALITIES)
         clip = cast(Tensor, batch["clip"])
         label, terms = self._labels[clip], {}
         loss = voice.new_zeros(())

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from datamodules.schema import DataError, PairBatch
+from datamodules.schema import MODALITIES, DataError, PairBatch
 from lightning_modules.base import AssociationModule, NetworkFactory
 from lightning_modules.losses.contrastive import ContrastiveLoss, Direction, SameIdentity
 from lightning_modules.networks.heads import HeadPair
@@ -88,7 +88,10 @@ class SCC(AssociationModule):
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         voices, faces, identity = (cast(Tensor, batch[name]) for name in ("voice", "face", "identity"))
         size = self.chunk_size or len(identity)
-        voice, face = embed_in_chunks(self.embed_voice, voices, size), embed_in_chunks(self.embed_face, faces, size)
+        voice, face = (
+            embed_in_chunks(partial(self.embed, modality), x, size)
+            for modality, x in zip(MODALITIES, (voices, faces), strict=True)
+        )
         terms = {"loss": self.contrastive(voice, face, identity)}
         if self.contrastive.log_tau is not None:
             terms["tau"] = cast(Tensor, self.contrastive.tau)

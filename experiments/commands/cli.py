@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.base import VoiceFaceDataModule
+from datamodules.contracts import mistaken
 from datamodules.io.writing import write_text
 from datamodules.schema import DataError
 from experiments.callbacks.checkpoint import RunCheckpoint
@@ -29,12 +31,11 @@ from experiments.callbacks.results import ResultsWriter
 from experiments.callbacks.resume import Resumable, nothing_left, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
-from experiments.config.errors import check_initialised, explained, own_errors_named
+from experiments.config.errors import check_initialised, explained
 from experiments.config.files import changed_keys, is_saved, read_config
 from experiments.config.overrides import expand_arguments
 from experiments.config.variables import check_variables
 from experiments.console.arguments import options_of_fit
-from experiments.console.errors import error_line
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
@@ -141,8 +142,8 @@ class ExperimentCLI(LightningCLI):
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ChainingClusterCallback, "postproc")
-        parser.link_arguments("data.dims", "model.init_args.dims", apply_on="instantiate")
-        parser.link_arguments("data.num_identities", "model.init_args.num_identities", apply_on="instantiate")
+        for name, of in (("dims", _dims), ("num_identities", _num_identities)):
+            parser.link_arguments("data", f"model.init_args.{name}", of, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         with explained(parser):
@@ -187,7 +188,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with explained(self.parser):
             super().instantiate_classes()
-            check_initialised(self.model)
+            check_initialised(self.model, "dims")
         self.model.trust_weights = self.config.trust_weights
         self.model.test_follows_fit = bool(self.config.get("test"))
 
@@ -365,6 +366,23 @@ def check_arguments(command: str, argv: list[str]) -> Namespace:
     return config
 
 
+def _dims(data: Any) -> Any:
+    """The input sizes that the model is built for."""
+    check_initialised(data, "batch_size")
+    sizes = data.dims
+    if not isinstance(sizes, Sequence) or [type(size) for size in sizes] != [int, int]:
+        raise mistaken(data, "dims", "two whole numbers, the input sizes (voice, face)", repr(sizes))
+    return sizes
+
+
+def _num_identities(data: Any) -> Any:
+    """The number of classes that the model is built for."""
+    count = data.num_identities
+    if not isinstance(count, int):
+        raise mistaken(data, "num_identities", "a whole number", repr(count))
+    return count
+
+
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -381,8 +399,7 @@ def main(command: str, argv: list[str]) -> int:
         leave_on_warning()
         with ExitStack() as held:
             cli = ExperimentCLI(command, argv, held)
-            with own_errors_named(lambda error: error_line(error) is None):
-                cli.run_command()
+            cli.run_command()
     except Stopped as stop:
         _say(stop.reason)
         if stop.number == signal.SIGUSR1:

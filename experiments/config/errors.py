@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import sys
-import sysconfig
-import traceback
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +18,7 @@ from datamodules.io.text import nearest
 from datamodules.schema import DataError, one_line
 from experiments.config.classes import PUBLIC
 from experiments.config.renamed import REMOVED
+from experiments.console.user_code import place_in_user_code
 
 ROOT = "it"
 """The key under which a parser builds one object that is not part of a config."""
@@ -186,7 +183,7 @@ def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{prefix}{error}") from error
     except Exception as error:
-        if place := place_in_own_code(error):  # of the user: the parser says only that there is no such class
+        if place := place_in_user_code(error):  # of the user: the parser says only that there is no such class
             raise DataError(prefix + place) from error
         if not isinstance(error, EXPECTED):
             raise
@@ -195,63 +192,20 @@ def explained(parser: ArgumentParser, where: str = "") -> Iterator[None]:
         raise DataError(prefix + explain(error, [action.dest for action in parser._actions])) from error
 
 
-@contextmanager
-def own_errors_named(unnamed: Callable[[Exception], bool]) -> Iterator[None]:
-    """Turns an error in a class of the user's own into a :class:`DataError` with its file and line.
+def check_initialised(made: object, attribute: str) -> None:
+    """Refuses a model or data module whose class does not call ``super().__init__()``.
 
     Args:
-        unnamed: whether nothing else says it in a line.
-
-    Raises:
-        DataError: there was such an error.
-    """
-    try:
-        yield
-    except Exception as error:
-        if unnamed(error) and (place := place_in_own_code(error)):
-            raise DataError(place) from error
-        raise
-
-
-def check_initialised(model: object) -> None:
-    """Refuses a model whose class does not call ``super().__init__()``: it is no module.
+        made: the object.
+        attribute: which its base class gives to every object.
 
     Raises:
         DataError: names its file and line.
     """
-    if "dims" not in vars(model):
-        init = type(model).__init__
+    if attribute not in vars(made):
+        init = type(made).__init__
         place = f"{init.__code__.co_filename}:{init.__code__.co_firstlineno}"
-        raise DataError(f"{place}: {type(model).__name__}.__init__ does not call super().__init__()")
-
-
-def place_in_own_code(error: BaseException) -> str | None:
-    """``FILE:LINE: TYPE: TEXT`` of an error in a file that is neither this project's nor an installed package's.
-
-    Returns:
-        None where the error has not gone through such a file.
-    """
-    chain = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
-        chain.append(inner)
-    for cause in reversed(chain):
-        if isinstance(cause, DataError):
-            continue
-        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
-        if isinstance(cause, SyntaxError) and cause.filename:
-            places.append((cause.filename, cause.lineno))
-        if own := [place for place in places if _is_own(place[0])]:
-            text = cause.msg if isinstance(cause, SyntaxError) else one_line(cause)
-            return f"{own[-1][0]}:{own[-1][1]}: {type(cause).__name__}: {text}"
-    return None
-
-
-def _is_own(file: str) -> bool:
-    """Whether a file of code is the user's."""
-    installed = {*sysconfig.get_paths().values(), *(str(Path(p).resolve()) for p in sysconfig.get_paths().values())}
-    root = Path(__file__).resolve().parents[2]
-    project = [f"{root / name}{os.sep}" for name in (*PUBLIC, "experiments", "configs")]
-    return Path(file).is_file() and not file.startswith((*installed, *project))
+        raise DataError(f"{place}: {type(made).__name__}.__init__ does not call super().__init__()")
 
 
 def _root_cause(error: BaseException) -> BaseException:

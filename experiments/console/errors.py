@@ -20,6 +20,7 @@ from typing import Literal, NoReturn
 from datamodules.io.text import plain_file
 from datamodules.io.writing import CannotWrite
 from datamodules.schema import DataError, one_line, visible
+from experiments.console.user_code import place_in_user_code
 
 REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 QUIET = "ignore:resource_tracker:UserWarning"
@@ -49,7 +50,7 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
         reads its output any more: `| head` must not cost a run.
 
     Raises:
-        Exception: any other, which is a bug and keeps its traceback.
+        Exception: any other, which is a bug and keeps its traceback; one of a class of the user's own is a line.
     """
     _open_streams()
     os.environ.setdefault("PYTHONWARNINGS", QUIET)
@@ -66,7 +67,7 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
             return _stopped(INTERRUPTED, resumable)
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
-        if (line := error_line(error)) is None:
+        if (line := error_line(error) or place_in_user_code(error)) is None:
             raise
         _print(f"error: {visible(line)}")
         return REFUSED

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.contracts import check_batch, check_distances, check_embeddings, mistaken
 from datamodules.schema import (
     MODALITIES,
     Cell,
@@ -64,7 +65,9 @@ class TrialScorer(LightningModule, ABC):
 
     def embed(self, modality: Modality, x: Tensor) -> Tensor:
         """Voices or faces (B, ...) -> embeddings (B, d)."""
-        return self.embed_voice(x) if modality == "voice" else self.embed_face(x)
+        embeddings = self.embed_voice(x) if modality == "voice" else self.embed_face(x)
+        check_embeddings(self, f"embed_{modality}", x, embeddings)
+        return embeddings
 
     def distance(self, voices: Tensor, faces: Tensor) -> Tensor:
         """Distances (t,) of aligned rows (t, d) and (t, d): 1 - cosine, lower = same person ([SCC] 3.2)."""
@@ -87,7 +90,9 @@ class TrialScorer(LightningModule, ABC):
         for part in probes.split(max(1, SCORING_CHUNK // len(candidates))):
             pairs = part.repeat_interleave(len(candidates), 0), candidates.repeat(len(part), 1)
             voices, faces = pairs if probe == "voice" else pairs[::-1]
-            rows.append(self.distance(voices, faces, **scoring).view(len(part), -1))
+            distances = self.distance(voices, faces, **scoring)
+            check_distances(self, "distance", (len(voices),), distances)
+            rows.append(distances.view(len(part), -1))
         return torch.cat(rows)
 
     def on_validation_epoch_start(self) -> None:
@@ -165,6 +170,7 @@ class TrialScorer(LightningModule, ABC):
         def retrieved(rows: slice) -> NDArray[np.floating]:
             with torch.autocast(self.device.type, enabled=False):
                 distances = self.rank(probes[rows], gallery, ranking.probe, **scoring)
+                check_distances(self, "rank", (len(probes[rows]), len(gallery)), distances)
                 return cast("NDArray[np.floating]", distances.cpu().numpy())
 
         return retrieved
@@ -180,10 +186,22 @@ class TrialScorer(LightningModule, ABC):
     def _open_banks(self, stage: Stage) -> None:
         self._evaluation = self.evaluation_set(stage)
         self.embeddings, self.scores, self.refined = {}, {}, {}
+        self._loaders = self._loaders_of(stage)
         self._banks = {m: EmbeddingBank(len(self._evaluation.items(m))).to(self.device) for m in MODALITIES}
+
+    def _loaders_of(self, stage: Stage) -> list[Any]:
+        """The loaders of voices and of faces."""
+        trainer, part = cast(Any, self.trainer), {"validate": "val"}.get(stage, stage)
+        loaders = getattr(trainer, f"{part}_dataloaders")
+        if not isinstance(loaders, list | tuple) or len(loaders) != len(MODALITIES):
+            raise mistaken(
+                trainer.datamodule, f"{part}_dataloader", "two loaders, one of voices and one of faces", loaders
+            )
+        return list(loaders)
 
     def _embed(self, batch: ItemBatch, dataloader_idx: int) -> None:
         modality = MODALITIES[dataloader_idx]
+        check_batch(self._loaders[dataloader_idx], ("index", "x"), batch)
         self._banks[modality].update(self.embed(modality, cast(Tensor, batch["x"])), cast(Tensor, batch["index"]))
 
     def _gather_and_score(self, stage: Stage) -> None:
@@ -216,7 +234,9 @@ class TrialScorer(LightningModule, ABC):
                 chunk = slice(start, start + SCORING_CHUNK)
                 v, f = torch.from_numpy(voice_index[chunk]), torch.from_numpy(face_index[chunk])
                 pairs = voices[v.to(self.device)], faces[f.to(self.device)]
-                out[chunk] = self.distance(*pairs, **scoring).cpu().numpy()
+                distances = self.distance(*pairs, **scoring)
+                check_distances(self, "distance", (len(v),), distances)
+                out[chunk] = distances.cpu().numpy()
         return out
 
 
