@@ -33,6 +33,7 @@ from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warnin
 from experiments.callbacks.wandb import WandbRecord
 from experiments.config.errors import check_initialised, explained
 from experiments.config.files import changed_keys, is_saved, read_config
+from experiments.config.leftovers import take_back
 from experiments.config.overrides import expand_arguments
 from experiments.config.variables import check_variables
 from experiments.console.arguments import options_of_fit
@@ -148,6 +149,8 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         with explained(parser):
             super().parse_arguments(parser, args)
+        if "model" in self.config:
+            take_back(self.config.model, ("model",), self.arguments)
         check_variables(args, self.config_paths, self.config.vars, self._config_name())
 
     def before_instantiate_classes(self) -> None:

@@ -201,6 +201,26 @@ def _with(setting: Setting, keys: Keys, new: Any) -> Any:
     return root
 
 
+def is_said(arguments: list[str], keys: Keys) -> bool:
+    """Whether expanded arguments give a value at a path."""
+    rest = deque(arguments)
+    while rest:
+        flag, equals, text = rest.popleft().partition("=")
+        if not equals and rest and not rest[0].startswith("--"):
+            text = rest.popleft()
+        at = tuple(key for key in flag.removeprefix("--").removesuffix("+").split(".") if key != "init_args")
+        at = () if at == ("config",) else at
+        if at == keys[: len(at)]:
+            file = len(at) == 1 and text.endswith(YAML)
+            setting = Setting(at, text if file else parsed(text) if text else None)
+            node = setting.value
+            for i, key in enumerate(keys[len(at) :]):
+                node = _inside(_content(setting, node, i), key)
+            if at == keys or node is not None:
+                return True
+    return False
+
+
 def _content(setting: Setting, node: Any, depth: int) -> Any:
     """What a group file says in the place of its path."""
     at_group = depth + len(setting.keys) == 1

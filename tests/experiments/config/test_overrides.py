@@ -58,6 +58,7 @@ FILES: dict[str, Any] = {
 M, D, S = "model.init_args.", "data.init_args.", "postproc.steps."
 OPTIMIZER, HEADS = M + "optimizer.init_args.", M + "network.init_args."
 DEFAULT = {OPTIMIZER + "lr": 0.001, OPTIMIZER + "weight_decay": 0.01}  # of SCC itself
+BARE = {OPTIMIZER + "lr": 0.001, OPTIMIZER + "weight_decay": 0}  # of SGD and Adam; SCC's own optimiser is AdamW
 OF_FOP = {OPTIMIZER + "lr": 0.01, OPTIMIZER + "weight_decay": 0.01}
 CASES: list[tuple[str, dict[str, Any]]] = [
     # another class takes nothing of the one before it
@@ -70,12 +71,15 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("--config fop.yaml", {M + "embedding_dim": 7, **OF_FOP}),
     ("--config fop.yaml --config base.yaml", {M + "tau": 0.7, HEADS + "embedding_dim": 16, OPTIMIZER + "lr": 0.3}),
     (f"--model=model/fop.yaml --model={CCA}", {"model.class_path": CCA, M + "shrinkage": 100.0}),
-    ("--model.optimizer=SGD", {M + "optimizer.class_path": "torch.optim.SGD", **DEFAULT}),
-    ("--model.optimizer.class_path=torch.optim.SGD --model.optimizer.lr=0.2", {**DEFAULT, OPTIMIZER + "lr": 0.2}),
-    ("--model.init_args.optimizer torch.optim.Adam", DEFAULT),
-    ("--model.optimizer=sgd.yaml", {**DEFAULT, OPTIMIZER + "lr": 0.5}),
-    ("--model.optimizer=SGD --model.optimizer.momentum=0.5 --model.optimizer=torch.optim.Adam", DEFAULT),
-    ("--model.optimizer={class_path:SGD,init_args:{lr:0.3}} --model.optimizer=torch.optim.Adam", DEFAULT),
+    ("--model.optimizer=SGD", {M + "optimizer.class_path": "torch.optim.SGD", **BARE}),
+    ("--model.optimizer.class_path=torch.optim.SGD --model.optimizer.lr=0.2", {**BARE, OPTIMIZER + "lr": 0.2}),
+    ("--model.init_args.optimizer torch.optim.Adam", BARE),
+    ("--model.optimizer=sgd.yaml", {**BARE, OPTIMIZER + "lr": 0.5}),
+    ("--model.optimizer=SGD --model.optimizer.momentum=0.5 --model.optimizer=torch.optim.Adam", BARE),
+    ("--model.optimizer={class_path:SGD,init_args:{lr:0.3}} --model.optimizer=torch.optim.Adam", BARE),
+    ("--model.optimizer=SGD --model.optimizer.weight_decay=0.01", {OPTIMIZER + "weight_decay": 0.01}),
+    ("--model.optimizer={class_path:SGD,init_args:{lr:0.3,weight_decay:0.01}}", {OPTIMIZER + "weight_decay": 0.01}),
+    (f"--model={FOP} --model.optimizer=torch.optim.SGD", BARE),
     ("--data=datamodules.SyntheticDataModule", {D + "val_identities": 6}),
     # the same class keeps its options, and a part changes a part
     (f"--model={SCC}", {M + "tau": 0.7}),
