@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -444,7 +445,13 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
+def some(names: Iterable[str]) -> list[Any]:
+    """Every seventh in each run of the tests: a second each."""
+    marks: list[Any] = [[] if i % 7 == 0 else [pytest.mark.processes] for i in range(len([*names]))]
+    return [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
+
+
+@pytest.mark.parametrize("name", some(OWN))
 def test_the_error_of_a_class_of_ones_own_is_named_with_its_file_and_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,7 +464,7 @@ def test_the_error_of_a_class_of_ones_own_is_named_with_its_file_and_line(
     assert re.search(rf"{module}\.py:{said}", lines(capsys))
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", some(DATA))
 def test_the_error_of_a_data_module_of_ones_own_is_named_with_its_file_and_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
