@@ -55,8 +55,8 @@ class _Index(NamedTuple):
 class _Shard:
     """An open tar file; reading at a place leaves no position behind, so processes may share it."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: str) -> None:
+        self.file = os.open(plain_file(Path(path)), os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
         if hasattr(self, "file"):
@@ -126,7 +126,7 @@ def shard_paths(folder: Path, items: Sequence[str]) -> list[Path]:
     """
     _index.cache_clear()  # they may have been made again
     _shard.cache_clear()
-    index = _index(folder)
+    index = _index(str(folder))
     rows = pc.index_in(pa.array(items, pa.string()), index.items).to_numpy(zero_copy_only=False)
     lost = [item for item, row in zip(items, rows, strict=True) if not row >= 0]
     if lost:
@@ -151,30 +151,31 @@ def _name(number: int) -> str:
 
 
 @lru_cache(maxsize=8)
-def _index(folder: Path) -> _Index:
-    frame = read_parquet(folder / INDEX, "index of shards", list(COLUMNS))
+def _index(folder: str) -> _Index:
+    path = Path(folder) / INDEX
+    frame = read_parquet(path, "index of shards", list(COLUMNS))
     try:
         items = pa.array(frame["item"], pa.string())
         places = np.column_stack([frame[name].to_numpy() for name in COLUMNS[1:]])
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise DataError(f"{folder / INDEX}: is no index of shards; {REMEDY}") from error
+        raise DataError(f"{path}: is no index of shards; {REMEDY}") from error
     if places.dtype.kind not in "iu" or (places < 0).any() or not frame["item"].is_monotonic_increasing:
-        raise DataError(f"{folder / INDEX}: is no index of shards; {REMEDY}")
+        raise DataError(f"{path}: is no index of shards; {REMEDY}")
     return _Index(items, places.astype(np.int64))
 
 
 @lru_cache(maxsize=_OPEN)
-def _shard(path: Path) -> _Shard:
+def _shard(path: str) -> _Shard:
     return _Shard(path)
 
 
 def _found(path: Path, match: re.Match[str]) -> tuple[_Shard, _Place]:
-    folder, name, item = Path(match[1]), match[2], match[3]
+    folder, name, item = match.groups()
     place = _index(folder).place(item)
     if place is None or _name(place.shard) != name:
         raise DataError(f"{path}: is not in its shard {name}; run prepare --shards again")
     try:
-        return _shard(plain_file(folder / name)), place
+        return _shard(f"{folder}/{name}"), place
     except OSError as error:
         raise DataError(f"{path}: its shard {name} cannot be read ({error.strerror}); {REMEDY}") from error
 
