@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.io.media import SAMPLE_RATE, samples_of
-from datamodules.media.sources import (
-    BadSamples,
-    FaceSource,
-    MediaSource,
-    Normalisation,
-    VoiceSource,
-    augmenting_transform,
-    plain_transform,
-)
+from datamodules.media.sources import BadSamples, FaceSource, MediaSource, VoiceSource
 from datamodules.media.table import MediaTable
+from datamodules.media.transforms import Normalisation, augmenting_transform, plain_transform
 from datamodules.schema import MODALITIES, DataError, Modality, Stage, one_line
 from datamodules.split import SplitDataModule
 from datamodules.training_set import ItemSource

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.transforms import InterpolationMode, v2
 
 from datamodules.io.media import read_audio, read_image
+from datamodules.io.media.pixels import read_pixels
 from datamodules.schema import DataError
 
 ALLOWED = 1000  # one unreadable training file in this many may be skipped
@@ -95,11 +95,20 @@ class MediaSource(ABC):
         """
         numbers = [int(row) for row in rows]
         rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *numbers))
-        return self.stack([self._load_or_replace(row, rng) for row in numbers])
+        return self.stack((self._load_or_replace(row, rng) for row in numbers), len(numbers))
 
-    def stack(self, inputs: list[Tensor]) -> Tensor:
-        """Makes a batch of what :meth:`load` returned."""
-        return torch.stack(inputs)
+    def stack(self, inputs: Iterator[Tensor], count: int) -> Tensor:
+        """Makes a batch of what :meth:`load` returned: one at a time, so that each takes the memory of the one before.
+
+        Args:
+            inputs: of one shape.
+            count: their number.
+        """
+        first = next(inputs)
+        batch = first.new_empty(count, *first.shape)
+        for row, one in zip(batch, chain([first], inputs), strict=True):
+            row.copy_(one)
+        return batch
 
     def _load_or_replace(self, row: int, rng: np.random.Generator | None) -> Tensor:
         if self.bad is None:
@@ -154,14 +163,19 @@ class VoiceSource(MediaSource):
         audio = read_audio(path, self.samples, positions)
         if rng is None and self.whole:
             audio += read_audio(path, self.whole, [0.5])
+        if len(audio) == 1 and len(audio[0]) == self.samples:
+            return torch.from_numpy(audio[0])
         padded = torch.full((len(audio), max(self.samples, *map(len, audio))), float("nan"))
         for crop, samples in zip(padded, audio, strict=True):
             crop[: len(samples)] = torch.from_numpy(samples)
         return padded if len(padded) > 1 else padded[0]
 
-    def stack(self, inputs: list[Tensor]) -> Tensor:
-        widest = max(x.shape[-1] for x in inputs)
-        return torch.stack([pad(x, (0, widest - x.shape[-1]), value=float("nan")) for x in inputs])
+    def stack(self, inputs: Iterator[Tensor], count: int) -> Tensor:
+        if not self.whole:
+            return super().stack(inputs, count)
+        recordings = list(inputs)
+        widest = max(x.shape[-1] for x in recordings)
+        return torch.stack([pad(x, (0, widest - x.shape[-1]), value=float("nan")) for x in recordings])
 
 
 class FaceSource(MediaSource):
@@ -169,7 +183,7 @@ class FaceSource(MediaSource):
 
     Args:
         paths: images.
-        transform: PIL image -> tensor.
+        transform: PIL image -> tensor; with a seed pixels (3, H, W) uint8 -> tensor.
         seed: see :class:`MediaSource`.
         bad: see :class:`MediaSource`.
     """
@@ -179,7 +193,7 @@ class FaceSource(MediaSource):
     def __init__(
         self,
         paths: NDArray[np.str_],
-        transform: ImageTransform,
+        transform: Callable[[Any], Tensor],
         seed: int | None = None,
         bad: BadSamples | None = None,
     ) -> None:
@@ -187,69 +201,11 @@ class FaceSource(MediaSource):
         self.transform = transform
 
     def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
-        image = read_image(str(self.paths[row]))
         if rng is None:
-            return self.transform(image)
+            return self.transform(read_image(str(self.paths[row])))
+        pixels = read_pixels(str(self.paths[row]))
         # torchvision draws from torch's global generator: set its seed and restore its state afterwards. Only the CPU's
         # generator is concerned; torch.manual_seed would also seed that of the accelerator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(rng.integers(2**62)))
-            return self.transform(image)
-
-
-Normalisation = Literal["imagenet", "clip"]
-
-
-# Mean and standard deviation of the channels: ImageNet's as in CAV-MAE, CLIP's as in the [SCC] authors' later wrapper.
-STATISTICS: dict[Normalisation, tuple[list[float], list[float]]] = {
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    "clip": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
-}
-
-
-ImageTransform = Callable[[Image.Image], Tensor]
-
-
-def plain_transform(size: int = 224, normalisation: Normalisation = "imagenet") -> ImageTransform:
-    """Scales the shorter side to ``size`` (bicubic), crops the centre and normalises.
-
-    Returns:
-        PIL RGB -> (3, size, size) float32.
-    """
-    resize = v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-    transform: ImageTransform = v2.Compose([resize, v2.CenterCrop(size), *_to_tensor(normalisation)])
-    return transform
-
-
-def augmenting_transform(
-    size: int = 224,
-    normalisation: Normalisation = "imagenet",
-    smallest_crop: float = 0.7,
-    colour: float = 0.2,
-    flip: float = 0.5,
-) -> ImageTransform:
-    """Random crop, mirror image and colours, drawn from torch's global generator (not from the papers).
-
-    Args:
-        size: side of the output.
-        normalisation: normalisation of the channels.
-        smallest_crop: smallest part of the image's area that a crop keeps, 0..1.
-        colour: largest relative change of brightness, contrast and saturation.
-        flip: probability of a mirror image.
-
-    Returns:
-        PIL RGB -> (3, size, size) float32.
-    """
-    crop = v2.RandomResizedCrop(size, (smallest_crop, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True)
-    jitter = v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour)
-    # tensors, with colours as floats, take less than half the time of a PIL image
-    image, number, normalise = _to_tensor(normalisation)
-    transform: ImageTransform = v2.Compose([image, crop, v2.RandomHorizontalFlip(flip), number, jitter, normalise])
-    return transform
-
-
-def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module]:
-    if normalisation not in STATISTICS:
-        raise ValueError(f"image_normalisation is {normalisation!r}; choose from {', '.join(get_args(Normalisation))}")
-    mean, std = STATISTICS[normalisation]
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+            return self.transform(pixels)

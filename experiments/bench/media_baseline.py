@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchaudio.compliance import kaldi
 from torchvision.transforms import InterpolationMode, v2
 
-from datamodules.media.sources import STATISTICS
+from datamodules.media.transforms import STATISTICS
 
 PATCH = 16
 MEAN, STD = -5.081, 4.4849

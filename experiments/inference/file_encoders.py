@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from datamodules.io.media import SAMPLE_RATE, read_audio, read_image, samples_of
 from datamodules.media.module import MediaOptions
-from datamodules.media.sources import FaceSource, MediaSource, VoiceSource, plain_transform
+from datamodules.media.sources import FaceSource, MediaSource, VoiceSource
+from datamodules.media.transforms import plain_transform
 from datamodules.schema import DataError, Modality
 from lightning_modules.base import AssociationModule
 from lightning_modules.encoders.base import FrozenEncoder
@@ -87,7 +88,7 @@ class TrainedFiles(FileEncoder):
         return self._source(path).load(0, None)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        return self.model.embed(self.modality, self._source().stack(inputs)).float()
+        return self.model.embed(self.modality, self._source().stack(iter(inputs), len(inputs))).float()
 
     def _source(self, *paths: str) -> MediaSource:
         if self.modality == "face":

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.media.sources import STATISTICS, Normalisation
+from datamodules.media.transforms import STATISTICS, Normalisation
 from datamodules.schema import MODALITIES, DataError, Modality
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.heads import HeadPair, Norm

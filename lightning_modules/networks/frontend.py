@@ -19,7 +19,7 @@ PRE_EMPHASIS = 0.97
 LOW_FREQUENCY = 20.0
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor under the logarithm
 MEL_BLOCK = 16  # mel bins that are computed together
-CPU_CHUNK = 2  # clips at once on a CPU, so that they stay in its cache; an accelerator takes the whole batch
+CPU_CHUNK = 1  # clips at once on a CPU, so that they stay in its cache; an accelerator takes the whole batch
 
 
 def lengths_of(waveforms: Tensor) -> Tensor:
@@ -28,6 +28,11 @@ def lengths_of(waveforms: Tensor) -> Tensor:
     NaN can only be padding, because the readers of the data modules refuse audio with NaN.
     """
     return (~waveforms.isnan()).sum(dim=-1)
+
+
+def _none_padded(waveforms: Tensor) -> bool:
+    """Whether no clip of a batch on a CPU is padded; an accelerator would be waited for."""
+    return waveforms.device.type == "cpu" and not waveforms[:, -1:].isnan().any()
 
 
 @lru_cache(maxsize=16)
@@ -64,24 +69,36 @@ def fbank(waveforms: Tensor, lengths: Tensor, n_mels: int = 128) -> tuple[Tensor
         Log energies (B, F, n_mels) float32, with F the number of frames of S samples, and a mask (B, F) that is True
         for frames inside their clip. Other frames are 0.
     """
-    waveforms = F.pad(waveforms.float(), (0, max(0, FRAME_LENGTH - waveforms.shape[1])))
-    chunk = CPU_CHUNK if waveforms.device.type == "cpu" else len(waveforms)
-    energies = torch.cat([_log_energies(part, n_mels) for part in waveforms.split(chunk)])
+    if (short := FRAME_LENGTH - waveforms.shape[1]) > 0:
+        waveforms = F.pad(waveforms, (0, short))
+    energies = _log_energies(waveforms.float(), n_mels)
     mask = torch.arange(energies.shape[1], device=energies.device) < frames_of(lengths)[:, None]
-    return energies.masked_fill_(~mask[..., None], 0.0), mask
+    if energies.device.type != "cpu" or not mask.all():  # an accelerator would be waited for
+        energies.masked_fill_(~mask[..., None], 0.0)
+    return energies, mask
 
 
 def _log_energies(waveforms: Tensor, n_mels: int) -> Tensor:
-    """Waveforms (b, S) -> log energies (b, F, n_mels) of all frames."""
+    """Waveforms (B, S) -> log energies (B, F, n_mels) of all frames."""
     window, mel = _window_and_mel(n_mels, waveforms.device)
     frames = waveforms.unfold(1, FRAME_LENGTH, FRAME_SHIFT)
-    frames = frames - frames.mean(dim=-1, keepdim=True)
-    windowed = frames.new_zeros(*frames.shape[:2], FFT_SIZE)
-    inner = windowed[..., 1:FRAME_LENGTH]  # the window's first weight is 0
-    torch.mul(frames[..., :-1], -PRE_EMPHASIS, out=inner)
-    inner.add_(frames[..., 1:]).mul_(window)
-    squares = torch.view_as_real(torch.fft.rfft(windowed)).square_().flatten(2)  # real, imaginary, real, ...
-    return torch.cat([squares[..., band] @ weights for band, weights in mel], dim=-1).clamp_min_(EPSILON).log_()
+    energies = waveforms.new_empty(*frames.shape[:2], n_mels)
+    clips, count = frames.shape[:2]
+    clips = min(clips, CPU_CHUNK) if waveforms.device.type == "cpu" else clips
+    # one set of buffers for all chunks: the system gives out new memory slower than a chunk is computed
+    centred = waveforms.new_empty(clips, count, FRAME_LENGTH)
+    windowed = waveforms.new_zeros(clips, count, FFT_SIZE)
+    spectrum = waveforms.new_empty(clips, count, FFT_SIZE // 2 + 1, dtype=torch.complex64)
+    for part, found in zip(frames.split(clips), energies.split(clips), strict=True):
+        now, inner = centred[: len(part)], windowed[: len(part), :, 1:FRAME_LENGTH]  # the window's first weight is 0
+        torch.sub(part, part.mean(dim=-1, keepdim=True), out=now)
+        torch.mul(now[..., :-1], -PRE_EMPHASIS, out=inner)
+        inner.add_(now[..., 1:]).mul_(window)
+        torch.fft.rfft(windowed[: len(part)], out=spectrum[: len(part)])
+        squares = torch.view_as_real(spectrum[: len(part)]).square_().flatten(2)  # real, imaginary, real, ...
+        torch.cat([squares[..., band] @ weights for band, weights in mel], dim=-1, out=found)
+        found.clamp_min_(EPSILON).log_()
+    return energies
 
 
 class FrontEnd(nn.Module):
@@ -144,9 +161,13 @@ class FrontEnd(nn.Module):
             DataError: the batch has more than ``frames`` frames.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
-            lengths = lengths_of(waveforms) if lengths is None else lengths
-            inside = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
-            waveforms = torch.where(inside, waveforms.float(), 0.0)
+            if lengths is None and _none_padded(waveforms):
+                lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+                waveforms = waveforms.float()
+            else:
+                lengths = lengths_of(waveforms) if lengths is None else lengths
+                inside = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
+                waveforms = torch.where(inside, waveforms.float(), 0.0)
             waveforms = waveforms - waveforms.sum(dim=1, keepdim=True) / lengths[:, None].clamp_min(1)
             if self.training:
                 waveforms = self._disturb(waveforms, lengths)
@@ -157,10 +178,11 @@ class FrontEnd(nn.Module):
                     f"voices have {have} frames, the network takes {frames}; crop them to {samples_of(frames)} samples "
                     "(data.media.frames and model.network.frames must agree)"
                 )
-            features = F.pad(features, (0, 0, 0, (frames or have) - have))
+            if frames is not None and have < frames:
+                features = F.pad(features, (0, 0, 0, frames - have))
             if self.training:
                 features = self._mask(features)
-            return (features - self.mean) / self.std
+            return features.sub_(self.mean).div_(self.std)
 
     def _disturb(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Adds noise at a random signal-to-noise ratio, then a random gain, to each clip."""

@@ -18,6 +18,7 @@ SAMPLE_RATE = 16_000
 SHORTEST = 400  # samples: one analysis window of 25 ms
 QUIETEST = 2 / 32768  # peak to peak: the dither of 16-bit audio stays below it, every sound is above
 RATES = 1000, 768_000  # Hz; a header with another rate is damaged
+FULL_SCALE_16 = np.float32(1 / 32768)
 LOUDEST = 2.0  # of float audio, where 1 is full scale; twice that is the headroom of loud masters and of decoders
 CANCELLED = 0.05  # share of the channels' power that their mean keeps; 1 / channels for independent ones
 FLOAT_WIDTH = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples beyond full scale
@@ -109,11 +110,14 @@ def _crop(file: soundfile.SoundFile, path: Path, samples: int, position: float) 
 def _read(file: soundfile.SoundFile, path: Path, start: int, count: int) -> NDArray[np.float32]:
     """``count`` mono samples from ``start`` on, checked."""
     file.seek(start)
-    audio = file.read(count, dtype="float32", always_2d=True)
+    if file.subtype == "PCM_16":  # the same numbers as float32 of libsndfile, in a third of its time
+        audio = np.multiply(file.read(count, dtype="int16", always_2d=True), FULL_SCALE_16, dtype=np.float32)
+    else:
+        audio = file.read(count, dtype="float32", always_2d=True)
+        if not np.isfinite(audio).all():
+            raise DataError(f"{path}: NaN or infinite audio samples")
     if len(audio) < count:
         raise DataError(f"{path}: truncated audio, {start + len(audio)} of {file.frames} frames can be read")
-    if not np.isfinite(audio).all():
-        raise DataError(f"{path}: NaN or infinite audio samples")
     return _mono(audio)
 
 

@@ -85,7 +85,8 @@ def _embed(setting: Setting, what: str) -> Measured:
 
 def _source(setting: Setting, what: str, folder: Path, seed: int | None) -> Any:
     # these need soundfile, which a GPU machine may lack: the row says so
-    from datamodules.media.sources import FaceSource, VoiceSource, augmenting_transform, plain_transform
+    from datamodules.media.sources import FaceSource, VoiceSource
+    from datamodules.media.transforms import augmenting_transform, plain_transform
     from experiments.bench.media import write_corpus
 
     pairs = write_corpus(folder, min(setting.files, DISTINCT))

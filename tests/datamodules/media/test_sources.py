@@ -10,8 +10,10 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 
-from datamodules.media.sources import BadSamples, FaceSource, VoiceSource, augmenting_transform, plain_transform
+from datamodules.media.sources import BadSamples, FaceSource, VoiceSource
+from datamodules.media.transforms import STATISTICS, augmenting_transform, plain_transform, recolour
 from datamodules.schema import DataError
 from tests.datamodules.noise import jpg, noise, write
 
@@ -27,6 +29,35 @@ def test_plain_transform_is_resize_centre_crop_and_statistics() -> None:
     stripes = np.zeros((40, 60, 3), np.uint8)
     stripes[:, :10] = stripes[:, 50:] = 255  # cut away by the centre crop
     assert plain_transform(40)(Image.fromarray(stripes)).unique().numel() == 3
+
+
+@pytest.mark.parametrize("options", [(0.2, 0.2, 0.2), (0.9, 0.0, 0.5), (0.0, 0.8, 0.0), (0, 0, 0)])
+def test_colours_change_in_place_as_torchvision_changes_them(options: tuple[float, float, float]) -> None:
+    jitter = v2.ColorJitter(*options)
+    for seed in range(12):
+        image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)
+        expected = jitter(image)
+        torch.manual_seed(seed)
+        recolour(image, jitter)
+        assert torch.allclose(image, expected, atol=2e-6)
+
+
+def test_training_crops_are_torchvisions() -> None:
+    pixels = torch.randint(0, 256, (3, 60, 50), dtype=torch.uint8)
+    crop = v2.RandomResizedCrop(32, (0.5, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    steps = [
+        crop,
+        v2.RandomHorizontalFlip(0.5),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(*STATISTICS["clip"]),
+    ]
+    for seed in range(8):
+        torch.manual_seed(seed)
+        expected = v2.Compose(steps)(pixels)
+        torch.manual_seed(seed)
+        found = augmenting_transform(32, "clip", smallest_crop=0.5, colour=0)(pixels)
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_unknown_statistics_are_named() -> None:
@@ -118,6 +149,6 @@ def test_the_cap_is_one_in_a_thousand() -> None:
 
 def test_an_identity_without_readable_files_is_an_error(faces: np.ndarray) -> None:
     Path(faces[0]).write_bytes(io.BytesIO(b"junk").getvalue())
-    source = FaceSource(faces, plain_transform(24), seed=0, bad=BadSamples(np.arange(5)))
+    source = FaceSource(faces, augmenting_transform(24), seed=0, bad=BadSamples(np.arange(5)))
     with pytest.warns(UserWarning, match="f0"), pytest.raises(DataError, match="has no readable training file"):
         source.read([0])

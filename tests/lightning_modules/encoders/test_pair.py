@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.media.sources import plain_transform
+from datamodules.media.transforms import plain_transform
 from datamodules.schema import DataError
 from experiments.run import main
 from lightning_modules import EncoderPair, FrozenEncoder
