@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.io.media.images import PIXELS, read_image
-from datamodules.io.text import is_file
+from datamodules.io.shards import opened
 
 
 def read_pixels(path: str | Path) -> Tensor:
@@ -30,7 +30,8 @@ def read_pixels(path: str | Path) -> Tensor:
 def _usual_jpeg(path: Path) -> Tensor | None:
     """Pixels of a jpg in grey or RGB that no tag turns; None for every other file and for a damaged one."""
     try:
-        content = bytearray(path.read_bytes()) if is_file(path) else bytearray()
+        with opened(path) as file:
+            content = bytearray(file.read())
         if content[:3] != b"\xff\xd8\xff":
             return None
         with Image.open(BytesIO(content)) as image:
