@@ -11,7 +11,14 @@ from experiments.console.arguments import CommandParser
 from experiments.runs.folder import HOLDS_A_RUN
 
 FORMATS = {"html": ".html", "md": ".md", "csv": ".csv", "latex": ".tex"}
-STARTS = {"html": "<!doctype html>", "md": "# ", "csv": "run,folder,", "latex": "\\begin{table}"}
+DOCTYPE, MARK = "<!doctype html>\n", "voiceface report"
+STARTS = {
+    "html": f"{DOCTYPE}<!-- {MARK} -->\n",
+    "md": f"<!-- {MARK} -->\n\n",
+    "csv": "run,folder,method,strategy,train,test,lists,condition,unit,seed,test_set,trials,",
+    "latex": f"% {MARK}\n",
+}
+"""How files of each format begin, by which a report is told from a file of somebody's."""
 
 
 def main(command: str, argv: list[str]) -> int:
@@ -32,6 +39,6 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 
     text, summary = build_report(options.runs, style)
-    write_text(out, text)
+    write_text(out, text if style == "csv" else STARTS[style] + text.removeprefix(DOCTYPE))
     print(f"written: {out} ({summary}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
     return 0

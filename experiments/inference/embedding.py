@@ -31,6 +31,7 @@ from experiments.inference.feature_writer import FeatureWriter, embed, feature_i
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import Spec, read_trained
 from experiments.runs.folder import refuse_run
+from experiments.runs.lock import exclusive
 from lightning_modules.encoders.base import FrozenEncoder
 from lightning_modules.networks.weights import learnt_by
 
@@ -159,12 +160,17 @@ def embed_manifest(
     tables = {modality: files[MODALITIES.index(modality)] for modality in encoders}
     given, out = out, out.resolve()
     new = not out.exists()
-    todo = incomplete(out, {modality: spec for modality, (_, spec) in encoders.items()}, tables)
-    if todo:
+    specs = {modality: spec for modality, (_, spec) in encoders.items()}
+    with contextlib.ExitStack() as held:
+        todo = incomplete(out, specs, tables)
+        if todo and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            held.enter_context(exclusive(out))
+            todo = incomplete(out, specs, tables)  # another command may have ended since
         missing = {modality: encoders[modality][0] for modality in todo}
         tables = {modality: tables[modality] for modality in todo}
         try:
-            embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
+            if todo:
+                embed(FeatureWriter(missing, tables, out, batch_size, num_workers), Trainer(**made.trainer))
         except BaseException:
             _forget_failed_start(out, new)
             raise

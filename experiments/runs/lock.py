@@ -59,7 +59,7 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(out: Path, more: str = "") -> Iterator[None]:
-    """Makes the folder of a sweep or protocol and holds it, so that two commands do not start the same fits twice.
+    """Makes the folder of a command and holds it, so that two commands do not do the same work, or mix their files.
 
     A folder that was made and has nothing in it goes again after an error.
 
@@ -77,7 +77,7 @@ def exclusive(out: Path, more: str = "") -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"{out}: another command is running its fits; {more or 'wait for it'}") from None
+            raise DataError(f"{out}: another command is at work in it; {more or 'wait for it'}") from None
         yield
 
 

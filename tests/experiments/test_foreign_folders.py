@@ -180,6 +180,8 @@ VALUES: list[Any] = [None, [], {}, "x", -1, 1e300, float("nan"), 10**30, True, [
 
 def _mutated(content: Any, rng: random.Random) -> Any:
     """One value at some depth removed or replaced by one of another kind."""
+    if not isinstance(content, dict | list) or not content:
+        return rng.choice(VALUES)
     content = json.loads(json.dumps(content))
     node, depth = content, rng.randint(1, 6)
     while True:

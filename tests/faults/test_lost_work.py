@@ -10,14 +10,15 @@ import pytest
 from datamodules.schema import DataError
 from experiments.run import main
 from experiments.runs.folder import OTHER, refuse_others
+from experiments.runs.lock import exclusive
 from tests.experiments.saved import save_tested
 from tests.faults.worlds import refusal
 
 OVER = {
-    "report --out D/notes.md R": "my notes",
-    "report --out D/table.csv R": "voice,face,label",
-    "report --out D/page.html R": "<html>mine",
-    "report --out D/table.tex R": "\\section{mine}",
+    "report --out D/notes.md R": "# my notes",
+    "report --out D/table.csv R": "run,folder,mine",
+    "report --out D/page.html R": "<!doctype html>\n<html>mine",
+    "report --out D/table.tex R": "\\begin{table}mine",
     "report --out D/world.yaml R": "model: {}",
     "report --out D/history.csv R": "epoch,loss",
     "report --out D/voices.npy R": "\x93NUMPY",
@@ -49,7 +50,7 @@ def test_a_file_of_another_kind_is_not_written_over(
 
 def test_a_report_is_made_again(tmp_path: Path) -> None:
     run = save_tested(tmp_path / "run", "English", "HeadPair", 0)
-    for name in ("r.md", "r.csv", "r.tex"):
+    for name in ("r.md", "r.csv", "r.tex", "r.html"):
         for _ in range(2):
             assert main(["report", str(run), "--out", str(tmp_path / name)]) == 0
 
@@ -89,4 +90,6 @@ def test_a_split_keeps_lists_that_are_there(tmp_path: Path, capsys: pytest.Captu
     words = ["split", str(tmp_path), "--test", "4", "--val", "2", "--trials", "20"]
     assert main(words) == 0
     (tmp_path / "folds.json").unlink()
+    with exclusive(tmp_path):
+        assert f"{tmp_path}: another command is at work in it" in refusal(words, capsys)
     assert "which a split would replace" in refusal(words, capsys)

@@ -60,6 +60,7 @@ def _split(options: argparse.Namespace) -> int:
     )
     from datamodules.prepare.own_data import OwnData
     from experiments.config.own import write_configs, write_protocol
+    from experiments.runs.lock import exclusive
 
     if options.trials < 2 or options.val < 0 or options.val == 1:
         raise DataError(f"--trials {options.trials} --val {options.val}: give 2 trials or more; --val 0, or 2 or more")
@@ -83,22 +84,23 @@ def _split(options: argparse.Namespace) -> int:
         check_named(folds[0], counts, options.val, f"--test {options.test}")
     left = len(counts) - max(map(len, folds))
     names = ["-".join(map(file_word, languages_)) or "own" for languages_ in trained]
-    made = [*(out / "trials").glob("fold*.csv"), out / "protocol.yaml", *(out / f"{name}.yaml" for name in names)]
-    if older := [str(path.relative_to(out)) for path in made if path.exists()]:
-        raise DataError(f"{out}: holds {shown(older)}, which a split would replace; name another folder with --out")
     drawn = folds, (voices, faces), languages, options.lists, options.trials, options.seed
-    with together(out):
-        make_folder(out / "trials")
-        lists = write_lists(out / "trials", *drawn)
-        if genders:
-            write_csv(out / "genders.csv", pd.DataFrame(genders.items(), columns=["identity", "gender"]))
-        groups = {
-            name: data.data_config(out, part, languages, options.lists, left, options.val, bool(genders))
-            for name, part in zip(names, trained, strict=True)
-        }
-        configs = write_configs(out, "own_data.yaml" if data.features else "own_media.yaml", groups)
-        commands = [f"protocol --config {write_protocol(out, configs, len(folds))}"] if data.features else []
-        write_json(out / "folds.json", {str(fold): identities for fold, identities in enumerate(folds)})
+    with exclusive(out):  # two at once must not mix their lists
+        made = [*(out / "trials").glob("fold*.csv"), out / "protocol.yaml", *(out / f"{name}.yaml" for name in names)]
+        if older := [str(path.relative_to(out)) for path in made if path.exists()]:
+            raise DataError(f"{out}: holds {shown(older)}, which a split would replace; name another folder with --out")
+        with together(out):
+            make_folder(out / "trials")
+            lists = write_lists(out / "trials", *drawn)
+            if genders:
+                write_csv(out / "genders.csv", pd.DataFrame(genders.items(), columns=["identity", "gender"]))
+            groups = {
+                name: data.data_config(out, part, languages, options.lists, left, options.val, bool(genders))
+                for name, part in zip(names, trained, strict=True)
+            }
+            configs = write_configs(out, "own_data.yaml" if data.features else "own_media.yaml", groups)
+            commands = [f"protocol --config {write_protocol(out, configs, len(folds))}"] if data.features else []
+            write_json(out / "folds.json", {str(fold): identities for fold, identities in enumerate(folds)})
     print("\n".join([*identity_lines(folds, genders, len(counts), options.val), *list_lines(lists)]))
     commands += [f"fit --config {config}" for config in configs]
     print("next:", "\n or: ".join(f"python -m experiments.run {command}" for command in commands))
