@@ -11,17 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
+from datamodules.io.endings import MEDIA
 from datamodules.io.text import plain_name
 
-_SUFFIXES = (
-    "aac aif aifc aiff amr au caf flac m4a mp3 oga ogg opus pcm raw rf64 snd sph w64 wav wave webm wma "
-    "avi m4v mkv mov mp4 mpeg mpg "
-    "avif bmp gif heic heif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp "
-    "h5 npy npz pt pth"
-)
-RECORDING = r"(?i)\.(aac|flac|m4a|mp3|oga|ogg|opus|sph|wav|wave|wma)$"
-PICTURE = r"(?i)\.(avif|bmp|gif|heic|jpe|jpeg|jpg|png|tif|tiff|webp)$"
-_EXTENSION = rf"(?i)\.({_SUFFIXES.replace(' ', '|')})$"
 _PERSON = re.compile(r"id\d+")
 
 
@@ -31,13 +23,13 @@ def stem(reference: str) -> str:
     Only the usual extensions of recordings, pictures and arrays are taken off: other parts of a name after a dot
     (``x.uttA``, ``clip_021.5``) belong to the id. Names are put into one Unicode form (NFC).
     """
-    return re.sub(_EXTENSION, "", plain_name(reference).replace("\\", "/"))
+    return re.sub(MEDIA, "", plain_name(reference).replace("\\", "/"))
 
 
 def stems(references: Sequence[str] | NDArray[Any]) -> NDArray[np.object_]:
     """:func:`stem` of many references at once."""
     slashed = pc.replace_substring(pc.utf8_normalize(pa.array(references, pa.string()), "NFC"), "\\", "/")
-    names: NDArray[np.object_] = pc.replace_substring_regex(slashed, _EXTENSION, "").to_numpy(zero_copy_only=False)
+    names: NDArray[np.object_] = pc.replace_substring_regex(slashed, MEDIA, "").to_numpy(zero_copy_only=False)
     return names
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
+from datamodules.io.endings import COMPRESSED, READ, UNREAD
 from datamodules.io.identities import check_spelling
 from datamodules.io.item_ids import unsafe
 from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE
@@ -16,13 +17,8 @@ from datamodules.io.text import plain_name, printable, shown
 from datamodules.schema import DataError, Modality
 
 _SHOWN = 5
-_UNREAD = re.compile(r"(?i:.*\.(aiff?|amr|au|avi|avif|gif|hei[cf]|jp2|mkv|mov|tiff?|webm|wma))")
-"""Recordings and pictures of kinds that are not looked for; they are named as left out."""
 _LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
 """Names of MAV-Celeb's lists."""
-VOICES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
-COMPRESSED = frozenset({".m4a", ".aac", ".mp4"})  # libsndfile does not read them
-FACES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _FIELDS = {"identity": r"(?P<identity>[^/]+)", "language": r"(?P<language>[^/]+)", "video": r"(?P<video>[^/]+)",
            "file": r"[^/]+", "any": r".*"}  # fmt: skip
 _SPLIT = "(?:(?i:train|dev|test|val|valid|validation)/)"
@@ -149,10 +145,10 @@ def list_files(root: str | Path, unread: dict[str, str]) -> Iterator[tuple[str, 
             suffix, path = Path(name).suffix.lower(), name if below == "." else f"{below}/{name}"
             if _LIST.fullmatch(name):
                 unread[path] = "is a list of MAV-Celeb, which is not followed"
-            elif _UNREAD.fullmatch(name):
+            elif suffix in UNREAD:
                 unread[path] = "its kind is not read; convert it to wav or jpg"
-            elif not name.startswith(".") and (suffix in VOICES or suffix in COMPRESSED or suffix in FACES):
-                modality: Modality = "face" if suffix in FACES else "voice"
+            elif not name.startswith(".") and (suffix in COMPRESSED or any(suffix in of for of in READ.values())):
+                modality: Modality = "face" if suffix in READ["face"] else "voice"
                 yield path, modality
 
 

@@ -8,14 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.io.endings import READ
 from datamodules.io.text import nearest
 from datamodules.schema import DataError, Modality
 from experiments.inference.hub import CONFIG, WEIGHTS
-
-SUFFIXES: dict[Modality, frozenset[str]] = {
-    "voice": frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"}),
-    "face": frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}),
-}
 
 
 def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
@@ -28,10 +24,10 @@ def list_files(paths: Sequence[Path], modality: Modality) -> NDArray[np.str_]:
     for path in paths:
         inside = [path]
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES[modality] and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in READ[modality] and p.is_file())
             if not inside:
                 raise DataError(
-                    f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(SUFFIXES[modality]))}"
+                    f"{path}: no {modality} file in this folder; looked for {' '.join(sorted(READ[modality]))}"
                 )
         elif not path.is_file():
             neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
