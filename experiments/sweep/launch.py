@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from submitit.core.job_environment import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from datamodules.io.documents import read_yaml
@@ -29,6 +30,7 @@ JOB = "job.json"
 
 PREEMPTION = "USR1"
 """Signal of SLURM's warning. All processes of a job receive it, so submitit and ``fit`` must expect the same one."""
+JobEnvironment.USR_SIG = PREEMPTION  # that sbatch is asked for; submitit has read its variable above
 
 
 @dataclass
@@ -182,9 +184,9 @@ def show_agents(sweep: Sweep) -> str:
 
 
 def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:
-    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = PREEMPTION  # read when submitit is imported, and again in the job
     from submitit import SlurmExecutor
 
+    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = PREEMPTION  # read when submitit is imported in the job
     try:
         executor = SlurmExecutor(folder / "slurm")
         executor.update_parameters(job_name=folder.name, **slurm_settings(settings))

@@ -278,7 +278,9 @@ def test_the_shipped_settings_make_an_array_of_a_gpu_for_each_point(tmp_path: Pa
     script = _make_sbatch_string("fit", tmp_path, map_count=72, **slurm_settings(packaged() / "slurm" / "trial.yaml"))
     asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")}
     assert {"array=0-71%16", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "time=120"} <= asked
-    assert any(line.startswith("signal=") and line.endswith("@120") for line in asked)
+    assert {line for line in asked if line.startswith("signal=")} == {
+        "signal=USR1@120"
+    }  # which is the signal that the job expects
 
 
 @pytest.mark.perf
