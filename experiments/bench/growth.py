@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -85,8 +89,53 @@ def record(size: int) -> Callable[[], object]:
     return work
 
 
+def prepare(size: int) -> Callable[[], object]:
+    """The manifest of ``size`` files, voices and faces, of identities with 20 videos each; one process reads them."""
+    import soundfile
+    from PIL import Image
+
+    from experiments.commands.data.prepare import main
+
+    folder, rng = TemporaryDirectory(), np.random.default_rng(0)
+    for clip in range(size // 2):
+        identity, video = f"id{clip // CLIPS:06d}", f"v{clip % CLIPS:02d}"
+        voice, face = (Path(folder.name, side, identity, "English", video) for side in ("voices", "faces"))
+        for place in (voice, face):
+            place.mkdir(parents=True)
+        # no two files are equal: those of two identities would be refused
+        soundfile.write(voice / "1.wav", rng.normal(scale=0.1, size=400), 8000)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(face / "1.png")
+
+    def work() -> None:
+        with redirect_stdout(sys.stderr):
+            assert main("prepare", [folder.name, "--workers", "1"]) == 0
+
+    return work
+
+
+def report(size: int) -> Callable[[], object]:
+    """The page of ``size`` runs that differ in their seeds; one is made, the others are its copies."""
+    from experiments.report.build import build_report
+
+    folder = TemporaryDirectory()
+    command = ["fit", "--config", "demo.yaml", "--model", "model/cca.yaml", "--run_dir", f"{folder.name}/0"]
+    subprocess.run([sys.executable, "-m", "experiments.run", *command], check=True, capture_output=True, cwd=ROOT)
+    config = Path(folder.name, "0", "config.yaml").read_text()
+    for seed in range(1, size):
+        copy = Path(shutil.copytree(f"{folder.name}/0", f"{folder.name}/{seed}", copy_function=os.link))
+        (copy / "config.yaml").unlink()
+        (copy / "config.yaml").write_text(config.replace("seed_everything: 0", f"seed_everything: {seed}"))
+
+    def work() -> None:
+        text, _ = build_report([Path(folder.name)], "html")
+        assert f"{size} run" in text
+
+    return work
+
+
 WORK: dict[str, Callable[[int], Callable[[], object]]] = {
     "bank": bank, "scoring": scoring, "eer": eer, "sampler": sampler, "record": record,
+    "prepare": prepare, "report": report,
 }  # fmt: skip
 
 

@@ -26,5 +26,7 @@ GROWING: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "eer": ((100_000, 1_000_000, 10_000_000), (1000, 10_000)),
     "sampler": ((60, 600, 5000), (6, 60)),
     "record": ((60, 600, 5000), (6, 60)),
+    "prepare": ((1000, 10_000, 100_000), (100, 1000)),
+    "report": ((1, 20, 100, 500), (1, 4)),
 }
 """Sizes of ``bench growth``, and those of its ``--quick``."""
