@@ -70,12 +70,21 @@ class Layout:
         """The path of a list: in the version's folder, in ``{version}_lists`` next to it, or in a folder of v4.
 
         Raises:
-            DataError: there is no such list.
+            DataError: there is no such list; names the way out where there is none at all.
         """
-        for folder in (self.folder, self.root / f"{self.version}_lists", *self._parts()):
+        folders = (self.folder, self.root / f"{self.version}_lists", *self._parts())
+        for folder in folders:
             for path in (folder / name, folder / name.removesuffix(".txt") / name):
                 if is_file(path):
                     return path
+        if not any(any(folder.glob(lists)) for folder in folders for lists in ("*_t*.txt", "*_t*/*_t*.txt")):
+            first, second = LANGUAGES[self.version]
+            raise DataError(
+                f"list of MAV-Celeb {self.version} {self.folder / name}: no such file, nor any other list; put {name}, "
+                f"{first}_test.txt and {second}_test.txt of the challenge there or in {folders[1]}; where voices and "
+                f"faces have the same ids, prepare {self.folder} and then split make lists and a config: see "
+                "own_media.yaml"
+            )
         return existing(self.folder / name, f"list of MAV-Celeb {self.version}")
 
     def locate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import warnings
@@ -18,6 +17,7 @@ from datamodules.schema import DataError, one_line
 
 PIXELS = 89_478_485  # the most of an image; Pillow warns of more
 FULL, MAX_SAMPLE_VALUE = 65_535, 281  # white of 16 bits; the tag by which a TIFF may declare another
+TIFF = (b"II*\0", b"MM\0*")
 DEPTHS = range(8, 16)  # bits of numbers that cameras and programs store in 16-bit images as they are
 
 
@@ -33,7 +33,7 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         # an open file, no name: Pillow maps uncompressed TIFF files into memory, and turns those maps wrongly
         with opened(path) as file, warnings.catch_warnings():
-            size = file.seek(0, os.SEEK_END)
+            start = file.read(4)
             file.seek(0)
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # advice to keep the transparency, which no face needs
@@ -53,7 +53,10 @@ def read_image(path: str | Path) -> Image.Image:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not readable as an image ({'no known format' if size else 'empty'})") from error
+        why = "no known format" if start else "empty"
+        if start in TIFF:
+            why = "a tiff that is damaged or of a kind that is not read (float or 32-bit colours); save it as 8-bit png"
+        raise DataError(f"{path}: not readable as an image ({why})") from error
     except Exception as error:  # decoders fail in more ways than can be listed
         raise DataError(f"{path}: not readable as an image ({_one_line(error, path)})") from error
 

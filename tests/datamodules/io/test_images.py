@@ -119,6 +119,37 @@ def colours_png(numbers: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def plain_tif(numbers: np.ndarray, order: str) -> bytes:
+    """An uncompressed tif of the numbers (h, w, 1 or 3), of either byte order."""
+    (height, width, channels), bits = numbers.shape, numbers.dtype.itemsize * 8
+    content, kind = numbers.astype(numbers.dtype.newbyteorder(order)).tobytes(), 3 if numbers.dtype.kind == "f" else 1
+    at = 8 + 2 + 12 * 10 + 4
+    tags = {256: width, 257: height, 259: 1, 262: 2 if channels == 3 else 1, 273: at + 12, 277: channels, 278: height}
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in (tags | {279: len(content)}).items()]
+    for tag, value, place in ((258, bits, at), (339, kind, at + 6)):
+        where = struct.pack(f"{order}I", place) if channels == 3 else struct.pack(f"{order}HH", value, 0)
+        entries.append(struct.pack(f"{order}HHI", tag, 3, channels) + where)
+    entries.sort(key=lambda entry: struct.unpack(f"{order}H", entry[:2]))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    return head + b"".join(entries) + bytes(4) + struct.pack(f"{order}6H", *[bits] * 3, *[kind] * 3) + content
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_tifs_are_read_right_or_refused_with_what_to_save(tmp_path: Path, order: str) -> None:
+    path, colours = tmp_path / "a.tif", RNG.integers(0, 256, (12, 9, 3))
+    for numbers in (colours.astype(np.uint8), (colours * 257).astype(np.uint16)):
+        path.write_bytes(plain_tif(numbers, order))
+        assert np.abs(np.asarray(read_image(path)).astype(int) - colours).max() <= 1
+    path.write_bytes(plain_tif((colours[..., :1] / 255).astype(np.float32), order))
+    assert np.abs(np.asarray(read_image(path)).astype(int) - colours[..., :1]).max() <= 1
+    other = [(colours / 255).astype(np.float32), (colours * 257).astype(np.uint32)]
+    other += [(colours[..., :1] * 257).astype(np.uint32), (colours[..., :1] / 255).astype(np.float64)]
+    for numbers in other:
+        path.write_bytes(plain_tif(numbers, order))
+        with pytest.raises(DataError, match=r"a\.tif: .*; save (it as 8-bit png|the image with 8)"):
+            read_image(path)
+
+
 def colours_tif(numbers: np.ndarray, order: str, packed: bool) -> bytes:
     """A 16-bit RGB tif, turned by its tag, of either byte order."""
     turned = np.rot90(numbers)

@@ -270,3 +270,14 @@ def test_bad_samples_are_skipped_in_training_but_never_in_test(tmp_path: Path) -
         list(data.test_dataloader()[0])
     with pytest.raises(DataError, match="id0002"):
         list(module(root, val_identities=["id0007", "id0008"], steps_per_epoch=20, batch_size=6).train_dataloader())
+
+
+@pytest.mark.parametrize("version", ["v1", "v4"])
+def test_a_tree_without_lists_says_where_they_go_and_what_works_without(tmp_path: Path, version: str) -> None:
+    (tmp_path / version / "voices" / "id0001" / "English").mkdir(parents=True)
+    (tmp_path / version / "readme.txt").write_text("x")
+    with pytest.raises(
+        DataError, match=r"nor any other list; put English_train\.txt, .*_lists; .* prepare .*own_media"
+    ) as e:
+        module(tmp_path, version).setup("fit")
+    assert "\n" not in str(e.value)
