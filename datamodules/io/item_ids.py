@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
-from datamodules.io.endings import MEDIA
+from datamodules.endings import MEDIA
 from datamodules.io.text import plain_name
 
 _PERSON = re.compile(r"id\d+")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
-from datamodules.io.endings import PICTURE, RECORDING
+from datamodules.endings import PICTURE, RECORDING
 from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
 from datamodules.io.text import blank_separated_rows, csv_rows, nearest, read_text
 from datamodules.io.writing import draft_of

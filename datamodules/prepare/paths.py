@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
-from datamodules.io.endings import COMPRESSED, READ, UNREAD
+from datamodules.endings import COMPRESSED, READ, UNREAD
 from datamodules.io.identities import check_spelling
 from datamodules.io.item_ids import unsafe
 from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE

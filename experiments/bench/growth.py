@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,7 +93,8 @@ def prepare(size: int) -> Callable[[], object]:
     import soundfile
     from PIL import Image
 
-    from experiments.commands.data.prepare import main
+    from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
+    from datamodules.prepare.paths import describe_all, layout_of, list_files
 
     folder, rng = TemporaryDirectory(), np.random.default_rng(0)
     for clip in range(size // 2):
@@ -107,8 +107,12 @@ def prepare(size: int) -> Callable[[], object]:
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(face / "1.png")
 
     def work() -> None:
-        with redirect_stdout(sys.stderr):
-            assert main("prepare", [folder.name, "--workers", "1"]) == 0
+        root = Path(folder.name)
+        listing = list(list_files(root, {}))
+        files = describe_all(listing, layout_of(root, listing, [], False, {}), None, "", {})
+        probes = check_files(root, [(f.path, f.modality) for f in files], root / "parts", 1, False, lambda _: None)
+        assert not probes["problem"].any()
+        write_manifest(manifest_of(files, probes, {}), root / "manifest.csv")
 
     return work
 

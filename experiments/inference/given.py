@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.io.endings import READ
+from datamodules.endings import READ
 from datamodules.io.text import nearest
 from datamodules.schema import DataError, Modality
 from experiments.inference.hub import CONFIG, WEIGHTS

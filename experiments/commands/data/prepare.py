@@ -77,7 +77,7 @@ def _out(options: argparse.Namespace) -> Path:
 def _prepare(options: argparse.Namespace) -> int:
     # these import pandas and pyarrow, which --help and a wrong option need not wait for
     from datamodules.datasets.voxceleb.people import read_people
-    from datamodules.io.endings import COMPRESSED
+    from datamodules.endings import COMPRESSED
     from datamodules.io.parts import Parts
     from datamodules.io.text import plain_name
     from datamodules.prepare.manifest import check_files, counted_in, manifest_of
