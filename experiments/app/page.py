@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -48,13 +49,10 @@ def serve(path: Path, encoders: Mapping[Modality, str | None], port: int | None 
         DataError: a bad model, an unknown encoder, a port that is taken.
     """
     scorer = FileScorer.read(path, encoders, trust)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # uploads are removed then, too
-    try:
-        with running(scorer, port) as url:
-            print(f"{url}: open it in a browser on this machine; Ctrl-C ends", flush=True)
-            threading.Event().wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    atexit.register(gc.freeze)  # a last collection walks for seconds through what gradio has loaded
+    with running(scorer, port) as url:
+        print(f"{url}: open it in a browser on this machine; Ctrl-C ends", flush=True)
+        threading.Event().wait()
 
 
 @contextmanager

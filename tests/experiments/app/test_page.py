@@ -189,7 +189,8 @@ def test_bad_files_are_one_line_and_many_good_ones_are_not(browser: Any, shown: 
 
 
 @pytest.mark.processes
-def test_ctrl_c_ends_in_one_line_and_leaves_no_upload(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_in_one_line_and_leaves_no_upload(number: int, status: int, tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not installed")
     encoders = []
     for modality, name in (("voice", "SpectrumVoice"), ("face", "ColourFace")):
@@ -204,8 +205,8 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_upload(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("http://127.0.0.1:")
         assert list((tmp_path / "temporary").glob("voiceface-app-*"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate(timeout=60)
     said = [line for line in error.splitlines() if not line.startswith("warning: tests/compat")]  # of its old names
-    assert (process.returncode, said) == (130, ["stopped"])
+    assert (process.returncode, said) == (status, ["stopped"])
     assert not list((tmp_path / "temporary").glob("voiceface-app-*"))
