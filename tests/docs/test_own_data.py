@@ -18,6 +18,7 @@ from tests.experiments.clips import FACE, VOICE
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(600)  # eight commands, each of which imports torch
 def test_from_wav_and_jpg_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
