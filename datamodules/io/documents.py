@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -163,6 +164,18 @@ def open_arrays(path: Path, remedy: str, what: str = "") -> Iterator[NpzFile]:
             if any(part.file_size > MAX_BYTES and part.file_size > MAX_RATIO * part.compress_size for part in parts):
                 raise ValueError("an array unpacks to a hundred times its size")
             yield arrays
+
+
+def check_letters(values: NDArray[Any]) -> None:
+    """Refuses text of code points that no letter has; Python fails on such with errors of its own inside.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if values.dtype.kind == "U" and values.dtype.itemsize and values.size:
+        codes = values.ravel(order="K").view(np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError("text with letters that do not exist")
 
 
 @contextmanager

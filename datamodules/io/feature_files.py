@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.io.documents import open_arrays, read_array
+from datamodules.io.documents import check_letters, open_arrays, read_array
 from datamodules.io.identities import gender_letter
 from datamodules.io.item_ids import media_fields, stem
 from datamodules.io.tables import read_table
@@ -162,6 +162,7 @@ def _text(values: NDArray[Any], rows: int, where: str) -> pd.Series:
         if not ((np.rint(values) == values) & (np.abs(values) < 2**53)).all():
             raise DataError(f"{where} holds numbers that are not whole, such as NaN; write it as text")
         values = values.astype(np.int64)
+    check_letters(values)
     if values.dtype.kind not in "iuUS":
         raise DataError(f"{where} holds {values.dtype}; write it as text")
     return pd.Series(values.astype(str), dtype=str)

@@ -39,6 +39,7 @@ def main(command: str, argv: list[str]) -> int:
     from experiments.report.build import build_report  # pandas and matplotlib take a second; --help does not need them
 
     text, summary = build_report(options.runs, style)
+    text = text.encode("utf-8", "backslashreplace").decode()  # names of files that are not UTF-8
     write_text(out, text if style == "csv" else STARTS[style] + text.removeprefix(DOCTYPE))
     print(f"written: {out} ({summary}, {len(text.encode()) / 1024:.0f} KiB, {time.perf_counter() - start:.1f} s)")
     return 0

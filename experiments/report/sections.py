@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from datamodules.schema import visible
 from experiments.console.tables import counted, percent
 from experiments.report.grouping import TestedOn
 from experiments.report.numbers import (
@@ -157,7 +158,7 @@ def doubts_in(runs: Sequence[ReportRun]) -> str:
     first, why = next(iter(doubted.items()))
     return (
         f"The refinement is in doubt in {len(doubted)} of {counted(len(stated), 'test condition')}, for example in "
-        f"{first}: {why}. The decisions.json of a run has all."
+        f"{visible(first)}: {visible(why)}. The decisions.json of a run has all."
     )
 
 

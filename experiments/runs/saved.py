@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.io.documents import open_arrays, read_array
+from datamodules.io.documents import check_letters, open_arrays, read_array
 from datamodules.io.tables import read_parquet
 from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_arrays
@@ -154,6 +154,8 @@ def read_reference(folder: Path) -> Reference:
     )
     with open_arrays(path, remedy) as saved:
         arrays = dict(saved)
+        for array in arrays.values():
+            check_letters(array)
     if "met" in arrays:  # what runs of earlier versions call ``seen``
         arrays["seen"] = arrays.pop("met")
     voices, faces = (
@@ -176,7 +178,9 @@ def read_reference(folder: Path) -> Reference:
 def read_seen_tests(folder: Path) -> list[str]:
     """Names of the test conditions that are made of training identities; none in runs of earlier versions."""
     with open_arrays(folder / REFERENCE_FILE, "run test again") as saved:
-        return list(saved[SEEN_TESTS].tolist()) if SEEN_TESTS in saved else []
+        names = saved[SEEN_TESTS] if SEEN_TESTS in saved else np.empty(0, np.str_)
+        check_letters(names)
+        return list(names.tolist())
 
 
 def _cell(name: str, part: pd.DataFrame, folder: Path) -> Cell:

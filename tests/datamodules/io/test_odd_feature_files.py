@@ -232,3 +232,11 @@ def test_ids_of_a_parquet_table_are_whole_numbers(tmp_path: Path) -> None:
     frame.assign(identity=2.0**53).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"t\.parquet: column identity holds numbers that were rounded"):
         read_table(tmp_path / "t.parquet", "index")
+
+
+@pytest.mark.parametrize("key", ["item", "identity", "gender"])
+def test_text_of_letters_that_do_not_exist_is_refused(tmp_path: Path, key: str) -> None:
+    names = {"item": NAMES, "identity": NAMES} | {key: np.full(12, 0x7FFFFFFF, np.uint32).view("U1")}
+    np.savez(tmp_path / "x.npz", x=X, **names)
+    with pytest.raises(DataError, match=r"feature file .*x\.npz: .*letters that do not exist"):
+        open_feature_file(FeatureFile(str(tmp_path / "x.npz")), "voice")
