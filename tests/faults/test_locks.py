@@ -7,11 +7,14 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datamodules.schema import DataError
 from experiments.run import main
 from experiments.runs.lock import locked
+from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
+from tests.experiments.commands.test_split import make_features, people
 from tests.faults.processes import SHORT, TINY, TWO_RANKS, finish, paced, start, step, wait_until
 
 pytestmark = pytest.mark.processes
@@ -75,3 +78,26 @@ def test_two_hosts_without_a_job_do_not_take_each_other_for_the_same(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(DataError, match="elsewhere"), locked(tmp_path):
         pass
+
+
+def test_of_two_splits_at_once_one_wins_and_the_other_is_one_line(tmp_path: Path) -> None:
+    data = make_features(tmp_path / "data", people(40, "English", "Urdu"), clips=30)
+    one_wins(["split", str(data), "--test", "6", "--folds", "6", "--val", "2"], data)
+    assert len(json.loads((data / "folds.json").read_text())) == 6
+
+
+def test_of_two_embeds_at_once_one_wins_and_the_other_is_one_line(tmp_path: Path) -> None:
+    manifest, out = make_clips(tmp_path / "clips"), tmp_path / "out"
+    slow = "--voice.init_args.log=" + str(tmp_path / "log"), "--voice.init_args.seconds=0.5"
+    one_wins(["embed", f"--manifest={manifest}", VOICE, FACE, *slow, f"--out={out}", "--batch_size=3"], out)
+    assert len(np.load(out / "voices.npy")) == PEOPLE * CLIPS == len((tmp_path / "log").read_text().splitlines())
+
+
+def one_wins(command: list[str], folder: Path) -> None:
+    """Two processes of a command begin together: one ends well, the other in a line that names the folder."""
+    ends = [finish(process) for process in [start(*command), start(*command)]]
+    (won, output), (lost, refusal) = sorted(ends)
+    assert (won, lost) == (0, 2), ends
+    errors = [line for line in refusal.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: {folder}: another command is at work in it; wait for it"]
+    assert "Traceback" not in output + refusal
