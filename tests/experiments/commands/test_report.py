@@ -151,7 +151,8 @@ def test_csv_is_long_with_fractions(folder: Path, tmp_path: Path) -> None:
 def test_latex_escapes_and_balances(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.tex"
     assert main(["report", str(folder), "--format", "latex", "--out", str(out)]) == 0
-    text = out.read_text()
+    mark, text = out.read_text().split("\n", 1)
+    assert mark.startswith("% ")
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert "→" not in text
     mark, _, tables = text.partition("\n")
