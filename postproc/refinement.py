@@ -176,7 +176,7 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
         ``step``.
 
     Raises:
-        RuntimeError: a bug of a step: it returned another number of distances, or made one non-finite.
+        DataError: a step returned something else than a distance of each trial, or made one non-finite.
 
     Example:
         >>> import numpy as np
@@ -193,18 +193,33 @@ def refine(cell: ScoredCell, steps: Sequence[Refinement]) -> Refined:
     moved: dict[Modality, NDArray[np.float64]] | None = None
     for step in steps:
         refined = step(cell)
-        name = type(step).__name__
-        if refined.distances.shape != cell.distances.shape:
-            raise RuntimeError(f"{name} gave {refined.distances.shape} distances for {cell.distances.shape} trials")
-        broken = np.isfinite(cell.distances) & ~np.isfinite(refined.distances)
-        if broken.any():
-            raise RuntimeError(
-                f"{name} made {int(broken.sum())} distances non-finite, first trial {int(broken.argmax())}"
-            )
-        traces.append({"step": name, **refined.trace})
+        _check(step, cell, refined)
+        traces.append({"step": type(step).__name__, **refined.trace})
         cell = follow(cell, refined)
         moved = refined.embeddings or moved
     return Refined(cell.distances, {"steps": traces}, moved)
+
+
+def _check(step: Refinement, cell: ScoredCell, refined: object) -> None:
+    """Refuses what a step may not return.
+
+    Raises:
+        DataError: names the file and line of the step, and what it returned.
+    """
+    trials = len(cell.distances)
+    if not isinstance(refined, Refined):
+        found = type(refined).__name__
+    elif not isinstance(distances := refined.distances, np.ndarray) or distances.dtype.kind not in "fiu":
+        found = f"distances of {getattr(distances, 'dtype', type(distances).__name__)}"
+    elif distances.shape != cell.distances.shape:
+        found = f"{distances.shape} distances"
+    elif (broken := np.isfinite(cell.distances) & ~np.isfinite(distances)).any():
+        found = f"{int(broken.sum())} that are not finite, the first of trial {int(broken.argmax())}"
+    else:
+        return
+    from datamodules.contracts import mistaken  # imports torch, which steps do not need
+
+    raise mistaken(step, "__call__", f"Refined with ({trials},) distances, finite where they were before", found)
 
 
 def refine_cells(

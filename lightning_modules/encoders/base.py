@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from datamodules.contracts import mistaken
 from datamodules.schema import DataError, Modality
 
 SAMPLE_RATE = 16_000
@@ -42,6 +43,19 @@ class FrozenEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: list[Any]) -> Tensor:
         """Prepared inputs of B items -> (B, dim) float32."""
+
+    def __call__(self, inputs: list[Any]) -> Tensor:
+        """Calls :meth:`forward`.
+
+        Raises:
+            DataError: it returned something else than an embedding of each input, ``dim`` wide where that is known.
+        """
+        embeddings: Tensor = super().__call__(inputs)
+        count, dim = len(inputs), getattr(self, "dim", None)  # some find their width by a first call
+        fits = isinstance(embeddings, Tensor) and embeddings.ndim == 2 and embeddings.is_floating_point()
+        if not fits or len(embeddings) != count or dim not in (None, embeddings.shape[1]):
+            raise mistaken(self, "forward", f"a tensor of floats ({count}, {dim or 'dim'})", embeddings)
+        return embeddings
 
     def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
         """What else is known of B prepared items, by name: columns of the feature file's index. By default nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from datamodules.io.media import read_audio, read_image
 from datamodules.schema import DataError
 from lightning_modules import DlibFace, ResemblyzerVoice, TimmFace, TorchaudioVoice
+from lightning_modules.encoders.base import FrozenEncoder
 
 CLIPS = range(0, 1150, 230)
 
@@ -162,3 +165,37 @@ def test_a_torchaudio_bundle_reads_weights_from_a_file(tmp_path: Path, monkeypat
         TorchaudioVoice("WAV2VEC2_BASE", str(tmp_path / "w.pth"), layer=4)
     with pytest.raises(DataError, match="WAVLM_BASE_PLUS"):
         TorchaudioVoice("WAVLM", str(tmp_path / "w.pth"))
+
+
+class Wrong(FrozenEncoder):
+    """An encoder that gives what it is told to."""
+
+    modality, dim = "voice", 8
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def prepare(self, media: Any) -> Any:
+        return media
+
+    def forward(self, inputs: list[Any]) -> Tensor:
+        value: Tensor = self.value
+        return value
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "None"),
+        (np.ones((2, 8)), "ndarray"),
+        (torch.ones(2, 7), r"a tensor \(2, 7\) of float32"),
+        (torch.ones(1, 8), r"a tensor \(1, 8\) of float32"),
+        (torch.ones(2, 8, dtype=torch.int64), r"a tensor \(2, 8\) of int64"),
+    ],
+)
+def test_what_an_encoder_wrongly_returns_is_named_with_its_line(value: Any, found: str) -> None:
+    line = inspect.getsourcelines(Wrong.forward)[1]
+    with pytest.raises(DataError, match=rf"test_base.py:{line}: Wrong.forward must return a tensor .*, not {found}$"):
+        Wrong(value)([torch.zeros(3), torch.zeros(3)])
+    assert Wrong(torch.ones(2, 8))([torch.zeros(3)] * 2).shape == (2, 8)
