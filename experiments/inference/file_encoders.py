@@ -64,7 +64,7 @@ class FrozenFiles(FileEncoder):
             raise DataError(f"{path}: {error}") from error
 
     def forward(self, inputs: list[Any]) -> Tensor:
-        return cast(Tensor, self.encoder(inputs))
+        return self.encoder(inputs)
 
     def notes(self, inputs: list[Any]) -> dict[str, list[float]]:
         return self.encoder.notes(inputs)
