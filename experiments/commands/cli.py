@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.base import VoiceFaceDataModule
-from datamodules.contracts import mistaken
 from datamodules.io.writing import write_text
 from datamodules.schema import DataError
 from experiments.callbacks.checkpoint import RunCheckpoint
@@ -31,7 +29,7 @@ from experiments.callbacks.results import ResultsWriter
 from experiments.callbacks.resume import Resumable, nothing_left, trained
 from experiments.callbacks.signals import StopOnSignal, Stopped, leave_on_warning, requeue
 from experiments.callbacks.wandb import WandbRecord
-from experiments.config.errors import check_initialised, explained
+from experiments.config.errors import check_initialised, dims_of, explained, num_identities_of
 from experiments.config.files import changed_keys, is_saved, read_config
 from experiments.config.leftovers import take_back
 from experiments.config.overrides import expand_arguments
@@ -143,7 +141,7 @@ class ExperimentCLI(LightningCLI):
         parser.add_subclass_arguments(Logger, "logger", required=False, help="experiment tracker; null for none")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ChainingClusterCallback, "postproc")
-        for name, of in (("dims", _dims), ("num_identities", _num_identities)):
+        for name, of in (("dims", dims_of), ("num_identities", num_identities_of)):
             parser.link_arguments("data", f"model.init_args.{name}", of, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -367,23 +365,6 @@ def check_arguments(command: str, argv: list[str]) -> Namespace:
     with ExitStack() as held:
         config: Namespace = CheckedCLI(command, argv, held).config
     return config
-
-
-def _dims(data: Any) -> Any:
-    """The input sizes that the model is built for."""
-    check_initialised(data, "batch_size")
-    sizes = data.dims
-    if not isinstance(sizes, Sequence) or [type(size) for size in sizes] != [int, int]:
-        raise mistaken(data, "dims", "two whole numbers, the input sizes (voice, face)", repr(sizes))
-    return sizes
-
-
-def _num_identities(data: Any) -> Any:
-    """The number of classes that the model is built for."""
-    count = data.num_identities
-    if not isinstance(count, int):
-        raise mistaken(data, "num_identities", "a whole number", repr(count))
-    return count
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -6,10 +6,11 @@ import difflib
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -232,3 +233,32 @@ def options_of(class_path: str) -> list[str]:
     except (ModuleNotFoundError, AttributeError) as error:
         raise DataError(f"no class {class_path!r}{_class_hint(class_path)}") from error
     return list(ArgumentParser().add_class_arguments(kind, fail_untyped=False))
+
+
+def dims_of(data: Any) -> Any:
+    """The input sizes (voice, face) that the model is built for.
+
+    Raises:
+        DataError: the data module gives something else; names its file and line.
+    """
+    from datamodules.contracts import mistaken  # imports torch, which a wrong name need not wait for
+
+    check_initialised(data, "batch_size")
+    sizes = data.dims
+    if not isinstance(sizes, Sequence) or [type(size) for size in sizes] != [int, int]:
+        raise mistaken(data, "dims", "two whole numbers, the input sizes (voice, face)", repr(sizes))
+    return sizes
+
+
+def num_identities_of(data: Any) -> Any:
+    """The number of classes that the model is built for.
+
+    Raises:
+        DataError: the data module gives something else; names its file and line.
+    """
+    from datamodules.contracts import mistaken  # imports torch, which a wrong name need not wait for
+
+    count = data.num_identities
+    if not isinstance(count, int):
+        raise mistaken(data, "num_identities", "a whole number", repr(count))
+    return count

@@ -74,7 +74,13 @@ def test_a_test_in_the_folder_of_another_run_and_a_prediction_over_a_test_are_re
         for checkpoint in (str(mine), None):
             with pytest.raises(DataError, match="holds another run"):
                 refuse_others(other.parents[1], command, checkpoint, tmp_path)
-    (mine.parents[1] / "results.json").touch()
+    again = tmp_path / "again"
+    again.mkdir()
+    for folder in (mine.parents[1], again):
+        (folder / "results.json").touch()
+    refuse_others(again, "validate", str(mine), tmp_path)
+    with pytest.raises(DataError, match="holds the results of a test already; choose another --run_dir"):
+        refuse_others(again, "test", str(mine), tmp_path)
     refuse_others(mine.parents[1], "test", str(mine), tmp_path)
     with pytest.raises(DataError, match="holds the results of a test"):
         refuse_others(mine.parents[1], "predict", str(mine), tmp_path)
