@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -32,15 +32,22 @@ def mistaken(of: object, name: str, should: str, value: object) -> DataError:
     return DataError(f"{place}{where} must {'return' if name else 'give'} {should}, not {_said(value)}")
 
 
-def check_embeddings(of: object, name: str, x: Tensor, embeddings: object) -> None:
-    """Refuses what is no embedding (B, d) of each of the inputs (B, ...).
+def check_embeddings(of: object, name: str, x: Sized, embeddings: object, dim: int | None = None) -> None:
+    """Refuses what is no embedding (B, d) of each of B inputs.
+
+    Args:
+        of: the object whose method it is.
+        name: of the method.
+        x: the inputs.
+        embeddings: what the method returned.
+        dim: d, where it is known.
 
     Raises:
         DataError: names the method, and what it returned.
     """
     fits = isinstance(embeddings, Tensor) and embeddings.ndim == 2 and embeddings.is_floating_point()
-    if not fits or len(embeddings) != len(x):  # type: ignore[arg-type]
-        raise mistaken(of, name, f"a tensor of floats ({len(x)}, d), an embedding of each input", embeddings)
+    if not fits or embeddings.shape != (len(x), dim or embeddings.shape[1]):  # type: ignore[attr-defined]
+        raise mistaken(of, name, f"a tensor of floats ({len(x)}, {dim or 'd'}), an embedding of each input", embeddings)
 
 
 def check_terms(of: object, terms: object) -> None:

@@ -94,10 +94,10 @@ def refuse_others(folder: Path, command: str, ckpt_path: str | None, near: Path)
     theirs = not ckpt_path or not Path(find_checkpoint(ckpt_path, near)).resolve().is_relative_to(folder)
     if theirs and any((folder / "checkpoints").glob("*.ckpt")):
         raise DataError(f"run folder {folder}: holds another run than the checkpoint's; {remedy}")
-    if command == "test" and not (folder / "checkpoints").exists() and (folder / "results.json").exists():
-        raise DataError(f"run folder {folder}: holds the results of a test already; {remedy}")
-    if command == "predict" and (folder / "results.json").exists():
-        raise DataError(f"run folder {folder}: holds the results of a test, which a prediction replaces; {remedy}")
+    replaces = command == "predict" or (command == "test" and not (folder / "checkpoints").exists())
+    if replaces and (folder / "results.json").exists():
+        what = "prediction" if command == "predict" else command
+        raise DataError(f"run folder {folder}: holds the results of a test, which a {what} replaces; {remedy}")
 
 
 def refuse_run(out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from datamodules.contracts import mistaken
+from datamodules.contracts import check_embeddings
 from datamodules.schema import DataError, Modality
 
 SAMPLE_RATE = 16_000
@@ -51,10 +51,9 @@ class FrozenEncoder(nn.Module, ABC):
             DataError: it returned something else than an embedding of each input, ``dim`` wide where that is known.
         """
         embeddings: Tensor = super().__call__(inputs)
-        count, dim = len(inputs), getattr(self, "dim", None)  # some find their width by a first call
-        fits = isinstance(embeddings, Tensor) and embeddings.ndim == 2 and embeddings.is_floating_point()
-        if not fits or len(embeddings) != count or dim not in (None, embeddings.shape[1]):
-            raise mistaken(self, "forward", f"a tensor of floats ({count}, {dim or 'dim'})", embeddings)
+        check_embeddings(
+            self, "forward", inputs, embeddings, getattr(self, "dim", None)
+        )  # some find it by a first call
         return embeddings
 
     def notes(self, inputs: list[Any]) -> dict[str, list[float]]:

@@ -79,7 +79,7 @@ def test_a_test_in_the_folder_of_another_run_and_a_prediction_over_a_test_are_re
     for folder in (mine.parents[1], again):
         (folder / "results.json").touch()
     refuse_others(again, "validate", str(mine), tmp_path)
-    with pytest.raises(DataError, match="holds the results of a test already; choose another --run_dir"):
+    with pytest.raises(DataError, match="holds the results of a test, which a test replaces; choose another --run_dir"):
         refuse_others(again, "test", str(mine), tmp_path)
     refuse_others(mine.parents[1], "test", str(mine), tmp_path)
     with pytest.raises(DataError, match="holds the results of a test"):

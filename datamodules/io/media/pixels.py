@@ -13,6 +13,9 @@ from torch import Tensor
 
 from datamodules.io.media.images import PIXELS, read_image
 from datamodules.io.shards import opened
+from datamodules.schema import DataError
+
+_UNREAD = (DataError, OSError, RuntimeError, ValueError, AttributeError, Image.DecompressionBombError)
 
 
 def read_pixels(path: str | Path) -> Tensor:
@@ -42,6 +45,6 @@ def _usual_jpeg(path: Path) -> Tensor | None:
                 return None
         # torchvision 0.29 says that a later release has no decoders: the other reader then reads all files
         pixels: Tensor = torchvision.io.decode_jpeg(torch.frombuffer(content, dtype=torch.uint8))
-    except Exception:  # whatever it is, the other reader says it
+    except _UNREAD:  # the other reader says what it is
         return None
     return pixels.expand(3, -1, -1)
