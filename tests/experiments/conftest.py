@@ -16,3 +16,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["fit", "--config", str(TINY), f"--run_dir={run}"]) == 0
     return run
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> str:
+    """The error line of a command."""
+    return capsys.readouterr().err.strip().splitlines()[-1]
