@@ -5,7 +5,7 @@ Score direction: every score stored in these objects is a **distance** (lower = 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
@@ -18,6 +18,8 @@ Rows = NDArray[np.int64]
 """(n,) row numbers of a table of items."""
 
 MODALITIES: tuple[Modality, Modality] = ("voice", "face")
+ATTRIBUTES = ("age", "female")
+"""What an encoder may have estimated of an item: age in years, and the probability that its person is a woman."""
 
 
 class DataError(ValueError):
@@ -54,6 +56,7 @@ class Items:
         video: (n,) source video, "" where unknown. Never used at test time.
         features: (n, d) encoder embeddings as fed to the model (the ``input`` space of a refinement), or None where
             the items are media.
+        attributes: (n, 2) estimated :data:`ATTRIBUTES`, NaN where there is none, or None where no file has any.
     """
 
     ids: NDArray[np.str_]
@@ -62,9 +65,25 @@ class Items:
     gender: NDArray[np.str_]
     video: NDArray[np.str_]
     features: NDArray[np.floating] | None = None
+    attributes: NDArray[np.floating] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def estimates_of(items: Items, rows: Rows) -> NDArray[np.floating] | None:
+    """The attributes (n, 2) of some items, None where no file has any."""
+    return None if items.attributes is None else np.asarray(items.attributes[rows])
+
+
+def joined_attributes(parts: Sequence[Items]) -> NDArray[np.floating] | None:
+    """The attributes of several tables of items one after the other, NaN for a table that has none."""
+    if all(part.attributes is None for part in parts):
+        return None
+    none = [np.full((len(part), len(ATTRIBUTES)), np.nan, np.float32) for part in parts]
+    return np.concatenate(
+        [x if (x := part.attributes) is not None else nan for part, nan in zip(parts, none, strict=True)]
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +207,8 @@ class ScoredCell:
         voice_index: (t,) row of ``voices`` of each trial.
         face_index: (t,) row of ``faces`` of each trial.
         voices: embeddings (n_voices, d) of the unique voices by space: ``model`` (learnt, always there) and ``input``
-            (encoder embeddings, where the data module has them). A plain array is taken as ``{"model": array}``.
+            (encoder embeddings, where the data module has them); ``attributes`` (n_voices, 2) holds estimated
+            :data:`ATTRIBUTES`, where there are any. A plain array is taken as ``{"model": array}``.
         faces: the same for the unique faces, each (n_faces, d).
 
     Raises:

@@ -73,6 +73,7 @@ class TrainingSet:
         language: (n,) language of each clip.
         identities: (C,) name of the identity of each class.
         video: (n,) video of each clip, "" where it is unknown, or where voice and face come from different videos.
+        attributes: (n, 2) estimated :data:`datamodules.schema.ATTRIBUTES` of voices and of faces, where there are any.
     """
 
     voices: ItemSource
@@ -83,6 +84,7 @@ class TrainingSet:
     language: NDArray[np.str_]
     identities: NDArray[np.str_]
     video: NDArray[np.str_]
+    attributes: tuple[NDArray[np.floating] | None, NDArray[np.floating] | None] = (None, None)
 
 
 class _Pairs(Dataset[PairBatch]):

@@ -26,6 +26,7 @@ from .refinement import calibrate as calibrate
 from .refinement import refine as refine
 from .selection.guarded import Guarded as Guarded
 from .selection.selected import Selected as Selected
+from .steps.age import AgeMatch as AgeMatch
 from .steps.blocks import BlockAverage as BlockAverage
 from .steps.chaining.step import ChainingCluster as ChainingCluster
 from .steps.chaining.thresholds import Threshold as Threshold

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from datamodules.schema import MODALITIES, EvaluationSet, Modality
 from datamodules.schema import ScoredCell as ScoredCell
 
+ESTIMATES = "attributes"
+"""Space of :data:`datamodules.schema.ATTRIBUTES`, (n, 2), NaN where unknown: no embedding."""
+
 
 def scored_cell(
     evaluation: EvaluationSet,
@@ -34,6 +37,9 @@ def scored_cell(
         features = evaluation.items(modality).features
         if features is not None:
             spaces[modality]["input"] = features[rows]
+        attributes = evaluation.items(modality).attributes
+        if attributes is not None:
+            spaces[modality][ESTIMATES] = attributes[rows]
     return ScoredCell(distances, local["voice"], local["face"], spaces["voice"], spaces["face"])
 
 

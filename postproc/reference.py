@@ -9,13 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from postproc.cells import ESTIMATES
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Clips of identities that are not in the test set. Row i of all arrays is the same clip.
 
     Attributes:
-        voices: embeddings (n, d) by space: ``model``, and ``input`` where there are encoder embeddings.
+        voices: embeddings (n, d) by space: ``model``, and ``input`` where there are encoder embeddings; estimated
+            attributes (n, 2) as in :class:`datamodules.schema.ScoredCell`.
         faces: the same for faces.
         identity: (n,) identity.
         language: (n,) language spoken, "" where unknown.
@@ -40,7 +43,7 @@ class Reference:
 
     def finite(self) -> Reference:
         """The clips without NaN or inf; warns if some are left out."""
-        arrays = [*self.voices.values(), *self.faces.values()]
+        arrays = [x for spaces in (self.voices, self.faces) for space, x in spaces.items() if space != ESTIMATES]
         keep = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in arrays])
         if keep.all():
             return self

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
 from datamodules.io.feature_files import FIELDS
-from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, estimates_of, joined_attributes
 
 
 def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:
@@ -58,7 +58,7 @@ def _unique(
 def _take(table: ItemTable, rows: NDArray[np.int64], prefix: str) -> Items:
     fields = {name: np.asarray(getattr(table.items, name)[rows]) for name in FIELDS}
     ids = np.char.add(prefix, table.items.ids[rows])
-    return Items(ids, fields["identity"], fields["language"], fields["gender"], fields["video"], table.array(rows))
+    return Items(ids, **fields, features=table.array(rows), attributes=estimates_of(table.items, rows))
 
 
 def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:
@@ -69,9 +69,9 @@ def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:
     known = np.array([genders.get(name, "") for name in identity], dtype=np.str_)
     arrays = [part.features for part in parts if part.features is not None]
     features = np.concatenate(arrays) if arrays else None
-    return Items(
-        joined("ids"), identity, joined("language"), np.where(known != "", known, gender), joined("video"), features
-    )
+    gender = np.where(known != "", known, gender)
+    attributes = joined_attributes(parts)
+    return Items(joined("ids"), identity, joined("language"), gender, joined("video"), features, attributes)
 
 
 def _language(condition: Condition, of_voices: NDArray[np.str_]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from torch import Tensor
 from datamodules.io.cache import cache_key, cached_folder, discard
 from datamodules.io.feature_files import FIELDS, FeatureFile, paths_of, read_feature_file
 from datamodules.io.text import split_fragment
-from datamodules.schema import DataError, Items, Modality, one_line
+from datamodules.schema import ATTRIBUTES, DataError, Items, Modality, one_line
 
 _LARGEST = 1e15  # of an embedding's numbers; the squares of larger ones leave float32
 _CHUNK = 1 << 14  # rows checked at once
-_FORMAT = 4  # of the cache; raise it when what is written changes
+_FORMAT = 5  # of the cache; raise it when what is written changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,8 @@ def _expand(folder: Path, file: FeatureFile, modality: Modality) -> None:
     np.save(folder / "row_video.npy", opened.video)
     for name in ("ids", *FIELDS):
         np.save(folder / f"{name}.npy", getattr(opened.items, name))
+    if opened.items.attributes is not None:
+        np.save(folder / "attributes.npy", opened.items.attributes)
 
 
 def _map(folder: Path, file: FeatureFile, x: Path) -> OpenFeatureFile:
@@ -98,7 +100,8 @@ def _map(folder: Path, file: FeatureFile, x: Path) -> OpenFeatureFile:
         array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return array
 
-    items = Items(**{name: column(name) for name in ("ids", *FIELDS)})
+    attributes = column("attributes") if (folder / "attributes.npy").is_file() else None
+    items = Items(**{name: column(name) for name in ("ids", *FIELDS)}, attributes=attributes)
     row, item_of_row, language, video = map(column, ("row", "item_of_row", "row_language", "row_video"))
     return OpenFeatureFile(file, np.load(x, mmap_mode="r"), row, item_of_row, items, language, video)
 
@@ -116,7 +119,9 @@ def _in_memory(file: FeatureFile, modality: Modality) -> OpenFeatureFile:
     identity, language, video, gender = (_strings(rows.table[name].to_numpy(dtype=object)) for name in FIELDS)
     of_item = language[row]
     of_item[item_of_row[language != of_item[item_of_row]]] = ""  # a portrait shown with clips in several languages
-    items = Items(_strings(unique), identity[row], of_item, gender[row], video[row])
+    estimated = list(ATTRIBUTES)
+    estimates = rows.table[estimated].to_numpy(np.float32)[row] if {*estimated} <= {*rows.table.columns} else None
+    items = Items(_strings(unique), identity[row], of_item, gender[row], video[row], attributes=estimates)
     return OpenFeatureFile(file, x, row, item_of_row.astype(np.int64), items, language, video)
 
 
@@ -160,7 +165,7 @@ class FeatureTable:
         normalise: scale to unit length on reading.
 
     Attributes:
-        items: the items, without features.
+        items: the items, without features; their attributes are those of the first file that has any.
         files: the opened files.
         dim: width of what :meth:`read` returns.
 
@@ -175,7 +180,11 @@ class FeatureTable:
         self.normalise = normalise
         self.dim = sum(file.x.shape[1] for file in self.files)
         self.items = self.files[0].items
-        self._rows = [self.files[0].row, *(self._joined(file) for file in self.files[1:])]
+        positions = [np.arange(len(self.items), dtype=np.int64), *(self._position(file) for file in self.files[1:])]
+        self._rows = [file.row[position] for file, position in zip(self.files, positions, strict=True)]
+        for file, position in zip(self.files, positions, strict=True):
+            if self.items.attributes is None and file.items.attributes is not None:
+                self.items = replace(self.items, attributes=np.asarray(file.items.attributes)[position])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -195,8 +204,8 @@ class FeatureTable:
             parts.append(x)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _joined(self, file: OpenFeatureFile) -> NDArray[np.int64]:
-        """Row of ``file.x`` of each item of the first file."""
+    def _position(self, file: OpenFeatureFile) -> NDArray[np.int64]:
+        """Number among the items of ``file`` of each item of the first file."""
         first, where = self.items, f"feature file {file.file.path}"
         if np.array_equal(first.ids, file.items.ids):
             position = np.arange(len(first), dtype=np.int64)
@@ -214,4 +223,4 @@ class FeatureTable:
             raise DataError(
                 f"{where}: item {first.ids[i]} is {identity[i]}, but {first.identity[i]} in {self.files[0].file.path}"
             )
-        return file.row[position]
+        return position

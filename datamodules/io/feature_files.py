@@ -28,11 +28,12 @@ from datamodules.io.text import (
     shown,
     split_fragment,
 )
-from datamodules.schema import DataError, Modality, one_line
+from datamodules.schema import ATTRIBUTES, DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
 _REMEDY = "write it with np.save or np.savez, numbers as float32 and names by .astype(str)"
+_OLDEST = 150.0  # years
 _MANY = 8  # different whole numbers, in a column or line of a file with fractions, that are names and no features
 _SURE = 40  # numbers written with as many decimals, so that all of the file are
 _CSV_REMEDY = "write it without row and column names, in pandas by to_csv(path, index=False, header=False)"
@@ -46,8 +47,9 @@ class FeatureFile:
         path: ``file.npz`` (arrays ``x, identity, language, video, item``), ``file.npz#array`` (a named array),
             ``file.npy`` (needs ``index``) or a ``file.csv`` without column names.
         index: describes the rows: a CSV or parquet table with a column ``item`` (or ``voice``/``face``, by modality)
-            and any of ``identity, language, video, gender``; or a challenge list. Row i of the file is line i of the
-            index. An npz with item ids is an exception: its items are looked up in the index by id.
+            and any of ``identity, language, video, gender``, and ``age`` (years) and ``female`` (a probability) as an
+            encoder estimated them; or a challenge list. Row i of the file is line i of the index. An npz with item ids
+            is an exception: its items are looked up in the index by id.
         labelled: whether the last column of a CSV is the identity. None = yes for ``data.voices`` and ``data.faces``,
             no for the files of a test condition, as in the challenges' releases.
         columns: names of the index's columns, by our names: ``{item: clip_id, video: youtube_id}``.
@@ -67,7 +69,8 @@ class FeatureRows:
 
     Attributes:
         x: (n, d) embeddings, of any floating type.
-        table: (n,) columns ``item`` and :data:`FIELDS`, "" where unknown.
+        table: (n,) columns ``item`` and :data:`FIELDS`, "" where unknown; any of
+            :data:`datamodules.schema.ATTRIBUTES` as numbers, NaN where unknown.
         in_place: whether ``x`` is a memory map of the file itself.
     """
 
@@ -190,6 +193,8 @@ def _described(x: NDArray[Any], table: pd.DataFrame, where: str, file: FeatureFi
         raise DataError(f"{where}: item {table['item'][int((position < 0).argmax())]} is not in {file.index}")
     for key in FIELDS:
         table[key] = table[key].where(table[key] != "", index[key].to_numpy()[position])
+    for key in index.columns.intersection(ATTRIBUTES):
+        table[key] = index[key].to_numpy()[position]
     return FeatureRows(x, table)
 
 
@@ -364,11 +369,12 @@ def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
     if Path(file.index).suffix.lower() not in (".csv", ".tsv", ".parquet"):
         return _challenge_list(file.index, modality)
     source = read_table(file.index, "index")
-    columns = {name: name for name in FIELDS if name in source.columns}
+    known = (*FIELDS, *ATTRIBUTES)
+    columns = {name: name for name in known if name in source.columns}
     columns["item"] = "item" if "item" in source.columns else modality
     for name, column in (file.columns or {}).items():
-        if name not in ("item", *FIELDS):
-            raise DataError(f"{where}: columns has {name}{nearest(name, FIELDS)}; use item, {', '.join(FIELDS)}")
+        if name not in ("item", *known):
+            raise DataError(f"{where}: columns has {name}{nearest(name, known)}; use item, {', '.join(known)}")
         columns[name] = column
     for name, column in columns.items():
         if column not in source.columns:
@@ -376,7 +382,40 @@ def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
             raise DataError(f"index {file.index}: no column {column} for {name}{hint}")
     table = pd.DataFrame({name: source[columns[name]] if name in columns else "" for name in ("item", *FIELDS)})
     table["item"] = [stem(item) for item in table["item"]]
-    return table.astype(str)
+    table = table.astype(str)
+    renamed = source[[columns[name] for name in ATTRIBUTES if name in columns]]
+    estimates = read_estimates(renamed.set_axis([n for n in ATTRIBUTES if n in columns], axis=1), f"index {file.index}")
+    if estimates is not None:
+        table[list(ATTRIBUTES)] = estimates
+    return table
+
+
+def read_estimates(table: pd.DataFrame, where: str) -> NDArray[np.float32] | None:
+    """The :data:`datamodules.schema.ATTRIBUTES` (n, 2) of a table, NaN in empty cells; None where it has none of them.
+
+    Raises:
+        DataError: a cell holds no number, or one out of range.
+    """
+    if not set(ATTRIBUTES) & set(table.columns):
+        return None
+    none = np.full(len(table), np.nan)
+    columns = [_estimates(table[name], name, where) if name in table.columns else none for name in ATTRIBUTES]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _estimates(values: pd.Series, name: str, where: str) -> NDArray[np.float64]:
+    """Ages in years or probabilities of a woman (n,), NaN where a cell is empty."""
+    texts = values.astype(str).str.strip()
+    numbers: NDArray[np.float64] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    most = _OLDEST if name == "age" else 1.0
+    wrong = (texts != "").to_numpy() & ~((numbers >= 0) & (numbers <= most))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{where}, row {row + 1}: {name} is {texts.iloc[row][:40]!r}; write a number from 0 to {most:g}, or "
+            "nothing where it is unknown"
+        )
+    return numbers
 
 
 def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:

@@ -359,7 +359,7 @@ class JointDataModule(SplitDataModule):
             at = of == number
             rows = train.voice_rows[at] - starts[0][number], train.face_rows[at] - starts[1][number]
             clips = {key: getattr(train, key)[at] for key in ("identity", "language", "video")}
-            parts[name] = part, replace(train, voice_rows=rows[0], face_rows=rows[1], **clips)
+            parts[name] = part, replace(train, voice_rows=rows[0], face_rows=rows[1], attributes=(None, None), **clips)
         return parts
 
     def _each(self, get: Callable[[SplitDataModule], T]) -> dict[str, T]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from datamodules.evaluation.copies import GLOBAL_VIDEO
-from datamodules.schema import Items, ItemTable, Rows
+from datamodules.schema import Items, ItemTable, Rows, joined_attributes
 from datamodules.training_set import ItemSource
 
 
@@ -44,7 +44,8 @@ class Names:
 
         ids = np.char.add(f"{self.name}/", np.asarray(items.ids))
         renamed = _renamed(items.identity, identity), _renamed(items.video, video)
-        return Items(ids, renamed[0], np.asarray(items.language), np.asarray(items.gender), renamed[1])
+        language, gender = np.asarray(items.language), np.asarray(items.gender)
+        return Items(ids, renamed[0], language, gender, renamed[1], attributes=items.attributes)
 
 
 def _renamed(names: NDArray[np.str_], new: Callable[[str], str]) -> NDArray[np.str_]:
@@ -81,7 +82,8 @@ class JoinedTable:
         self.tables = tables
         parts = [of.of(table.items) for table, of in zip(tables, names, strict=True)]
         columns = ("ids", "identity", "language", "gender", "video")
-        self.items = Items(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+        joined = {column: np.concatenate([getattr(part, column) for part in parts]) for column in columns}
+        self.items = Items(**joined, attributes=joined_attributes(parts))
         self.starts = np.cumsum([0, *map(len, parts)])
         paths = [table.paths for table in tables if hasattr(table, "paths")]
         self.paths: NDArray[np.str_] | None = np.concatenate(paths) if len(paths) == len(tables) else None

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from datamodules.evaluation.learnt import FILE, Learnt
+from datamodules.io.feature_files import FIELDS
 from datamodules.io.text import shown
 from datamodules.io.writing import make_folder, remove_file, write_array, write_csv, write_json, write_parquet
-from datamodules.schema import MODALITIES, DataError, visible
+from datamodules.schema import ATTRIBUTES, MODALITIES, DataError, visible
 from experiments.console.tables import NameTable, percent, table_console
 from experiments.runs.records import NOT_CELLS, TRUSTED, UNLABELLED, read_records
 from experiments.runs.saved import COLUMNS, SavedRun
@@ -171,8 +172,10 @@ def write_embeddings(run: SavedRun, learnt: Learnt | None = None) -> None:
             remove_file(inputs)  # of an earlier test in this folder
         else:
             write_array(inputs, items.features)
-        index = {"item": items.ids, "identity": items.identity, "language": items.language, "video": items.video}
-        write_csv(folder / f"{modality}s.csv", pd.DataFrame({**index, "gender": items.gender}))
+        index = {"item": items.ids, **{name: getattr(items, name) for name in FIELDS}}
+        if items.attributes is not None:
+            index |= dict(zip(ATTRIBUTES, np.asarray(items.attributes).T, strict=True))
+        write_csv(folder / f"{modality}s.csv", pd.DataFrame(index))
 
 
 def note_of(notes: Mapping[str, Sequence[str]]) -> str:

@@ -12,11 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.documents import check_letters, open_arrays, read_array
+from datamodules.io.feature_files import read_estimates
 from datamodules.io.tables import read_parquet
 from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_arrays
 from datamodules.schema import MODALITIES, Cell, DataError, EvaluationSet, Items, Modality, Trials, one_line
 from experiments.runs.records import TRUSTED, UNLABELLED, read_records
+from postproc.cells import ESTIMATES
 from postproc.reference import Reference
 
 INDEX = ("identity", "language", "gender", "video")
@@ -165,7 +167,7 @@ def read_reference(folder: Path) -> Reference:
     rows = len(known["identity"]) if known.get("identity", np.empty(())).ndim else -1
     kinds = {"seen": "b"} | dict.fromkeys(REFERENCE[:3], "U")
     right = (
-        set(voices) == set(faces) >= {"model"}
+        set(voices) - {ESTIMATES} == set(faces) - {ESTIMATES} >= {"model"}
         and len(known) == len(REFERENCE)
         and all(x.shape == (rows,) and x.dtype.kind == kinds[name] for name, x in known.items())
         and all(x.ndim == 2 and x.dtype.kind == "f" and len(x) == rows for x in (*voices.values(), *faces.values()))
@@ -205,12 +207,13 @@ def _read_items(folder: Path, modality: Modality) -> tuple[Items, NDArray[np.flo
     try:
         index = pd.read_csv(path, dtype=str, keep_default_na=False)
         columns = {column: index[column].to_numpy(dtype=np.str_) for column in ("item", *INDEX)}
+        attributes = read_estimates(index, str(path))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: {one_line(error, 120)}; run test again") from error
     inputs = folder / f"{modality}s_input.npy"
     embeddings = _read_array(folder / f"{modality}s.npy", len(index))
     features = _read_array(inputs, len(index)) if inputs.is_file() else None
-    return Items(columns.pop("item"), **columns, features=features), embeddings
+    return Items(columns.pop("item"), **columns, features=features, attributes=attributes), embeddings
 
 
 def _read_array(path: Path, rows: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from datamodules.base import VoiceFaceDataModule
 from datamodules.schema import MODALITIES, DataError
 from datamodules.training_set import TrainingSet
 from lightning_modules.evaluation.scorer import TrialScorer
+from postproc.cells import ESTIMATES
 from postproc.reference import Reference, join
 
 PER_IDENTITY = 50
@@ -70,7 +71,7 @@ def _embed(
     gender = np.array([genders.get(name, "") for name in identity.tolist()], dtype=np.str_)
     spaces = []
     sources, rows_of = (clips.voices, clips.faces), (clips.voice_rows[chosen], clips.face_rows[chosen])
-    for modality, source, rows in zip(MODALITIES, sources, rows_of, strict=True):
+    for modality, source, rows, estimates in zip(MODALITIES, sources, rows_of, clips.attributes, strict=True):
         has_features = module.evaluation.items(modality).features is not None
         inputs, learnt = [], []
         for start in range(0, len(rows), data.eval_batch_size):
@@ -79,6 +80,7 @@ def _embed(
                 learnt.append(module.embed(modality, x.to(module.device)).float().cpu().numpy())
             if has_features:
                 inputs.append(x.numpy())
-        spaces.append({"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if has_features else {}))
+        of_side = {"model": np.concatenate(learnt)} | ({"input": np.concatenate(inputs)} if has_features else {})
+        spaces.append(of_side | ({} if estimates is None else {ESTIMATES: estimates[chosen]}))
     known = np.full(len(chosen), seen)
     return Reference(spaces[0], spaces[1], identity, clips.language[chosen], gender, known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from postproc.clustering.kmeans import cluster_means
 from postproc.clustering.partitions import cut_centred
 from postproc.clustering.threshold import FINE, Thresholds
 from postproc.memory import Memory
+from postproc.steps.age import Ages
 from postproc.steps.blocks import similarity_spread
 from postproc.steps.gender import Genders, same_gender_ratio
 
@@ -21,6 +23,19 @@ _PRIOR = 0.15  # odds that two clusters are of one identity, before their embedd
 _NONE = 1e-9  # spread of similarities that are all equal
 _FLOOR = 0.02  # smallest probability of a gender
 Array = NDArray[np.float64]
+
+
+class Attributes(NamedTuple):
+    """What is known of items beside their embeddings; the names of the features they make."""
+
+    genders: Genders = Genders()
+    ages: Ages | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features of a pair of clusters, in order."""
+        known = {"similarity": True, "gender": bool(self.genders.models), "age": self.ages is not None}
+        return tuple(name for name, there in known.items() if there)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +96,20 @@ def describe(
     cell: ScoredCell,
     learnt: Embeddings,
     thresholds: Mapping[Modality, Thresholds],
-    genders: Genders,
+    attributes: Attributes,
     memory: Memory,
     seed: int,
 ) -> list[Pairs]:
     """The pairs of clusters at each level.
 
-    Features: the centred similarity of the pooled clusters, in standard deviations of that of all items; where
-    ``genders`` are known, the centred log-ratio of one gender against two.
+    Features: the centred similarity of the pooled clusters, in standard deviations of that of all items; where genders
+    are known, the centred log-ratio of one gender against two; where ages are, the centred similarity of ages.
 
     Args:
         cell: a scored cell with ``input`` embeddings.
         learnt: unit embeddings of the learnt space.
         thresholds: by modality, with levels.
-        genders: probes; without models there is no second feature.
+        attributes: what else is known of an item.
         memory: keeps clusters of equal embeddings.
         seed: of clusters of very many items.
 
@@ -105,7 +120,9 @@ def describe(
     spread = similarity_spread(learnt)
     if not spread > _NONE:
         raise DegenerateInput("all voice-face pairs are equally similar")
+    genders, ages = attributes
     odds = {m: np.log(p / (1 - p))[:, None] for m, p in _clipped(genders(cell)).items()} if genders.models else {}
+    years = {m: np.nan_to_num(z)[:, None] for m, z in ages(cell).items()} if ages else {}  # unknown: as the mean
     found = []
     for level in range(len(FINE)):
         voices, faces = (side(points[m], thresholds[m], level, m, memory, seed) for m in MODALITIES)
@@ -117,6 +134,9 @@ def describe(
         if odds:
             male = [_chance(of.pooled(odds[m])[:, 0]) for m, of in zip(MODALITIES, (voices, faces), strict=True)]
             features.append(centre(same_gender_ratio(male[0][:, None], male[1], _FLOOR)))
+        if years:
+            old = [of.pooled(years[m])[:, 0] for m, of in zip(MODALITIES, (voices, faces), strict=True)]
+            features.append(centre(-np.abs(old[0][:, None] - old[1])))
         found.append(Pairs(np.stack(features, axis=-1), voices, faces))
     return found
 

@@ -17,9 +17,10 @@ from postproc.crossval.sets import GOOD, cross_validation_folds
 from postproc.metrics.roc import eer
 from postproc.reference import Reference
 from postproc.refinement import Gain, Refined, Refinement, unchanged
+from postproc.steps.age import has_ages, learn_ages
 from postproc.steps.blocks import similarity_spread
-from postproc.steps.gender import Genders, learn_genders
-from postproc.steps.matching.describe import Array, Pairs, describe
+from postproc.steps.gender import learn_genders
+from postproc.steps.matching.describe import Array, Attributes, Pairs, describe
 from postproc.steps.transport import Transport, transport_plans
 
 _CLIP = 5.0  # largest size of a log-ratio
@@ -35,11 +36,11 @@ class Evidence:
 
     Attributes:
         weights: (f,) of the features; there is no offset, which a plan with given masses would ignore.
-        genders: probes for the last feature; without models there is none.
+        attributes: from which the features come, beside embeddings.
     """
 
     weights: Array
-    genders: Genders
+    attributes: Attributes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,9 @@ class Matching(Refinement):
        (:mod:`postproc.clustering.threshold`).
     2. ``same`` is the probability that two clusters of a modality are of one identity. Embeddings are pooled over
        clusters by it, and the clusters of one identity share its mass: over-splitting costs little.
-    3. The similarity of a voice and a face cluster, and the probabilities of their genders, become a log-likelihood
-       ratio L. Its weights come from test sets of training identities that the scorer has not seen.
+    3. The similarity of a voice and a face cluster, the probabilities of their genders and, where the data have some,
+       their estimated ages become a log-likelihood ratio L. Its weights come from test sets of training identities
+       that the scorer has not seen.
     4. Entropic optimal transport, unbalanced so that an identity of one side may stay alone, turns L into a plan. The
        distance of a pair is ``-log(plan / (voice mass * face mass))``, averaged over the three cuts, plus
        ``initial_weight`` times the distance before: where the plan knows nothing, the order stays. A cut counts by
@@ -139,7 +141,7 @@ class Matching(Refinement):
 
     def _match(self, cell: ScoredCell, evidence: Evidence) -> tuple[Array, dict[str, Any]]:
         initial, learnt = initial_distances(cell), shared_space(cell)
-        levels = describe(cell, learnt, self._thresholds, evidence.genders, self.memory, self.seed)
+        levels = describe(cell, learnt, self._thresholds, evidence.attributes, self.memory, self.seed)
         total = self._log_ratios(levels, evidence.weights, cell)
         sides = [(pairs.voices, pairs.faces) for pairs in levels]
         trace: dict[str, Any] = {
@@ -169,14 +171,19 @@ class Matching(Refinement):
         Raises:
             DegenerateInput: too few training identities.
         """
-        genders = learn_genders(reference, self.memory)
-        drawn = list(self._drawn(reference, bool(genders.models)))
+        attributes = self._attributes(reference)
+        drawn = list(self._drawn(reference, attributes.features))
         weights = _fit(drawn)
-        self._record = {"weights": weights.tolist()}
+        self._record = {"weights": dict(zip(attributes.features, weights.tolist(), strict=True))}
         groups = sorted({of.group for of in drawn})
         changes = [self._change(drawn, group) for group in groups] if len(groups) > 1 else []
         self.gain = Gain.of(changes)
-        return Evidence(weights, genders)
+        return Evidence(weights, attributes)
+
+    def _attributes(self, reference: Reference) -> Attributes:
+        """Genders, and ages where both sides have some."""
+        known = has_ages(reference.voices, reference.faces)
+        return Attributes(learn_genders(reference, self.memory), learn_ages(reference) if known else None)
 
     def _change(self, drawn: Sequence[_Drawn], group: int) -> float:
         """Mean change of the EER of a group's test sets, with weights fitted on the others."""
@@ -190,12 +197,12 @@ class Matching(Refinement):
                 changes.append(after - before)
         return float(np.mean(changes))
 
-    def _drawn(self, reference: Reference, gendered: bool) -> Iterator[_Drawn]:
-        """Many test sets of held-out identities."""
+    def _drawn(self, reference: Reference, features: tuple[str, ...]) -> Iterator[_Drawn]:
+        """Many test sets of held-out identities, with the given features."""
         names = np.unique(reference.identity)
         for fold in cross_validation_folds(reference, [GOOD], 1, self.seed, memory=self.memory):
-            genders = learn_genders(fold.training, self.memory)
-            if gendered and not genders.models:
+            attributes = self._attributes(fold.training)
+            if attributes.features != features:
                 continue
             code = np.searchsorted(names, fold.held_out.identity)[:, None].astype(float)
             held_out = replace(
@@ -206,8 +213,7 @@ class Matching(Refinement):
             for scenario in _SCENARIOS:
                 for cell, labels in scenario_sets(held_out, scenario, 1, fold.seed, _TRIALS):
                     learnt = shared_space(cell)
-                    used = genders if gendered else Genders()
-                    levels = describe(cell, learnt, self._thresholds, used, self.memory, self.seed)
+                    levels = describe(cell, learnt, self._thresholds, attributes, self.memory, self.seed)
                     yield _Drawn(fold.group, cell, labels, levels)
 
 

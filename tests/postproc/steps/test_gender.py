@@ -10,7 +10,8 @@ import pytest
 from postproc import GenderProbe
 from postproc.decisions.gain import expected_gain
 from postproc.metrics import eer
-from postproc.steps.gender import _changes, same_gender_ratio
+from postproc.steps.gender import same_gender_ratio
+from postproc.steps.terms import _changes
 from tests.postproc.synthetic_people import World
 
 

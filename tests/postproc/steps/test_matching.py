@@ -15,7 +15,7 @@ from postproc.clustering.threshold import calibrated_thresholds
 from postproc.memory import Memory
 from postproc.metrics import auc, eer
 from postproc.steps.gender import Genders, learn_genders
-from postproc.steps.matching.describe import describe
+from postproc.steps.matching.describe import Attributes, describe
 from tests.postproc.synthetic_people import World
 
 
@@ -86,7 +86,7 @@ def test_clusters_are_more_than_identities_and_shares_count_identities(five: tup
             assert trace["identities"][m][2] == pytest.approx(6, abs=2)
     assert step.gain is not None
     assert step.gain.low < step.gain.change < step.gain.high < 0
-    assert trace["weights"][0] > 0
+    assert trace["weights"]["similarity"] > 0
 
 
 def test_a_pair_is_scored_the_same_whichever_other_pairs_are_listed(five: tuple[Vague, Matching]) -> None:
@@ -126,7 +126,7 @@ def test_features_are_centred_by_shares_and_gender_is_one_of_them(genders: bool)
     cell, _ = of.cell()
     probes = learn_genders(reference, Memory()) if genders else Genders()
     learnt = {"voice": unit(cell.voices["model"]), "face": unit(cell.faces["model"])}
-    for pairs in describe(cell, learnt, thresholds, probes, Memory(), 0):
+    for pairs in describe(cell, learnt, thresholds, Attributes(probes), Memory(), 0):
         a, b = pairs.voices.share, pairs.faces.share
         assert pairs.features.shape == (len(a), len(b), 1 + genders)
         np.testing.assert_allclose(np.einsum("a,abf->bf", a, pairs.features), 0, atol=1e-9)
