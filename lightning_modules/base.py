@@ -27,6 +27,7 @@ from lightning_modules.networks.weights import LEARNT, learnt_by, learnt_in, lea
 from lightning_modules.training.hyper_parameters import TRAINING_ONLY, describe, restore
 from lightning_modules.training.input_scale import warn_of_other_scale
 from lightning_modules.training.optim import note_shapes
+from lightning_modules.training.precision import warn_of_imitated_bf16
 from lightning_modules.training.safety import require_finite, require_fitting, shards_weights
 from postproc.metrics.calibration import CALIBRATION, read_calibration
 from postproc.reference import Reference
@@ -197,6 +198,7 @@ class AssociationModule(TrialScorer):
     def on_fit_start(self) -> None:
         self.refuse_learnt("fit")
         self._compare_inputs("fit")
+        warn_of_imitated_bf16(self.trainer)
         set_learnt(self, self.learnt | cast(Any, self.trainer).datamodule.learnt())
         if self.trainer.world_size > 1:  # seeds are equal on all ranks; dropout, masks and noise must differ
             torch.manual_seed(torch.initial_seed() + self.global_rank)

@@ -65,7 +65,7 @@ def _embed(setting: Setting, what: str) -> Measured:
             start = time.perf_counter()
             for batch in loader:
                 if network is not None:
-                    with torch.autocast(torch.device(setting.device).type, torch.bfloat16):
+                    with setting.autocast():
                         network(batch.to(setting.device, non_blocking=True)).float().cpu()
             return time.perf_counter() - start
 
@@ -73,7 +73,7 @@ def _embed(setting: Setting, what: str) -> Measured:
         reset_peak(setting.device)
         seconds, alone = run(embed), run(None)
         batch = next(iter(loader)).to(setting.device)
-    with torch.autocast(torch.device(setting.device).type, torch.bfloat16):
+    with setting.autocast():
         computing = seconds_of(lambda: embed(batch), setting) * setting.files / len(batch)
     rates = f"loader {setting.files / alone:.0f}/s, network {setting.files / computing:.0f}/s"
     bound = "loader" if alone > computing else "network"

@@ -111,10 +111,10 @@ class _Loss(nn.Module):
         torch.manual_seed(0)
         with torch.device(setting.device):
             self.network = CAVMAE(128, 3, **setting.network).train()
-        self.device, self.contrastive = setting.device, ContrastiveLoss()
+        self.setting, self.contrastive = setting, ContrastiveLoss()
 
     def forward(self, waveforms: Tensor, images: Tensor, identity: Tensor) -> Tensor:
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        with self.setting.autocast():
             voice, face = self.network.voice(waveforms), self.network.face(images)
             loss: Tensor = self.contrastive(voice, face, identity)
         return loss
@@ -143,7 +143,7 @@ def _step(rank: int, world: int, setting: Setting) -> dict[str, Any]:
     seconds, alone = seconds_of(step, fixed), seconds_of(loss, fixed)
     return {
         "seconds": seconds, "amount": size * world, "unit": "images",
-        "work": {"bf16": size * world * step_flops(model.network)} if world == 1 else {},
+        "work": {setting.precision: size * world * step_flops(model.network)} if world == 1 else {},
         "note": f"{size * world} pairs over all ranks, the loss takes {100 * alone / seconds:.1f} %",
     }  # fmt: skip
 

@@ -16,6 +16,8 @@ def cases(setting: Setting) -> dict[str, Case]:
     made |= {name: partial(_product, setting, name) for name in ("bf16", "tf32", "fp32")}
     if setting.device == "cpu":
         del made["tf32"]  # a format of GPUs
+    if setting.precision != "bf16":
+        del made["bf16"]
     return made
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_modules.training.precision import computes_bf16
+
 Target = Literal["gpu", "cpu", "quick"]
 
 FULL = {"frames": 512, "image_size": 224}
@@ -42,6 +44,7 @@ class Setting:
         warm: runs that are not timed.
         least: timed runs, at least.
         spend: seconds until no more runs are timed.
+        imitate: compute in bf16 also on a processor that only imitates it.
         device: torch's name.
     """
 
@@ -65,11 +68,21 @@ class Setting:
     warm: int
     least: int
     spend: float
+    imitate: bool = False
     device: str = "cpu"
+
+    @property
+    def precision(self) -> str:
+        """In which a network computes: bf16, or fp32 on a processor that only imitates bf16."""
+        return "bf16" if self.imitate or computes_bf16(torch.device(self.device).type) else "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """Makes a network compute in :attr:`precision`."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 _CPU: dict[str, Any] = {
-    "network": FULL, "batches": (8,), "chunked": 16, "checked": 2, "clips": 64, "pairs": (4096, 8192), "width": 768,
+    "network": FULL, "batches": (4,), "chunked": 8, "checked": 2, "clips": 64, "pairs": (4096, 8192), "width": 768,
     "points": 20_000, "clusters": 100, "files": 128, "batch": 8, "workers": 0, "trials": 10_000_000, "items": 10_000,
     "gathered": 8192, "bytes": 1 << 28, "side": 2048, "warm": 1, "least": 2, "spend": 1.0,
 }  # fmt: skip
@@ -83,7 +96,7 @@ SIZES: dict[Target, dict[str, Any]] = {
     "quick": _CPU | {
         "network": TINY, "batches": (4, 6), "chunked": 8, "clips": 2, "pairs": (64,), "width": 24, "points": 600,
         "clusters": 5, "files": 8, "batch": 4, "trials": 20_000, "items": 200, "gathered": 16, "bytes": 1 << 16,
-        "side": 64, "least": 1, "spend": 0.0,
+        "side": 64, "least": 1, "spend": 0.0, "imitate": True,
     },
 }  # fmt: skip
 

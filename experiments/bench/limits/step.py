@@ -1,4 +1,4 @@
-"""A training step of SCC: waveforms and images to updated weights, in bfloat16."""
+"""A training step of SCC: waveforms and images to updated weights, in bfloat16 where the processor computes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _measure(setting: Setting, way: str, size: int) -> Measured:
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(torch.device(setting.device).type, torch.bfloat16):
+        with setting.autocast():
             voice, face = _embed(network, batch, chunk)
             loss = ContrastiveLoss()(voice, face, torch.arange(size, device=setting.device))
         loss.backward()
@@ -59,7 +59,7 @@ def _measure(setting: Setting, way: str, size: int) -> Measured:
     peak = peak_gb(setting.device)
     if way == COMPILED:  # another batch size compiles once more: first the one that is timed
         error = _error(setting, _fresh_weights(setting, network))
-    return Measured(seconds, size, "images", {"bf16": size * step_flops(network)}, peak_gb=peak, error=error)
+    return Measured(seconds, size, "images", {setting.precision: size * step_flops(network)}, peak_gb=peak, error=error)
 
 
 def _network(setting: Setting, way: str) -> CAVMAE:
@@ -107,7 +107,7 @@ def _gradients(setting: Setting, network: CAVMAE, embeddings: tuple[Tensor, Tens
 def _error(setting: Setting, network: CAVMAE) -> float:
     """Of the gradients of all weights on a few pairs, in two chunks."""
     batch = batch_of(setting, setting.checked)
-    with torch.autocast(torch.device(setting.device).type, torch.bfloat16):
+    with setting.autocast():
         embeddings = _embed(network, batch, max(1, setting.checked // 2))
     return relative_error(_gradients(setting, network, embeddings), _exact(setting))
 
