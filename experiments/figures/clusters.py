@@ -26,6 +26,7 @@ MARKS = "os^DvPX*"
 MOST_ITEMS = 1000  # of each modality in a map; of more items a sample is drawn
 MOST_NAMES = 16  # identities that a map tells apart
 MOST_CENTRES = 24  # clusters of a map whose numbers are printed
+NUMBER_AT = (17.0, 13.0)  # points from the mean of a cluster to the middle of its number, to a side and up
 REWARDED = 1
 
 
@@ -96,7 +97,7 @@ def draw_map(conditions: Mapping[str, Mapping[Modality, Points]]) -> Figure:
     """A map per test condition (row) and modality (column), with a legend.
 
     Colour and mark are the true identity, or the gender of many identities. Each item is tied to the mean of its
-    cluster (+), above which its number stands. Crosses are outliers.
+    cluster (+), beside which its number stands. Crosses are outliers.
     """
     with mpl.rc_context({**FILE_STYLE.settings, "axes.grid": False}):
         figure = Figure(figsize=(11, 4.5 * len(conditions) + 0.3), layout="constrained")
@@ -153,12 +154,26 @@ def _fill_map(axes: Axes, points: Points, of: NDArray[np.str_], names: Sequence[
     axes.scatter(points.place[points.outlier, 0], points.place[points.outlier, 1], c="black", s=14, marker="x", lw=0.7)
     if points.cluster is not None and len(centres) <= MOST_CENTRES:
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "black", "alpha": 0.85, "lw": 0.6}
-        axes.margins(y=0.08)  # room for the highest number
-        for centre, (gender, number) in zip(centres, clusters.tolist(), strict=True):
-            axes.annotate(f"{gender}.{number}", centre, (0, 8), textcoords="offset points", fontsize=7, ha="center",
-                          va="bottom", bbox=box)  # above the mean, which may be an only item  # fmt: skip
+        axes.margins(0.08)  # room for the outermost numbers
+        for centre, offset, (gender, number) in zip(centres, _apart(centres), clusters.tolist(), strict=True):
+            axes.annotate(f"{gender}.{number}", centre, offset, textcoords="offset points", fontsize=7, ha="center",
+                          va="center", bbox=box)  # beside the mean, which may be an only item  # fmt: skip
         several = centres[np.bincount(code) > 1]
         axes.scatter(several[:, 0], several[:, 1], c="black", s=20, marker="+", lw=0.8)
+
+
+def _apart(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where numbers stand beside the means of clusters (k, 2), in points: away from the nearest other mean."""
+    if len(centres) == 1:
+        return np.array([[0.0, NUMBER_AT[1]]])
+    size = np.ptp(centres, axis=0)
+    places = centres / np.where(size > 0, size, 1) + 1e-9 * np.arange(len(centres))[:, None]  # none in the same place
+    apart = places[:, None] - places[None]
+    length = np.linalg.norm(apart, axis=2)
+    np.fill_diagonal(length, np.inf)
+    nearest = (np.arange(len(centres)), length.argmin(axis=1))
+    offsets: NDArray[np.float64] = apart[nearest] / length[nearest][:, None] * NUMBER_AT
+    return offsets
 
 
 def clustered(run: SavedRun, name: str, traces: Sequence[Trace]) -> Clustered:

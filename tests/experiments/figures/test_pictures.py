@@ -97,15 +97,25 @@ def test_prototypes_name_identities_and_mark_rewarded_pairs(tiny_run: Path) -> N
             assert {*prototypes.voices, *prototypes.faces} <= {*run.evaluation.voices.identity[cell.voice_index]}
 
 
-def test_numbers_of_clusters_stand_above_their_means_and_narrow_matrices_fill_their_panel() -> None:
-    place = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
-    names, cluster = np.array(["a", "b", "b"]), np.array([[0, 0], [0, 1], [0, 1]])
-    points = clusters.Points(place, names, np.array(["F", "M", "M"]), cluster, np.zeros(3, dtype=bool))
-    (axes, _) = clusters.draw_map({"heard": {"voice": points, "face": points}}).axes
-    assert {text.get_text(): (*text.xy, text.xyann[1] > 0) for text in axes.texts} == {
-        "0.0": (0, 0, True),  # an only item is left to be seen
-        "0.1": (1, 1, True),
-    }
+@pytest.mark.parametrize("gap", [0.0, 0.01, 0.05, 0.3])
+@pytest.mark.parametrize("turn", [0.0, 0.5, 1.57])
+def test_numbers_of_clusters_hide_neither_each_other_nor_an_only_item(gap: float, turn: float) -> None:
+    """Two means near each other, one of them of an only item, and a third far away."""
+    near = gap * np.array([np.cos(turn), np.sin(turn)])
+    place = np.array([(0, 0), near - np.array([0, 0.2]), near + np.array([0, 0.2]), (1, 1), (1, 1)])
+    names, cluster = np.array(list("abbcc")), np.array([[0, 0], [0, 1], [0, 1], [1, 0], [1, 0]])
+    points = clusters.Points(place, names, np.array(list("FFFMM")), cluster, np.zeros(5, dtype=bool))
+    figure = clusters.draw_map({"heard": {"voice": points, "face": points}})
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        numbers = {text.get_text(): text.get_window_extent() for text in axes.texts}
+        assert len(numbers) == 3
+        assert not numbers["0.0"].overlaps(numbers["0.1"])
+        only = axes.transData.transform(place[0])
+        assert not any(box.padded(2).contains(*only) for box in numbers.values())
+
+
+def test_narrow_matrices_fill_their_panel() -> None:
     shown = [drawing.Prototypes(np.zeros(shape), None, [], []) for shape in ((9, 2), (3, 2))]
     panels = clusters.draw_clusters({"heard": clusters.Clustered({}, shown)}).axes
     assert [panel.get_aspect() for panel in panels] == ["auto", 1.0]
