@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from datamodules.endings import READ
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.module import MediaOptions
 from datamodules.prepare import manifest as prepare
 from datamodules.prepare.paths import compile_patterns, describe, list_files
-from datamodules.schema import DataError
+from datamodules.schema import MODALITIES, DataError
 from experiments.run import main
 from tests.datamodules.media_tree import make_training, patch, tone
 
@@ -177,6 +179,37 @@ FOLDERS = {
     "codes of languages": ("voices/ann/pt-BR/v1/1.wav", "faces/ann/pt-BR/v1/1.jpg", "ann", "pt-BR", "v1"),
     "MAV-Celeb v4": ("voices/Bangla/id007/1.wav", "faces/Bangla/id007/1.jpg", "id007", "Bangla", ""),
 }
+
+
+def test_every_format_that_is_read_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A voice of each format and a face of each; the tables that train read them."""
+    import soundfile
+
+    formats = {"aif": "AIFF", "aiff": "AIFF", "opus": "OGG"}
+    voices, faces = (sorted(READ[side]) for side in MODALITIES)
+    assert {".aiff", ".au", ".caf"} < {*voices}
+    assert {".tif", ".tiff"} < {*faces}
+    for i in range(max(len(voices), len(faces))):
+        voice, face = voices[i % len(voices)], faces[i % len(faces)]
+        folder = tmp_path / "clips" / f"p{i % 3}" / f"v{i}"
+        folder.mkdir(parents=True)
+        form = formats.get(voice[1:], voice[1:].upper())
+        sound = 0.1 * np.random.default_rng(i).normal(size=8000).astype(np.float32)
+        soundfile.write(folder / f"a{voice}", sound, 16_000, format=form, subtype="OPUS" if voice == ".opus" else None)
+        Image.fromarray(np.full((40, 30, 3), 20 * i, np.uint8)).save(folder / f"a{face}")
+    pattern = "{identity}/{video}/{file}"
+    assert main(["prepare", str(tmp_path / "clips"), "--pattern", pattern, "--workers", "1"]) == 0
+    table = pd.read_csv(tmp_path / "clips" / "manifest.csv")
+    assert {Path(path).suffix for path in table["voice"]} == {*voices}
+    assert {Path(path).suffix for path in table["face"]} == {*faces}
+    assert (table["voice_rate"] == 16_000).sum() >= len(voices) - 1  # opus says 48 kHz of whatever it holds
+    assert (table["face_height"] == 40).all()
+    data = ManifestDataModule(
+        str(tmp_path / "clips" / "manifest.csv"), [""], val_identities=0,
+        media=MediaOptions(frames=32, image_size=32), batch_size=3,
+    )  # fmt: skip
+    data.setup("fit")
+    assert {b["voice"].shape[0] for b in data.train_dataloader()} == {3}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
