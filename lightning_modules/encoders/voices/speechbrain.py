@@ -61,6 +61,7 @@ class SpeechBrainVoice(FrozenEncoder):
             raise WeightsError(f"{folder / NETWORK} does not fit {type(self.network).__name__}: {problems}")
         self.network.load_state_dict(state)
         if self.norm.norm_type == "global":
+            folder = model_folder(weights, [PARAMETERS, NETWORK, STATISTICS])
             self.norm._load_statistics_dict(read_file(folder / STATISTICS))
         self.requires_grad_(False).eval()
         with torch.inference_mode():

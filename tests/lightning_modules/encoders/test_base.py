@@ -19,7 +19,15 @@ from torch import Tensor
 
 from datamodules.io.media import read_audio, read_image
 from datamodules.schema import DataError
-from lightning_modules import DlibFace, ResemblyzerVoice, TimmFace, TorchaudioVoice
+from lightning_modules import (
+    DlibFace,
+    OpenClipFace,
+    ResemblyzerVoice,
+    SpeechBrainVoice,
+    TimmFace,
+    TorchaudioVoice,
+    TransformersVoice,
+)
 from lightning_modules.encoders.base import FrozenEncoder
 
 CLIPS = range(0, 1150, 230)
@@ -82,9 +90,9 @@ def test_a_recording_without_speech_is_an_error() -> None:
     [(ResemblyzerVoice, "resemblyzer"), (DlibFace, "dlib"), (DlibFace, "face_recognition_models")],
 )
 def test_a_missing_extra_is_one_line(encoder: type, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_modules.encoders.faces import alignment, dlib
+    from lightning_modules.encoders.faces import detectors, dlib
 
-    alignment._detector.cache_clear()
+    detectors.dlib._detector.cache_clear()
     dlib._network.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DataError, match=r"not installed: pip install 'voiceface\[pretrained\]'$"):
@@ -199,3 +207,27 @@ def test_what_an_encoder_wrongly_returns_is_named_with_its_line(value: Any, foun
     with pytest.raises(DataError, match=rf"test_base.py:{line}: Wrong.forward must return a tensor .*, not {found}$"):
         Wrong(value)([torch.zeros(3), torch.zeros(3)])
     assert Wrong(torch.ones(2, 8))([torch.zeros(3)] * 2).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "files"),
+    [
+        (SpeechBrainVoice, {}, "hyperparams.yaml, embedding_model.ckpt"),
+        (TransformersVoice, {}, "config.json, preprocessor_config.json, model.safetensors or pytorch_model.bin"),
+        (OpenClipFace, {}, "open_clip_config.json, open_clip_model.safetensors or open_clip_pytorch_model.bin"),
+        (TimmFace, {"name": None}, "config.json, model.safetensors or pytorch_model.bin"),
+    ],
+)
+def test_without_a_network_a_name_on_the_hub_says_which_files_to_put_where(
+    kind: type, options: dict[str, None], files: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError) as error:
+        kind(weights="someone/network", **options)
+    said = str(error.value)
+    assert said.startswith("someone/network: no such folder, and not to be had from the hub (")
+    assert said.endswith(f"); copy its files {files} into a folder and name that as weights")
+    assert "\n" not in said
+    with pytest.raises(DataError, match=f"none: no such folder; it needs {files}"):
+        kind(weights=str(tmp_path / "none"), **options)

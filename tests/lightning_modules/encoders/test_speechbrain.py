@@ -135,6 +135,7 @@ def test_nothing_in_hyperparameters_is_run(tmp_path: Path) -> None:
         ("sample_rate: 16000", "sample_rate: 8000", "takes 8000 Hz"),
         ("n_mels: 20", "n_mels: !ref <n_mels>", "compute_features.n_mels is !ref"),
         ("mean_var_norm: !new", "norm: !new", "mean_var_norm is NoneType"),
+        ("norm_type: sentence", "norm_type: global", r"mean_var_norm\.ckpt is missing"),
     ]:
         (folder / "hyperparams.yaml").write_text(lines.replace(old, new, 1))
         with pytest.raises(DataError, match=said):
@@ -142,13 +143,3 @@ def test_nothing_in_hyperparameters_is_run(tmp_path: Path) -> None:
     (folder / "embedding_model.ckpt").unlink()
     with pytest.raises(DataError, match=r"embedding_model\.ckpt is missing"):
         SpeechBrainVoice(str(folder))
-
-
-def test_without_a_network_it_says_which_files_to_put_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"copy its files hyperparams\.yaml, embedding_model\.ckpt into") as error:
-        SpeechBrainVoice("yangwang825/ecapa-tdnn-vox2")
-    assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="no such folder"):
-        SpeechBrainVoice(str(tmp_path / "none"))
