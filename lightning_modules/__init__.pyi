@@ -7,7 +7,8 @@ Losses: ``AngularMarginLoss``, ``ContrastiveLoss``, ``MatchingLoss``, ``MultiSim
 Frozen encoders of voices: ``OnnxVoice``, ``ProgramVoice``, ``ResemblyzerVoice``, ``SpeechBrainVoice``,
 ``TorchaudioVoice``, ``TransformersVoice``, with ``FilterBank``; of faces: ``DlibFace``, ``OnnxFace``, ``OpenClipFace``,
 ``ProgramFace``, ``TimmFace``; around others ``AlignedFace``, ``AgeGenderFace``, ``AgeGenderVoice``,
-``JoinedEncoders``; their base is ``FrozenEncoder``.
+``JoinedEncoders``; their base is ``FrozenEncoder``. Face detectors: ``DlibDetector``, ``CenterFaceDetector``,
+``YuNetDetector``; their base is ``FaceDetector``.
 Training: ``LayerwiseAdamW``, ``WarmupCosine``, ``AveragedWeights``; ``NonFiniteError`` stops a fit.
 Weights: ``load_weights``; ``WeightsError`` for files that do not fit.
 """
@@ -18,6 +19,10 @@ from .cca import RegularisedCCA as RegularisedCCA
 from .encoders.base import FrozenEncoder as FrozenEncoder
 from .encoders.faces.age_gender import AgeGenderFace as AgeGenderFace
 from .encoders.faces.aligned import AlignedFace as AlignedFace
+from .encoders.faces.detectors.base import FaceDetector as FaceDetector
+from .encoders.faces.detectors.centerface import CenterFaceDetector as CenterFaceDetector
+from .encoders.faces.detectors.dlib import DlibDetector as DlibDetector
+from .encoders.faces.detectors.yunet import YuNetDetector as YuNetDetector
 from .encoders.faces.dlib import DlibFace as DlibFace
 from .encoders.faces.onnx import OnnxFace as OnnxFace
 from .encoders.faces.open_clip import OpenClipFace as OpenClipFace

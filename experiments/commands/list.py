@@ -31,7 +31,8 @@ CONFIGS = {
 }
 CLASSES = {
     "methods, in model: class_path": ("lightning_modules", r"^(?!base)\w+$"),
-    "frozen encoders, in encoder: class_path": ("lightning_modules", r"^encoders\.(?!pair)"),
+    "frozen encoders, in encoder: class_path": ("lightning_modules", r"^encoders\.(?!pair|faces\.detectors)"),
+    "face detectors, in encoder: init_args: detector": ("lightning_modules", r"^encoders\.faces\.detectors"),
     "networks, in model: network": ("lightning_modules", r"^networks\.(?!frontend)|^encoders\.pair"),
     "data modules, in data: class_path": ("datamodules", r"module$|^datasets\.synthetic"),
     "steps of a refinement, in postproc: steps": ("postproc", r"^steps\."),

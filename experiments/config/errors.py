@@ -81,7 +81,7 @@ def explain(error: BaseException, known: list[str] | None = None) -> str:
             if missing := _abstract(name):
                 return f"{at}{name} does not define {', '.join(missing)}, which its base class asks for"
     if wrong := _ATTRIBUTE.search(text):
-        name = class_path or next(filter(None, wrong.groups()))
+        name = wrong[4] or class_path or next(filter(None, wrong.groups()))  # class_path may be of one around it
         return no_class(keys, name)
     if (wanted := _TYPE.findall(text)) and keys:
         quoted = _GIVEN.search(text, text.rindex("arser key"))  # of the innermost key; those around it follow

