@@ -168,7 +168,7 @@ def identity_lines(folds: Sequence[Sequence[str]], genders: dict[str, str], tota
 
 
 def list_lines(lists: Sequence[TrialFile]) -> list[str]:
-    """Says what was drawn; of each kind, how many lists are shorter than asked for, and why the shortest is."""
+    """Says what was drawn; of each kind, how many lists are shorter than asked for, why the shortest is; what helps."""
     smallest, largest = (extreme(written.size for written in lists) for extreme in (min, max))
     size = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     lines = [f"{lists[0].path.parent}: {len(lists)} lists of {size} trials"]
@@ -177,6 +177,8 @@ def list_lines(lists: Sequence[TrialFile]) -> list[str]:
         if short:
             shortest = min(short, key=lambda written: written.size)
             lines.append(f"{len(short)} {kind} lists are shorter; {shortest.path.name}: {shortest.note}")
+    if any(written.note for written in lists):
+        lines.append("longer lists need more test identities (--test), or more clips of each")
     return lines
 
 

@@ -160,7 +160,9 @@ def test_too_little_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert main(["split", str(data), *arguments]) == 2, arguments
         assert said in capsys.readouterr().err
     assert main(["split", str(data), "--test", "4", "--val", "2", "--trials", "500"]) == 0
-    assert "scrambled trials where 500 were asked for: a part of" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "scrambled trials where 500 were asked for: a part of" in said
+    assert "longer lists need more test identities (--test), or more clips of each" in said
     assert main(["split", str(data), "--test", "4", "--val", "2"]) == 2
     assert "holds a split; name another folder" in capsys.readouterr().err
     assert main(["split", str(tmp_path)]) == 2
