@@ -67,10 +67,11 @@ def test_the_largest_face_is_taken_in_the_resolution_of_the_image(tmp_path: Path
     image = dots(0.5 * 600 + 0.3 * 600 * FRAMES["dlib"], 9)
     (small, large), found = detector.align(image, [64, 150], 0)
     assert found
+    assert large.flags.writeable
     np.testing.assert_allclose(middles(large), 150 * FRAMES["dlib"], atol=0.7)
     assert small.shape == (64, 64, 3)
     faces, found = detector.align(Image.new("RGB", (30, 1)), [64], 0)
-    assert (faces[0].shape, found) == ((64, 64, 3), False)
+    assert (faces[0].shape, faces[0].flags.writeable, found) == ((64, 64, 3), True, False)
     with pytest.raises(DataError, match="threshold 2 must be 0 to 1"):
         Two(str(tmp_path / "any"), 2, side=100)
 

@@ -86,7 +86,7 @@ class LandmarkDetector(FaceDetector):
         if not len(boxes):
             left, top = (round(MARGIN * length) for length in image.size)
             middle = image.crop((left, top, max(left + 1, image.width - left), max(top + 1, image.height - top)))
-            return [np.asarray(middle.resize((size, size))) for size in sizes], False
+            return [np.array(middle.resize((size, size))) for size in sizes], False
         points = landmarks[np.argmax(boxes[:, 2] * boxes[:, 3])] * (np.array(image.size) / small.size)
         return [upright(image, points, size, padding, frame) for size in sizes], True
 
@@ -127,4 +127,4 @@ def upright(
     turn, shift = turn / shrink, (w.mean() - turn * z.mean()) / shrink
     onto = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
     face = image.reduce(shrink).transform((size, size), Image.Transform.AFFINE, onto, Image.Resampling.BICUBIC)
-    return np.asarray(face)
+    return np.array(face)  # writable, as torch wants it
