@@ -70,6 +70,8 @@ class MediaOptions:
                 raise DataError(f"data.media.{name}: {one_line(repr(value), 40)} must be a number")
         if self.whole_voice < 0:
             raise DataError(f"data.media.whole_voice: {self.whole_voice} is negative; give seconds, or 0 for none")
+        if self.colour < 0:
+            raise DataError(f"data.media.colour: {self.colour} is negative; give 0 for no change")
         if not 0 < self.smallest_crop <= 1:
             raise DataError(f"data.media.smallest_crop: {self.smallest_crop} must be above 0 and at most 1")
         if self.on_bad_sample not in ("raise", "skip"):

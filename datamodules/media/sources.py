@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -95,34 +94,37 @@ class MediaSource(ABC):
         """
         numbers = [int(row) for row in rows]
         rng = None if self.seed is None else np.random.default_rng((self.seed, self.modality, *numbers))
-        return self.stack((self._load_or_replace(row, rng) for row in numbers), len(numbers))
+        return self.stack(partial(self._load_or_replace, rng=rng), numbers)
 
-    def stack(self, inputs: Iterator[Tensor], count: int) -> Tensor:
-        """Makes a batch of what :meth:`load` returned: one at a time, so that each takes the memory of the one before.
+    def stack(self, load: Callable[..., Tensor], rows: Sequence[int]) -> Tensor:
+        """Makes a batch of what :meth:`load` returns for rows: one at a time, so that all take the same memory.
 
         Args:
-            inputs: of one shape.
-            count: their number.
+            load: is given a row and ``out``; its results have one shape.
+            rows: of the batch.
         """
-        first = next(inputs)
-        batch = first.new_empty(count, *first.shape)
-        for row, one in zip(batch, chain([first], inputs), strict=True):
-            row.copy_(one)
+        first = load(rows[0], out=None)
+        batch = first.new_empty(len(rows), *first.shape)
+        batch[0] = first
+        with torch.inference_mode():  # each operation starts sooner; the batch is a usual tensor
+            for row, place in zip(rows[1:], batch[1:], strict=True):
+                if (one := load(row, out=place)) is not place:
+                    place.copy_(one)
         return batch
 
-    def _load_or_replace(self, row: int, rng: np.random.Generator | None) -> Tensor:
+    def _load_or_replace(self, row: int, rng: np.random.Generator | None, out: Tensor | None) -> Tensor:
         if self.bad is None:
-            return self.load(row, rng)
+            return self.load(row, rng, out)
         while True:
             row = self.bad.replacement(row, np.random.default_rng(row) if rng is None else rng)
             try:
-                return self.load(row, rng)
+                return self.load(row, rng, out)
             except DataError as error:
                 self.bad.add(row, error)
 
     @abstractmethod
-    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
-        """Reads one input; ``rng`` draws its augmentation, None = no augmentation."""
+    def load(self, row: int, rng: np.random.Generator | None, out: Tensor | None = None) -> Tensor:
+        """Reads one input; ``rng`` draws its augmentation, None = no augmentation. May put it into ``out``."""
 
 
 class VoiceSource(MediaSource):
@@ -154,7 +156,7 @@ class VoiceSource(MediaSource):
         super().__init__(paths, seed, bad)
         self.samples, self.crops, self.whole = samples, crops, whole
 
-    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
+    def load(self, row: int, rng: np.random.Generator | None, out: Tensor | None = None) -> Tensor:
         if rng is not None:
             positions = [rng.random()]
         else:
@@ -170,10 +172,10 @@ class VoiceSource(MediaSource):
             crop[: len(samples)] = torch.from_numpy(samples)
         return padded if len(padded) > 1 else padded[0]
 
-    def stack(self, inputs: Iterator[Tensor], count: int) -> Tensor:
+    def stack(self, load: Callable[..., Tensor], rows: Sequence[int]) -> Tensor:
         if not self.whole:
-            return super().stack(inputs, count)
-        recordings = list(inputs)
+            return super().stack(load, rows)
+        recordings = [load(row, out=None) for row in rows]
         widest = max(x.shape[-1] for x in recordings)
         return torch.stack([pad(x, (0, widest - x.shape[-1]), value=float("nan")) for x in recordings])
 
@@ -183,7 +185,7 @@ class FaceSource(MediaSource):
 
     Args:
         paths: images.
-        transform: PIL image -> tensor; with a seed pixels (3, H, W) uint8 -> tensor.
+        transform: PIL image -> tensor; with a seed pixels (3, H, W) uint8, generator and ``out`` -> tensor.
         seed: see :class:`MediaSource`.
         bad: see :class:`MediaSource`.
     """
@@ -193,19 +195,14 @@ class FaceSource(MediaSource):
     def __init__(
         self,
         paths: NDArray[np.str_],
-        transform: Callable[[Any], Tensor],
+        transform: Callable[..., Tensor],
         seed: int | None = None,
         bad: BadSamples | None = None,
     ) -> None:
         super().__init__(paths, seed, bad)
         self.transform = transform
 
-    def load(self, row: int, rng: np.random.Generator | None) -> Tensor:
+    def load(self, row: int, rng: np.random.Generator | None, out: Tensor | None = None) -> Tensor:
         if rng is None:
             return self.transform(read_image(str(self.paths[row])))
-        pixels = read_pixels(str(self.paths[row]))
-        # torchvision draws from torch's global generator: set its seed and restore its state afterwards. Only the CPU's
-        # generator is concerned; torch.manual_seed would also seed that of the accelerator.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(rng.integers(2**62)))
-            return self.transform(pixels)
+        return self.transform(read_pixels(str(self.paths[row])), rng, out)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -21,10 +24,13 @@ STATISTICS: dict[Normalisation, tuple[list[float], list[float]]] = {
 }
 
 
-_KINDS = ("brightness", "contrast", "saturation", "hue")  # as torchvision numbers them; there is no change of hue
+COLOURS = ("brightness", "contrast", "saturation")
+_STRETCH = math.log(4 / 3)  # of a crop, at most
+WHITE = 255  # of the levels that are recoloured
 _GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, as torchvision's
+_GREY_TENSOR = torch.tensor(_GREY)
 PlainTransform = Callable[[Image.Image], Tensor]
-TrainingTransform = Callable[[Tensor], Tensor]
+TrainingTransform = Callable[..., Tensor]
 
 
 def plain_transform(size: int = 224, normalisation: Normalisation = "imagenet") -> PlainTransform:
@@ -47,7 +53,7 @@ def augmenting_transform(
     colour: float = 0.2,
     flip: float = 0.5,
 ) -> TrainingTransform:
-    """Random crop, mirror image and colours, drawn from torch's global generator (not from the papers).
+    """Random crop, mirror image and colours, as torchvision draws and makes them (not from the papers).
 
     Args:
         size: side of the output.
@@ -57,44 +63,68 @@ def augmenting_transform(
         flip: probability of a mirror image.
 
     Returns:
-        (3, H, W) uint8 -> (3, size, size) float32.
+        (3, H, W) uint8, generator and ``out`` -> (3, size, size) float32, in the memory of ``out`` if it is not None.
     """
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in _statistics(normalisation))
-    crop = v2.RandomResizedCrop(size, (smallest_crop, 1.0))
-    jitter = v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour)
+    scale, offset = 1 / (WHITE * std), -mean / std
 
-    def transform(image: Tensor) -> Tensor:
-        at = crop.make_params([image])
-        part = image[None, :, at["top"] : at["top"] + at["height"], at["left"] : at["left"] + at["width"]]
+    def transform(image: Tensor, rng: Generator, out: Tensor | None = None) -> Tensor:
+        top, left, height, width = random_box(image.shape[1], image.shape[2], smallest_crop, rng)
+        part = image[None, :, top : top + height, left : left + width]
+        # torch scales images whose colours are side by side in half the time, and calculates best on one after another
+        part = part.contiguous(memory_format=torch.channels_last)
         scaled = interpolate(part, (size, size), mode="bicubic", antialias=True)[0]
-        levels = torch.div(scaled.flip(2) if torch.rand(()) < flip else scaled, 255)
-        recolour(levels, jitter)
-        return torch.addcmul(-mean / std, levels, 1 / std, out=levels)
+        levels = torch.empty(scaled.shape)
+        np.copyto(levels.numpy(), scaled.numpy()[:, :, :: -1 if rng.random() < flip else 1])
+        if colour:
+            order, limits = rng.permutation(len(COLOURS)), (max(0.0, 1 - colour), 1 + colour)
+            factors = [rng.uniform(*limits) for _ in COLOURS]
+            recolour(levels, [(COLOURS[i], factors[i]) for i in order])
+        return torch.mul(levels, scale, out=out).add_(offset)
 
     return transform
 
 
-def recolour(image: Tensor, jitter: v2.ColorJitter) -> None:
-    """Applies ``jitter`` in place: its own functions make several copies of an image.
+def random_box(height: int, width: int, smallest: float, rng: Generator) -> tuple[int, int, int, int]:
+    """Part of an image that a crop keeps, drawn as by ``RandomResizedCrop`` of torchvision in a fifth of its time.
 
     Args:
-        image: (3, H, W) in 0..1, changed.
-        jitter: of brightness, contrast and saturation.
+        height: of the image.
+        width: of the image.
+        smallest: smallest part of the area.
+        rng: draws area, shape and place.
+
+    Returns:
+        Top, left, height and width.
     """
-    drawn = jitter.make_params([])
-    for index in drawn["fn_idx"].tolist():
-        factor = drawn[f"{_KINDS[index]}_factor"]
-        if factor is None:
-            continue
-        if _KINDS[index] == "brightness":
+    for _ in range(10):
+        area = height * width * rng.uniform(smallest, 1)
+        ratio = math.exp(rng.uniform(-_STRETCH, _STRETCH))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))  # the centre of a long image
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def recolour(image: Tensor, changes: Iterable[tuple[str, float]]) -> None:
+    """Changes colours in place as ``ColorJitter`` of torchvision, which makes several copies of an image.
+
+    Args:
+        image: (3, H, W) in 0..:data:`WHITE`, changed.
+        changes: one of :data:`COLOURS` and its factor, in this order.
+    """
+    for kind, factor in changes:
+        if kind == "brightness":
             image.mul_(factor)
-        elif _KINDS[index] == "contrast":
-            mean = image.mean((1, 2)).dot(torch.tensor(_GREY))
+        elif kind == "contrast":
+            mean = image.mean((1, 2)).dot(_GREY_TENSOR)
             torch.lerp(mean, image, factor, out=image)
         else:
             grey = torch.mul(image[0], _GREY[0]).add_(image[1], alpha=_GREY[1]).add_(image[2], alpha=_GREY[2])
             torch.lerp(grey, image, factor, out=image)
-        image.clamp_(0, 1)
+        if factor > 1:  # else levels come nearer to black or grey
+            image.clamp_(0, WHITE)
 
 
 def _statistics(normalisation: Normalisation) -> tuple[list[float], list[float]]:

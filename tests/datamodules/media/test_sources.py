@@ -13,9 +13,18 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from datamodules.media.sources import BadSamples, FaceSource, VoiceSource
-from datamodules.media.transforms import STATISTICS, augmenting_transform, plain_transform, recolour
+from datamodules.media.transforms import (
+    COLOURS,
+    STATISTICS,
+    WHITE,
+    augmenting_transform,
+    plain_transform,
+    random_box,
+    recolour,
+)
 from datamodules.schema import DataError
 from tests.datamodules.noise import jpg, noise, write
+from tests.datamodules.torch_draws import torch_draws
 
 
 def test_plain_transform_is_resize_centre_crop_and_statistics() -> None:
@@ -39,25 +48,38 @@ def test_colours_change_in_place_as_torchvision_changes_them(options: tuple[floa
         torch.manual_seed(seed)
         expected = jitter(image)
         torch.manual_seed(seed)
-        recolour(image, jitter)
-        assert torch.allclose(image, expected, atol=2e-6)
+        drawn = jitter.make_params([])
+        changes = [(COLOURS[i], drawn[f"{COLOURS[i]}_factor"]) for i in drawn["fn_idx"].tolist() if i < len(COLOURS)]
+        levels = WHITE * image
+        recolour(levels, [(kind, factor) for kind, factor in changes if factor is not None])
+        assert torch.allclose(levels / WHITE, expected, atol=2e-6)
 
 
-def test_training_crops_are_torchvisions() -> None:
+@pytest.mark.parametrize(("colour", "smallest"), [(0.0, 0.5), (0.4, 0.9)])
+def test_training_images_are_torchvisions_after_the_same_draws(colour: float, smallest: float) -> None:
     pixels = torch.randint(0, 256, (3, 60, 50), dtype=torch.uint8)
-    crop = v2.RandomResizedCrop(32, (0.5, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True)
     steps = [
-        crop,
+        v2.RandomResizedCrop(32, (smallest, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True),
         v2.RandomHorizontalFlip(0.5),
         v2.ToDtype(torch.float32, scale=True),
+        v2.ColorJitter(colour, colour, colour) if colour else v2.Identity(),
         v2.Normalize(*STATISTICS["clip"]),
     ]
-    for seed in range(8):
+    for seed in range(20):
         torch.manual_seed(seed)
         expected = v2.Compose(steps)(pixels)
+        transform = augmenting_transform(32, "clip", smallest, colour)
+        assert torch.allclose(transform(pixels, torch_draws(seed)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 50), (250, 250), (20, 90), (90, 20), (1, 300)])
+def test_crops_are_torchvisions_after_the_same_draws(shape: tuple[int, int]) -> None:
+    crop = v2.RandomResizedCrop(8, (0.3, 1.0))
+    for seed in range(300):
         torch.manual_seed(seed)
-        found = augmenting_transform(32, "clip", smallest_crop=0.5, colour=0)(pixels)
-        assert torch.allclose(found, expected, atol=1e-5)
+        expected = crop.make_params([torch.empty(3, *shape)])
+        box = random_box(*shape, 0.3, torch_draws(seed))
+        assert box == tuple(expected[name] for name in ("top", "left", "height", "width"))
 
 
 def test_unknown_statistics_are_named() -> None:
