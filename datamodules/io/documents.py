@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import struct
 import sys
 import zipfile
@@ -45,7 +46,7 @@ def read_json(path: Path) -> Any:
     """
     text = _text(path, MAX_BYTES)
     try:
-        content = json.loads(text, object_pairs_hook=_once)
+        content = DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
         raise DataError(f"{path}: unreadable ({why})") from error
@@ -218,12 +219,17 @@ def damaged(where: str, remedy: str) -> Iterator[None]:
 
 def _text(path: Path, most: int) -> str:
     try:
-        found = path.stat()
-        if not S_ISREG(found.st_mode):
-            raise DataError(f"{path}: is no file")
-        if found.st_size > most:
-            raise DataError(f"{path}: larger than {most >> 20} MiB; no command writes such a file")
-        return path.read_text(encoding="utf-8")
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe must not wait for its other end
+        try:
+            found = os.fstat(file)
+            if not S_ISREG(found.st_mode):
+                raise DataError(f"{path}: is no file")
+            if found.st_size > most:
+                raise DataError(f"{path}: larger than {most >> 20} MiB; no command writes such a file")
+            with open(file, "rb", buffering=0, closefd=False) as opened:
+                return opened.read().decode()
+        finally:
+            os.close(file)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
@@ -238,6 +244,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(name for name in names if names.count(name) > 1)[:60]!r} is there twice")
     return content
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _check_depth(content: Any, path: Path) -> None:

@@ -42,17 +42,18 @@ class Status:
 def statuses_of(points: list[Point], out: Path) -> dict[str, Status]:
     """Status by point id."""
     fits = {point.id: fit_of(point, out) for point in points}
-    jobs = queue() if any((fit.folder / JOB).exists() for fit in fits.values()) else {}
-    statuses = {}
-    for name, fit in fits.items():
-        with damaged(str(fit.folder), "delete it, and the same command makes it again"):
-            statuses[name] = _status(fit, jobs)
+    statuses = {name: _status(fit, {}) for name, fit in fits.items()}
+    left = [name for name, status in statuses.items() if status.state != "finished"]
+    if any((fits[name].folder / JOB).exists() for name in left):
+        jobs = queue()
+        statuses |= {name: _status(fits[name], jobs) for name in left}  # again: what has left the queue has ended
     return statuses
 
 
 def _status(fit: Fit, jobs: dict[str, str]) -> Status:
-    results = fit.results()
-    return Status(_state(fit, jobs)) if results is None else Status("finished", results.get("overall", {}))
+    with damaged(str(fit.folder), "delete it, and the same command makes it again"):
+        results = fit.results()
+        return Status(_state(fit, jobs)) if results is None else Status("finished", results.get("overall", {}))
 
 
 def _state(fit: Fit, jobs: dict[str, str]) -> str:
