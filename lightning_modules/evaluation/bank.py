@@ -1,40 +1,32 @@
-"""Gathers embeddings from all ranks by item index, so that metrics do not depend on the number of ranks."""
+"""Collects embeddings from all ranks by item index, so that metrics do not depend on the number of ranks."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
-
-BLOCK = 1 << 14  # rows
 
 
-class EmbeddingBank(Metric):
-    """Embeddings of all items of one modality, stored by item index and gathered over ranks.
+class EmbeddingBank:
+    """Embeddings of all items of one modality, stored by item index; ranks hold parts of them until :meth:`compute`.
 
-    An item may be added more than once, because a rank without items repeats one; the first in rank order is
-    kept. Ranks may hold different numbers of items, or none.
+    A rank never holds more than one copy of all embeddings: batches are written to their place, and what other ranks
+    have is added in place.
+
+    An item may be added in more than one batch, because a rank without items repeats one; the first batch of the first
+    rank is kept. Ranks may hold different numbers of items, or none.
 
     Args:
         size: number of items.
+        device: where the embeddings are stored.
     """
 
-    full_state_update = False
-    higher_is_better = None
-    is_differentiable = False
-    index: list[Tensor]
-    values: list[Tensor]
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
+    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
         if size < 1:
             raise ValueError(f"size: an embedding bank needs at least one item, got {size}")
-        self.size = size
-        self.add_state("index", [], dist_reduce_fx="cat")
-        self.add_state("values", [], dist_reduce_fx="cat")
+        self.size, self.device = size, torch.device(device)
+        self._known = torch.zeros(size, dtype=torch.bool, device=device)
+        self._rows = torch.empty(0, 0, device=device)  # until the first batch tells their width
 
     def update(self, embeddings: Tensor, index: Tensor) -> None:
         """Stores a batch.
@@ -53,49 +45,46 @@ class EmbeddingBank(Metric):
         outside = index[(index < 0) | (index >= self.size)]
         if len(outside):
             raise ValueError(f"item {int(outside[0])} does not exist: the bank holds items 0..{self.size - 1}")
-        self.index.append(index.to(self.device, torch.int64))
-        # flat: a rank without items does not know d, but must gather a tensor with the same number of dimensions
-        self.values.append(embeddings.detach().to(self.device, torch.float32).flatten())
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gathers over ranks as torchmetrics does, with empty tensors of the right type on ranks without items."""
-        if isinstance(self.index, list) and not self.index:
-            self.index.append(torch.empty(0, dtype=torch.int64, device=self.device))
-            self.values.append(torch.empty(0, dtype=torch.float32, device=self.device))
-        super().sync(*args, **kwargs)
+        if not self._rows.numel():
+            self._rows = torch.zeros(self.size, embeddings.shape[1], device=self.device)
+        if embeddings.shape[1] != self._rows.shape[1]:
+            raise ValueError(
+                f"the embedding width differs between batches: {self._rows.shape[1]} and {embeddings.shape[1]}"
+            )
+        index = index.to(self.device, torch.int64)
+        new = ~self._known[index]
+        self._rows[index[new]] = embeddings.detach().to(self.device, torch.float32)[new]
+        self._known[index] = True
 
     def compute(self) -> Tensor:
-        """All embeddings (size, d) float32; row i is item i. Equal on all ranks.
+        """All embeddings (size, d) float32; row i is item i. Equal on all ranks, which must all call it.
 
         Raises:
             RuntimeError: some items were never embedded, or ranks disagree on d.
         """
-        index = dim_zero_cat(self.index)
-        items, order = torch.sort(index, stable=True)
-        first = torch.ones_like(items, dtype=torch.bool)
-        first[1:] = items[1:] != items[:-1]
-        if int(first.sum()) < self.size:
-            missing = torch.ones(self.size, dtype=torch.bool, device=index.device)
-            missing[items] = False
-            rows = missing.nonzero().flatten()[:5].tolist()
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            self._complete(dist.get_rank(), dist.get_world_size())
+        if not self._known.all():
+            rows = (~self._known).nonzero().flatten()
             raise RuntimeError(
-                f"{int(missing.sum())} of {self.size} items were never embedded, first rows {rows}; "
+                f"{len(rows)} of {self.size} items were never embedded, first rows {rows[:5].tolist()}; "
                 "set use_distributed_sampler=False and do not limit the evaluation batches"
             )
-        count = sum(part.numel() for part in self.values)
-        if count % len(index):
-            raise RuntimeError(f"{count} values for {len(index)} items: the embedding width differs between batches")
-        kept = torch.zeros_like(index, dtype=torch.bool)
-        kept[order[first]] = True
-        return self._in_order(index, kept, count // len(index))
+        return self._rows
 
-    def _in_order(self, index: Tensor, kept: Tensor, width: int) -> Tensor:
-        """The kept rows by item, block by block: at no time are there two further copies of all embeddings."""
-        ordered = torch.empty(self.size, width, device=index.device)
-        start = 0
-        for part in self.values if isinstance(self.values, list) else [self.values]:
-            for block in part.view(-1, width).split(BLOCK):
-                rows = slice(start, start + len(block))
-                ordered[index[rows][kept[rows]]] = block[kept[rows]]
-                start += len(block)
-        return ordered
+    def _complete(self, rank: int, ranks: int) -> None:
+        """Fills in the rows that other ranks have."""
+        widths = torch.zeros(ranks, dtype=torch.int64, device=self.device)
+        widths[rank] = self._rows.shape[1]
+        dist.all_reduce(widths)
+        width = int(widths.max())
+        if ((widths != width) & (widths != 0)).any():  # 0: a rank without items
+            raise RuntimeError(f"the embedding width differs between ranks: {widths.tolist()}")
+        if not self._rows.numel():
+            self._rows = torch.zeros(self.size, width, device=self.device)
+        owner = torch.full((self.size,), ranks, dtype=torch.int32, device=self.device)
+        owner[self._known] = rank
+        dist.all_reduce(owner, dist.ReduceOp.MIN)
+        self._rows[self._known & (owner != rank)] = 0
+        dist.all_reduce(self._rows.view(torch.int32))  # one rank's bits and zeros: exact, whatever the number
+        self._known = owner < ranks

@@ -187,7 +187,7 @@ class TrialScorer(LightningModule, ABC):
         self._evaluation = self.evaluation_set(stage)
         self.embeddings, self.scores, self.refined = {}, {}, {}
         self._loaders = self._loaders_of(stage)
-        self._banks = {m: EmbeddingBank(len(self._evaluation.items(m))).to(self.device) for m in MODALITIES}
+        self._banks = {m: EmbeddingBank(len(self._evaluation.items(m)), self.device) for m in MODALITIES}
 
     def _loaders_of(self, stage: Stage) -> list[Any]:
         """The loaders of voices and of faces."""
@@ -206,8 +206,9 @@ class TrialScorer(LightningModule, ABC):
 
     def _gather_and_score(self, stage: Stage) -> None:
         for modality, bank in self._banks.items():
-            self.embeddings[modality] = bank.compute().cpu().numpy()
-            bad = np.flatnonzero(~np.isfinite(self.embeddings[modality]).all(axis=1))  # equal on all ranks
+            rows = self.embeddings[modality] = bank.compute().cpu().numpy()
+            # equal on all ranks; the extremes are finite where all numbers are, and take no second array of their size
+            bad = np.flatnonzero(~(np.isfinite(rows.min(axis=1)) & np.isfinite(rows.max(axis=1))))
             if len(bad):
                 first = self.evaluation.items(modality).ids[bad[0]]
                 raise DataError(

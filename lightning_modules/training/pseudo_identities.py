@@ -186,7 +186,7 @@ def embed_clips(
     module.eval()
     embeddings = []
     for modality, loader, rows in zip(MODALITIES, loaders, (train.voice_rows, train.face_rows), strict=True):
-        bank = EmbeddingBank(len(loader.dataset)).to(module.device)
+        bank = EmbeddingBank(len(loader.dataset), module.device)
         for batch in loader:
             x = batch["x"].to(module.device)
             if not learnt and x.ndim != 2:

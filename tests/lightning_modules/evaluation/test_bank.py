@@ -31,9 +31,9 @@ def fill(rank: int, world: int, size: int, batches: dict[int, list[list[int]]]) 
         (3, 7, {1: [[0, 1, 2]], 2: [[3], [4, 5, 6]]}),  # rank 0 has nothing
         (3, 2, {0: [[0]], 1: [[1]], 2: [[0]]}),  # more ranks than items, one repeats
         (3, 2, {0: [[1]], 1: [[0]]}),
+        (4, 7, {0: [[0, 4]], 1: [[1], [5]], 2: [[6, 2]], 3: [[3, 0], [1, 2]]}),
     ],
 )
-@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_ranks_gather_the_same_bank(ranks: Ranks, world: int, size: int, batches: dict[int, list[list[int]]]) -> None:
     for gathered in ranks.run(world, fill, size, batches):
         np.testing.assert_array_equal(gathered, ITEMS[:size].float().numpy())
@@ -54,12 +54,33 @@ def test_the_first_of_repeated_items_is_kept_as_float32_without_gradient() -> No
     assert not stored.requires_grad
 
 
-def test_reset_empties_the_bank() -> None:
-    bank = EmbeddingBank(1)
-    bank.update(torch.zeros(1, 3), torch.tensor([0]))
-    bank.reset()
-    bank.update(torch.ones(1, 5), torch.tensor([0]))
-    assert bank.compute().shape == (1, 5)
+def bits(rank: int, world: int) -> np.ndarray:
+    bank = EmbeddingBank(4)
+    odd = torch.tensor([[-0.0, 1e-40], [float("inf"), float("nan")], [3e38, -3e38], [0.1, 1 / 3]])
+    for i in range(rank, 4, world):
+        bank.update(odd[i : i + 1], torch.tensor([i]))
+    return bank.compute().numpy().view(np.int32) ^ odd.numpy().view(np.int32)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_every_bit_of_every_number_is_gathered(ranks: Ranks, world: int) -> None:
+    for changed in ranks.run(world, bits):
+        assert not changed.any()
+
+
+def widths(rank: int, world: int) -> None:
+    bank = EmbeddingBank(2)
+    bank.update(torch.ones(1, 3 + rank), torch.tensor([rank]))
+    bank.compute()
+
+
+def test_widths_that_differ_are_an_error(ranks: Ranks) -> None:
+    with pytest.raises(RuntimeError, match=r"differs between ranks: \[3, 4\]"):
+        ranks.run(2, widths)
+    bank = EmbeddingBank(2)
+    bank.update(torch.ones(1, 3), torch.tensor([0]))
+    with pytest.raises(ValueError, match="differs between batches: 3 and 4"):
+        bank.update(torch.ones(1, 4), torch.tensor([1]))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +97,6 @@ def test_bad_batches_are_errors(shape: tuple[int, ...], index: list[int], messag
         EmbeddingBank(4).update(torch.zeros(shape), torch.tensor(index))
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_empty_banks_say_so() -> None:
     with pytest.raises(RuntimeError, match="3 of 3 items were never embedded"):
         EmbeddingBank(3).compute()
