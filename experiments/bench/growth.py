@@ -1,4 +1,4 @@
-"""What work costs as it grows: seconds and memory at growing sizes, each in its own process, and their exponents."""
+"""What work costs as it grows: CPU seconds and memory at growing sizes, each in its own process; their exponents."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from experiments.bench.sizes import GROWING
 
 Row = dict[str, Any]
 WIDTH, BATCH, CLIPS, LANGUAGES = 768, 1024, 20, ("English", "Urdu")
+SHARED = 200_000  # items that ranks share
 ROOT = Path(__file__).parents[2]  # of the checkout
 
 
@@ -137,18 +138,67 @@ def report(size: int) -> Callable[[], object]:
     return work
 
 
+def ranks(size: int) -> Callable[[], object]:
+    """Embeds 200,000 items by linear heads on ``size`` gloo ranks, and collects the embeddings on all of them."""
+    import torch
+    import torch.distributed as dist
+    from torch.multiprocessing.spawn import start_processes
+
+    folder = TemporaryDirectory()
+    arguments = size, folder.name
+    others = start_processes(_join, (1, *arguments), size - 1, join=False, start_method="spawn") if size > 1 else None
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder.name}/store", rank=0, world_size=size)
+    dist.barrier()
+
+    def work() -> None:
+        _embed(0, size)
+        while others is not None and not others.join():
+            pass
+        dist.destroy_process_group()
+        folder.cleanup()
+
+    return work
+
+
+def _join(index: int, first: int, size: int, folder: str) -> None:
+    """What another rank does."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=first + index, world_size=size)
+    dist.barrier()
+    _embed(first + index, size)
+    dist.destroy_process_group()
+
+
+def _embed(rank: int, size: int) -> None:
+    import torch
+
+    from lightning_modules.evaluation.bank import EmbeddingBank
+    from lightning_modules.networks.heads import HeadPair
+
+    torch.manual_seed(0)
+    heads, collected = HeadPair(WIDTH, WIDTH, WIDTH), EmbeddingBank(SHARED)
+    with torch.no_grad():
+        for rows in torch.arange(rank, SHARED, size).split(BATCH):
+            collected.update(heads.voice(torch.ones(len(rows), WIDTH)), rows)
+    assert collected.compute().shape == (SHARED, WIDTH)
+
+
 WORK: dict[str, Callable[[int], Callable[[], object]]] = {
     "bank": bank, "scoring": scoring, "eer": eer, "sampler": sampler, "record": record,
-    "prepare": prepare, "report": report,
+    "prepare": prepare, "report": report, "ranks": ranks,
 }  # fmt: skip
 
 
 def measure(what: str, size: int) -> Row:
-    """One size in this process: seconds of the work, peak memory, and that before the work."""
+    """One size in this process: its CPU seconds for the work, peak memory, and that before the work."""
     work = WORK[what](size)
-    before, start = peak_gb(), time.perf_counter()
+    before, start = peak_gb(), time.process_time()
     work()
-    return {"seconds": time.perf_counter() - start, "peak_gb": peak_gb(), "start_gb": before}
+    return {"seconds": time.process_time() - start, "peak_gb": peak_gb(), "start_gb": before}
 
 
 def measure_growth(quick: bool) -> Iterator[Row]:

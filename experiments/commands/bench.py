@@ -104,8 +104,8 @@ def growth_table_of(rows: list[Record]) -> NameTable:
     from experiments.bench.growth import exponent
 
     caption = (
-        "Seconds ~ size^growth by least squares; 1 = linear. GB of the process, imports and data included; its growth "
-        "is that of what the work adds."
+        "CPU seconds ~ size^growth by least squares; 1 = linear. GB of the process, imports and data included; its "
+        "growth is that of what the work adds. ranks: of the first rank; together they embed 200,000 items."
     )
     table = NameTable(caption=caption)
     for column in ("what", "sizes", "seconds", "growth", "GB", "growth of GB"):
