@@ -52,7 +52,7 @@ class Started:
         self.args, self.returncode = command.arguments, None
         out, err = os.pipe(), os.pipe()
         self._channel = socket.socket(socket.AF_UNIX)
-        self._channel.connect(_server())
+        self._channel.connect(address())
         payload = json.dumps(command).encode()
         fds = array.array("i", [out[1], out[1] if merged else err[1]])
         self._channel.sendmsg([len(payload).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
@@ -148,7 +148,13 @@ def run(*arguments: str, timeout: float = 240, **options: Any) -> subprocess.Com
 _address: str | None = None
 
 
-def _server() -> str:
+def use(given: str) -> None:
+    """Makes this process start its commands at the server of another one."""
+    global _address
+    _address = given
+
+
+def address() -> str:
     """Address of the server of this test process, which is started at the first command and ends with the tests."""
     global _address
     if _address is None:
