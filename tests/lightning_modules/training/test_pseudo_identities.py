@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,7 @@ def no_video(data: TinyData) -> TinyData:
     train = data.training_set()
     video = train.video.copy()
     video[:3] = ""
-    data.training_set = lambda: TrainingSet(  # type: ignore[method-assign]
-        *(getattr(train, name) for name in train.__dataclass_fields__ if name != "video"), video
-    )
+    data.training_set = lambda: replace(train, video=video)  # type: ignore[method-assign]
     return data
 
 
