@@ -131,7 +131,10 @@ def check_heard(cell: Cell, voices: Items, train_languages: Sequence[str]) -> No
         return
     languages = {cell.language} if cell.language else set(np.unique(voices.language[cell.voice_index]).tolist())
     if "" in languages:
-        raise DataError(f"data.test.{cell.name}: the language of its voices is unknown; set its language")
+        raise DataError(
+            f"data.test.{cell.name}: the language of its voices is unknown; set its language, or where none is known "
+            f"name it {cell.name.removesuffix(kind)}test"
+        )
     wrong = sorted(languages - set(train_languages) if kind == "heard" else languages & set(train_languages))
     if wrong:
         raise DataError(

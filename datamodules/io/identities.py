@@ -134,7 +134,8 @@ def check_spelling(names: Iterable[str], what: str) -> None:
             how = "case, blanks, Unicode form or letters that look alike"
             if name_key(other) != name_key(name):
                 how = "how the language is written" if what == "language" else "how a number is written"
-            raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way")
+            two = ", or rename one if they are two people" if what == "identity" else ""
+            raise DataError(f"data: {what} {other!r} and {name!r} differ only in {how}; write them in one way{two}")
 
 
 def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from datamodules import CellSpec, FeatureDataModule, ManifestDataModule, MediaOptions
 from datamodules.base import VoiceFaceDataModule
+from datamodules.evaluation.checks import check_heard
 from datamodules.schema import DataError
 from datamodules.training_set import ResumableLoader
 from tests.datamodules.feature_files_on_disk import write_npz
 from tests.datamodules.media_tree import patch, tone
+from tests.experiments.saved import world
 
 PEOPLE, LANGUAGES = 5, ("English", "Urdu")
 
@@ -80,3 +82,10 @@ def test_a_training_language_cannot_be_called_unheard(tmp_path: Path) -> None:
     data.exclude_identities, data.test = people, {"unheard": CellSpec(identities=people, language="Urdu")}
     with pytest.raises(DataError, match=r"data\.test\.unheard: contains Urdu voices, training uses English, Urdu"):
         data.setup("fit")
+
+
+def test_clips_without_a_language_are_neither_heard_nor_unheard() -> None:
+    evaluation = world({"balanced/heard": ""})
+    said = "data.test.balanced/heard: the language of its voices is unknown; set its language, or where none is known "
+    with pytest.raises(DataError, match=f"{said}name it balanced/test$"):
+        check_heard(evaluation.cells["balanced/heard"], evaluation.voices, ["English"])
