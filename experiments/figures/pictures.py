@@ -73,11 +73,20 @@ def _saved(folder: Path, picture: str, draw: Callable[[], Figure | None]) -> lis
         if figure is None:
             return []
         with together(path.parent), draft_of(path) as draft:
+            _arrange(figure)
             figure.savefig(draft, format="png", dpi=DPI)
     except Exception as error:  # a picture must not fail a run
         rank_zero_warn(f"picture {picture} failed: {type(error).__name__}: {error}")
         return []
     return [path]
+
+
+def _arrange(figure: Figure) -> None:
+    """Places what is in a figure, which then has no layout engine: for one, ``savefig`` would draw everything twice."""
+    figure.set_dpi(DPI)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def draw_training(folder: Path) -> Figure | None:
