@@ -88,7 +88,9 @@ class TrainedFiles(FileEncoder):
         return self._source(path).load(0, None)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        return self.model.embed(self.modality, self._source().stack(iter(inputs), len(inputs))).float()
+        return self.model.embed(
+            self.modality, self._source().stack(lambda row, out: inputs[row], range(len(inputs)))
+        ).float()
 
     def _source(self, *paths: str) -> MediaSource:
         if self.modality == "face":

@@ -30,7 +30,16 @@ from tests.postproc.synthetic_people import World
 CONFIGS = sorted({path.stem for path in (packaged() / "postproc").glob("*.yaml")} - {"chaining_switches"})
 EMBEDDING_BLIND = ("none", "fusion")  # steps that look at scores alone
 
-LEARNING = ("asnorm", "best", "gender", "guarded_chaining", "joint", "matching", "nested")  # from training people
+LEARNING = (
+    "age",
+    "asnorm",
+    "best",
+    "gender",
+    "guarded_chaining",
+    "joint",
+    "matching",
+    "nested",
+)  # from training people
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

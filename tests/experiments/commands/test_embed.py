@@ -172,8 +172,8 @@ def test_errors_are_one_line_and_name_the_file(
         f"--manifest={manifest}", "--face=encoder/dlb.yaml", f"--out={tmp_path}"
     )
     assert said(
-        f"--manifest={manifest}", "--face=encoder/dlib.yaml", "--face.detector=CenterFaceDetector", f"--out={tmp_path}"
-    ) == ("error: face.detector: no class 'CenterFaceDetector'; did you mean lightning_modules.CenterFaceDetector?")
+        f"--manifest={manifest}", "--face=encoder/dlib.yaml", "--face.detector=CentreFaceDetector", f"--out={tmp_path}"
+    ) == ("error: face.detector: no class 'CentreFaceDetector'; did you mean lightning_modules.CenterFaceDetector?")
     assert "embedded by another encoder" in said(
         f"--manifest={manifest}", VOICE, "--voice.init_args.seconds=0.01", f"--out={packs}"
     )
