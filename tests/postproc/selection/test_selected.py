@@ -164,5 +164,5 @@ def test_the_shipped_config_names_its_alternatives(request: pytest.FixtureReques
     default = Selected({"any": [Transport()]})
     assert isinstance(step, Selected)
     assert (step.sets, step.seed) == (default.sets, default.seed)
-    assert list(step.alternatives) == ["blocks", "transport", "joint", "best"]
+    assert list(step.alternatives) == ["blocks", "transport", "joint", "best", "matching"]
     assert [type(s).__name__ for s in step.alternatives["best"]] == ["Transport", "JointIdentities"]
