@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from submitit.core.job_environment import JobEnvironment
-from submitit.helpers import DelayedSubmission
 
 from datamodules.io.documents import read_yaml
 from datamodules.io.text import nearest, plain_file
@@ -25,12 +23,14 @@ from experiments.runs.credentials import has_key
 from experiments.runs.fits import Fit
 from experiments.sweep.points import Sweep, choices
 
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
 JOB = "job.json"
 """File in the folder of a point: the id of its SLURM job."""
 
 PREEMPTION = "USR1"
 """Signal of SLURM's warning. All processes of a job receive it, so submitit and ``fit`` must expect the same one."""
-JobEnvironment.USR_SIG = PREEMPTION  # that sbatch is asked for; submitit has read its variable above
 
 
 @dataclass
@@ -184,15 +184,22 @@ def show_agents(sweep: Sweep) -> str:
 
 
 def _submit(jobs: Sequence[Job], folder: Path, settings: Path) -> list[str]:
-    from submitit import SlurmExecutor
-
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = PREEMPTION  # read when submitit is imported in the job
     try:
-        executor = SlurmExecutor(folder / "slurm")
+        executor = _executor()(folder / "slurm")
         executor.update_parameters(job_name=folder.name, **slurm_settings(settings))
         return [job.job_id for job in executor.submit_array(jobs)]
     except RuntimeError as error:
         raise DataError(f"--launcher slurm: {one_line(error)}") from error
+
+
+def _executor() -> Any:
+    """Submitit's class, which then asks sbatch for :data:`PREEMPTION`."""
+    from submitit import SlurmExecutor  # slow, and the state of a sweep needs it not
+    from submitit.core.job_environment import JobEnvironment
+
+    JobEnvironment.USR_SIG = PREEMPTION
+    return SlurmExecutor
 
 
 def slurm_settings(path: Path) -> dict[str, Any]:
@@ -201,12 +208,10 @@ def slurm_settings(path: Path) -> dict[str, Any]:
     Raises:
         DataError: submitit has no such parameter.
     """
-    from submitit.slurm.slurm import SlurmExecutor
-
     content = read_yaml(path) or {}
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected submitit's parameters and their values")
-    known = sorted(SlurmExecutor._valid_parameters())
+    known = sorted(_executor()._valid_parameters())
     for key in content:
         if key not in known:
             raise DataError(f"{path}: {key}: submitit has no such parameter{nearest(key, known)}")
