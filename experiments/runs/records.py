@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,26 @@ def _wrong(record: dict[str, Any]) -> str | None:
     """The first key of the record of a test condition that holds what it may not."""
     if not _is_value("trials", record.get("trials")):
         return "trials"
-    for key, value in record.items():
-        if type(value) is float and 0 <= value <= 1 and key not in COUNTS and not key.endswith("_ci95"):
-            continue  # a rate, as most are: the quick way
-        if not _is_value(key, value):
+    rates, others = _checked(tuple(record))
+    for key in rates:
+        value = record[key]
+        if not (type(value) is float and 0 <= value <= 1) and not _is_rate(value):  # the quick way first
             return key
-    return None
+    return next((key for key in others if not _is_value(key, record[key])), None)
+
+
+@lru_cache(maxsize=64)
+def _checked(keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Keys of a record that hold rates, and other keys that may not hold anything. Many records have the same keys."""
+    others = [key for key in keys if key in COUNTS or key.endswith("_ci95")]
+    return [key for key in keys if key.startswith(("eer", "auc")) and key not in others], others
 
 
 def _is_value(key: str, value: Any) -> bool:
-    """Whether a record of a test condition may hold this; unknown keys may hold anything."""
+    """Whether a record may hold this as one of :data:`COUNTS`, or as an interval."""
     if key in COUNTS:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-    if key.endswith("_ci95"):
-        return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_rate, value)))
-    return _is_rate(value) if key.startswith(("eer", "auc")) else True
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_rate, value)))
 
 
 def _is_rate(value: Any) -> bool:
