@@ -70,10 +70,9 @@ class Items:
     def __len__(self) -> int:
         return len(self.ids)
 
-
-def estimates_of(items: Items, rows: Rows) -> NDArray[np.floating] | None:
-    """The attributes (n, 2) of some items, None where no file has any."""
-    return None if items.attributes is None else np.asarray(items.attributes[rows])
+    def estimates(self, rows: Rows) -> NDArray[np.floating] | None:
+        """The attributes (n, 2) of some items, None where no file has any."""
+        return None if self.attributes is None else np.asarray(self.attributes[rows])
 
 
 def joined_attributes(parts: Sequence[Items]) -> NDArray[np.floating] | None:

@@ -26,17 +26,7 @@ from datamodules.io.trials import read_trials
 from datamodules.sampling.rankings import make_matching, make_retrieval
 from datamodules.sampling.splits import draw_balanced, draw_equal
 from datamodules.sampling.trials import all_pairs, make_trials, why_fewer
-from datamodules.schema import (
-    DataError,
-    EvaluationSet,
-    Items,
-    ItemTable,
-    RankingList,
-    Rows,
-    Stage,
-    Trials,
-    estimates_of,
-)
+from datamodules.schema import DataError, EvaluationSet, Items, ItemTable, RankingList, Rows, Stage, Trials
 from datamodules.training_set import ItemSource, TrainingSet
 
 VAL_IDENTITIES = 6  # 3 women and 3 men, as in the test sets of MAV-Celeb
@@ -349,7 +339,7 @@ class SplitDataModule(ConditionDataModule):
         identities, identity = np.unique(faces.items.identity[face], return_inverse=True)
         language = np.asarray(voices.items.language[voice])
         video = np.where(voices.items.video[voice] == faces.items.video[face], voices.items.video[voice], "")
-        attributes = estimates_of(voices.items, voice), estimates_of(faces.items, face)
+        attributes = voices.items.estimates(voice), faces.items.estimates(face)
         return TrainingSet(*sources, voice, face, identity.astype(np.int64), language, identities, video, attributes)
 
     # -- evaluation ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.evaluation.conditions import Condition, RankingCondition
 from datamodules.io.feature_files import FIELDS
-from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, estimates_of, joined_attributes
+from datamodules.schema import Cell, DataError, EvaluationSet, Items, ItemTable, joined_attributes
 
 
 def evaluation_set(conditions: Sequence[Condition | RankingCondition], genders: dict[str, str]) -> EvaluationSet:
@@ -58,7 +58,7 @@ def _unique(
 def _take(table: ItemTable, rows: NDArray[np.int64], prefix: str) -> Items:
     fields = {name: np.asarray(getattr(table.items, name)[rows]) for name in FIELDS}
     ids = np.char.add(prefix, table.items.ids[rows])
-    return Items(ids, **fields, features=table.array(rows), attributes=estimates_of(table.items, rows))
+    return Items(ids, **fields, features=table.array(rows), attributes=table.items.estimates(rows))
 
 
 def _concatenate(parts: Sequence[Items], genders: dict[str, str]) -> Items:

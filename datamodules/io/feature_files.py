@@ -11,13 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.documents import check_letters, open_arrays, read_array
-from datamodules.io.identities import gender_letter
-from datamodules.io.item_ids import media_fields, stem
+from datamodules.io.identities import gender_letter, read_estimates
+from datamodules.io.item_ids import stem
 from datamodules.io.tables import read_table
 from datamodules.io.text import (
     LONGEST,
     WIDEST,
-    blank_separated_rows,
     check_lines,
     csv_rows,
     existing,
@@ -28,12 +27,12 @@ from datamodules.io.text import (
     shown,
     split_fragment,
 )
+from datamodules.io.trials import read_challenge_index
 from datamodules.schema import ATTRIBUTES, DataError, Modality, one_line
 
 FIELDS = ("identity", "language", "video", "gender")
 _ID_ARRAYS = ("item", "clip_id", "utterance", "utterance_id", "id")
 _REMEDY = "write it with np.save or np.savez, numbers as float32 and names by .astype(str)"
-_OLDEST = 150.0  # years
 _MANY = 8  # different whole numbers, in a column or line of a file with fractions, that are names and no features
 _SURE = 40  # numbers written with as many decimals, so that all of the file are
 _CSV_REMEDY = "write it without row and column names, in pandas by to_csv(path, index=False, header=False)"
@@ -367,7 +366,7 @@ def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
     if file.index is None:
         raise DataError(f"{where}: has no item ids; give the feature file an index")
     if Path(file.index).suffix.lower() not in (".csv", ".tsv", ".parquet"):
-        return _challenge_list(file.index, modality)
+        return read_challenge_index(file.index, modality)
     source = read_table(file.index, "index")
     known = (*FIELDS, *ATTRIBUTES)
     columns = {name: name for name in known if name in source.columns}
@@ -383,55 +382,8 @@ def _index(file: FeatureFile, modality: Modality, where: str) -> pd.DataFrame:
     table = pd.DataFrame({name: source[columns[name]] if name in columns else "" for name in ("item", *FIELDS)})
     table["item"] = [stem(item) for item in table["item"]]
     table = table.astype(str)
-    renamed = source[[columns[name] for name in ATTRIBUTES if name in columns]]
-    estimates = read_estimates(renamed.set_axis([n for n in ATTRIBUTES if n in columns], axis=1), f"index {file.index}")
+    named = {columns[name]: name for name in ATTRIBUTES if name in columns}
+    estimates = read_estimates(source[[*named]].rename(columns=named), f"index {file.index}")
     if estimates is not None:
         table[list(ATTRIBUTES)] = estimates
     return table
-
-
-def read_estimates(table: pd.DataFrame, where: str) -> NDArray[np.float32] | None:
-    """The :data:`datamodules.schema.ATTRIBUTES` (n, 2) of a table, NaN in empty cells; None where it has none of them.
-
-    Raises:
-        DataError: a cell holds no number, or one out of range.
-    """
-    if not set(ATTRIBUTES) & set(table.columns):
-        return None
-    none = np.full(len(table), np.nan)
-    columns = [_estimates(table[name], name, where) if name in table.columns else none for name in ATTRIBUTES]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _estimates(values: pd.Series, name: str, where: str) -> NDArray[np.float64]:
-    """Ages in years or probabilities of a woman (n,), NaN where a cell is empty."""
-    texts = values.astype(str).str.strip()
-    numbers: NDArray[np.float64] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
-    most = _OLDEST if name == "age" else 1.0
-    wrong = (texts != "").to_numpy() & ~((numbers >= 0) & (numbers <= most))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{where}, row {row + 1}: {name} is {texts.iloc[row][:40]!r}; write a number from 0 to {most:g}, or "
-            "nothing where it is unknown"
-        )
-    return numbers
-
-
-def _challenge_list(path: str, modality: Modality) -> pd.DataFrame:
-    """Reads a train or test list as an index: ``[<key>] <wav> <jpg>`` or ``<index> <label> <wav> <jpg>``.
-
-    The identity of both modalities comes from the face path: in v1 the voice ids are renumbered without the test
-    identities, the face ids are not.
-    """
-    rows, lines = blank_separated_rows(read_text(path, "index"))
-    if not rows:
-        raise DataError(f"index {path}: is empty")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(rows[0]) or len(row) not in (2, 3, 4):
-            raise DataError(f"index {path}, line {line}: {len(row)} columns; expected '[<key>] <voice> <face>'")
-    references = [row[-2 if modality == "voice" else -1] for row in rows]
-    _, language, video = zip(*map(media_fields, references), strict=True)
-    identity = [media_fields(row[-1])[0] for row in rows]
-    item = [stem(reference) for reference in references]
-    return pd.DataFrame({"item": item, "identity": identity, "language": language, "video": video, "gender": ""})

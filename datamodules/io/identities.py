@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.languages import language_key
 from datamodules.io.tables import read_table
 from datamodules.io.text import name_key, nearest, numbered, plain_name, read_text, split_fragment
-from datamodules.schema import DataError, Items
+from datamodules.schema import ATTRIBUTES, DataError, Items
 
+_OLDEST = 150.0  # years
 _GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 
 
@@ -151,3 +153,31 @@ def check_known(names: Sequence[str], known: NDArray[np.str_], key: str) -> None
             near = f"; did you mean {same[0]}?" if same else nearest(name, known.tolist())
             hint = near or f"; the data have {available}"
             raise DataError(f"data.{key}: {name} is unknown{hint}")
+
+
+def read_estimates(table: pd.DataFrame, where: str) -> NDArray[np.float32] | None:
+    """The :data:`datamodules.schema.ATTRIBUTES` (n, 2) of a table, NaN in empty cells; None where it has none of them.
+
+    Raises:
+        DataError: a cell holds no number, or one out of range.
+    """
+    if not set(ATTRIBUTES) & set(table.columns):
+        return None
+    none = np.full(len(table), np.nan)
+    columns = [_estimates(table[name], name, where) if name in table.columns else none for name in ATTRIBUTES]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _estimates(values: pd.Series, name: str, where: str) -> NDArray[np.float64]:
+    """Ages in years or probabilities of a woman (n,), NaN where a cell is empty."""
+    texts = values.astype(str).str.strip()
+    numbers: NDArray[np.float64] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    most = _OLDEST if name == "age" else 1.0
+    wrong = (texts != "").to_numpy() & ~((numbers >= 0) & (numbers <= most))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{where}, row {row + 1}: {name} is {texts.iloc[row][:40]!r}; write a number from 0 to {most:g}, or "
+            "nothing where it is unknown"
+        )
+    return numbers

@@ -18,10 +18,10 @@ from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
 from datamodules.endings import PICTURE, RECORDING
-from datamodules.io.item_ids import first_unsafe, stem, stems, unsafe
+from datamodules.io.item_ids import first_unsafe, media_fields, stem, stems, unsafe
 from datamodules.io.text import blank_separated_rows, csv_rows, nearest, read_text
 from datamodules.io.writing import draft_of
-from datamodules.schema import DataError, Trials, one_line
+from datamodules.schema import DataError, Modality, Trials, one_line
 
 _COLUMNS = ("key", "voice", "face", "label")
 _ORDERS = {
@@ -350,3 +350,22 @@ def _read_labels(path: str | Path, keys: NDArray[np.str_]) -> NDArray[np.int8]:
 
 def _strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.str_]:
     return np.array(column.to_pylist(), dtype=np.str_)
+
+
+def read_challenge_index(path: str, modality: Modality) -> pd.DataFrame:
+    """Reads a train or test list as an index: ``[<key>] <wav> <jpg>`` or ``<index> <label> <wav> <jpg>``.
+
+    The identity of both modalities comes from the face path: in v1 the voice ids are renumbered without the test
+    identities, the face ids are not.
+    """
+    rows, lines = blank_separated_rows(read_text(path, "index"))
+    if not rows:
+        raise DataError(f"index {path}: is empty")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]) or len(row) not in (2, 3, 4):
+            raise DataError(f"index {path}, line {line}: {len(row)} columns; expected '[<key>] <voice> <face>'")
+    references = [row[-2 if modality == "voice" else -1] for row in rows]
+    _, language, video = zip(*map(media_fields, references), strict=True)
+    identity = [media_fields(row[-1])[0] for row in rows]
+    item = [stem(reference) for reference in references]
+    return pd.DataFrame({"item": item, "identity": identity, "language": language, "video": video, "gender": ""})

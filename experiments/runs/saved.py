@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.io.documents import check_letters, open_arrays, read_array
-from datamodules.io.feature_files import read_estimates
+from datamodules.io.identities import read_estimates
 from datamodules.io.tables import read_parquet
 from datamodules.io.text import plain_file
 from datamodules.io.writing import make_folder, write_arrays

@@ -18,8 +18,9 @@ Lloyd = Callable[[Tensor, Tensor, int], Tensor]
 def cases(setting: Setting) -> dict[str, Case]:
     """Each way, named with its size."""
     ways: dict[str, tuple[Lloyd, str, str]] = {"faiss": (partial(_faiss, setting.device), "fp32", "cpu")}
-    on_cpu = {"fp32": None, setting.precision: None}
-    for precision in on_cpu if setting.device == "cpu" else ("fp32", "tf32", "bf16"):
+    for precision in (
+        dict.fromkeys(("fp32", setting.precision)) if setting.device == "cpu" else ("fp32", "tf32", "bf16")
+    ):
         ways[f"torch {precision}"] = partial(_torch, precision), precision, setting.device
     if setting.device != "cpu":
         ways["flash-kmeans bf16"] = _flash, "bf16", setting.device
