@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from experiments.commands.table import COMMANDS
-from experiments.console.early import turn_into_exceptions
+from experiments.console.early import importing, turn_into_exceptions
 from experiments.console.errors import exit_status
 
 RESUMABLE = ("embed", "prepare", "protocol", "sweep")
@@ -58,7 +58,9 @@ def _run(argv: list[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
         print(f"error: unknown command {command!r}: {hint}", file=sys.stderr)
         return 2
-    return int(import_module(COMMANDS[command][0]).main(command, rest))
+    with importing():
+        module = import_module(COMMANDS[command][0])
+    return int(module.main(command, rest))
 
 
 def script() -> int:

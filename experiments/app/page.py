@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import tempfile
 import threading
@@ -49,7 +47,6 @@ def serve(path: Path, encoders: Mapping[Modality, str | None], port: int | None 
         DataError: a bad model, an unknown encoder, a port that is taken.
     """
     scorer = FileScorer.read(path, encoders, trust)
-    atexit.register(gc.freeze)  # a last collection walks for seconds through what gradio has loaded
     with running(scorer, port) as url:
         print(f"{url}: open it in a browser on this machine; Ctrl-C ends", flush=True)
         threading.Event().wait()

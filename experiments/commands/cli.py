@@ -301,7 +301,8 @@ class ExperimentCLI(LightningCLI):
 
     def _changed(self, *keys: str) -> list[str]:
         """Those of some keys whose values are other ones than in the config.yaml of the run folder."""
-        return changed_keys(self.run_dir / "config.yaml", self.parser.dump(self.config, skip_none=False), keys)
+        saved = self.run_dir / "config.yaml"
+        return changed_keys(saved, self.parser.dump(self.config, skip_none=False), keys) if saved.is_file() else []
 
     def _best(self) -> str:
         """The best checkpoint; the last one of a run that was never validated."""

@@ -12,6 +12,7 @@ from typing import Any
 from datamodules.schema import DataError
 from experiments.config.missing import check_files
 from experiments.console.arguments import CommandParser, options_of_fit
+from experiments.console.early import importing
 
 GROUPS = {
     "trainer": "options of Lightning's Trainer",
@@ -35,9 +36,8 @@ def main(command: str, argv: list[str]) -> int:
     settings = _check(command, argv)
     if not any(argument.startswith("--print_config") for argument in argv):
         check_files(settings)
-    from experiments.commands import (
-        cli,  # torch and Lightning take ten seconds; a wrong argument need not wait for them
-    )
+    with importing():
+        from experiments.commands import cli  # torch and Lightning take long; a wrong argument need not wait for them
 
     return cli.main(command, argv)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from datamodules.schema import DataError
 from experiments.config.files import find_config
 from experiments.console.arguments import CommandParser
+from experiments.console.early import importing
 
 
 def main(command: str, argv: list[str]) -> int:
@@ -32,12 +33,13 @@ def main(command: str, argv: list[str]) -> int:
     if len(set(names)) < len(names):
         raise DataError(f"--postproc: {', '.join(names)}; names of strategies must differ")
     # these import torch and pandas, which --help and a wrong option need not wait for
-    from experiments.config.build import read_steps
-    from experiments.runs.folder import refuse_run
-    from experiments.runs.refine import write_refined
-    from experiments.runs.results import print_results
-    from experiments.runs.saved import read_run
-    from postproc.memory import Memory
+    with importing():
+        from experiments.config.build import read_steps
+        from experiments.runs.folder import refuse_run
+        from experiments.runs.refine import write_refined
+        from experiments.runs.results import print_results
+        from experiments.runs.saved import read_run
+        from postproc.memory import Memory
 
     if options.out is not None:
         refuse_run(options.out)

@@ -145,12 +145,20 @@ def _parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported, whatever its conditions come to."""
+    for part in ast.iter_child_nodes(tree):
+        yield part
+        if isinstance(part, ast.If | ast.Try | ast.ExceptHandler | ast.With):
+            yield from _statements(part)
+
+
 @lru_cache
 def _imports(file: Path, module: str) -> dict[str, str]:
     """Dotted paths by the names under which a module imports them."""
     names: dict[str, str] = {}
     package = module.split(".") if file.stem == "__init__" else module.split(".")[:-1]
-    for part in ast.walk(_parsed(file)):
+    for part in _statements(_parsed(file)):
         if isinstance(part, ast.ImportFrom):
             above = package[: len(package) - part.level + 1] if part.level else []
             origin = ".".join([*above, *([part.module] if part.module else [])])

@@ -88,7 +88,7 @@ def is_saved(content: dict[str, Any]) -> bool:
 
 
 def changed_keys(saved: Path, now: str, keys: Sequence[str]) -> list[str]:
-    """Those of some dotted keys that have another value now than in a config; none where that is no file.
+    """Those of some dotted keys that have another value now than in a config.
 
     Args:
         saved: the config.
@@ -102,7 +102,7 @@ def changed_keys(saved: Path, now: str, keys: Sequence[str]) -> list[str]:
             content = {**content, **(inside or {})}.get(name) if isinstance(content, dict) else None
         return content
 
-    before, after = (read_config(saved), yaml.safe_load(now)) if saved.is_file() else ({}, {})
+    before, after = read_config(saved), yaml.safe_load(now)
     return [key for key in keys if value(before, key) != value(after, key)]
 
 

@@ -1,10 +1,14 @@
-"""Ctrl-C while a command is being imported. To be imported before anything that takes time."""
+"""A quick start and end of a command, and Ctrl-C meanwhile. To be imported before anything that takes time."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -25,5 +29,21 @@ def turn_into_exceptions() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Slow imports without Python's garbage collector, which would walk again and again through what stays anyway."""
+    if not _is_command():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+if _is_command():
+    atexit.register(gc.freeze)  # the collector's last walk takes a second after PyTorch, several after gradio
 if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _leave)

@@ -79,25 +79,19 @@ def kmeans(
         ([0.5, 11.0], [2, 3])
     """
     x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise ValueError(f"x: k-means needs points (n, d), got {x.shape}")
-    if not 1 <= k <= len(x):
-        raise ValueError(f"k: {k} clusters of {len(x)} points; take 1 to {len(x)}")
-    _check_finite(x)
-    if n_init < 1 or n_iter < 1:
-        raise ValueError(f"n_init: {n_init} starts of n_iter: {n_iter} iterations; both must be positive")
+    _check(x, [k], n_init, n_iter)
     backend = resolve_backend(backend)
 
     points, mean, scale = _standardise(x)
-    starts = np.random.SeedSequence(seed).spawn(n_init)
     size = max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)
     if len(points) <= 2 * size:
         with _few_threads(points):
-            best = _best_start(points, k, starts, backend, n_iter)
+            best = _best_start(points, _starts(points, [k], seed, n_init)[k], backend, n_iter)
     else:
         sample = points[_rows(len(points), size, seed)]
         with _few_threads(sample):
-            centres = _best_start(sample, k, starts, backend, n_iter).centres.astype(np.float32)
+            of_sample = _best_start(sample, _starts(sample, [k], seed, n_init)[k], backend, n_iter)
+        centres = of_sample.centres.astype(np.float32)
         best = _settle(points, lloyd(points, centres, backend, min(n_iter, _POLISH)))
     return Clusters(best.centres * scale + mean, best.labels, best.distances * scale, best.inertia * scale**2)
 
@@ -147,9 +141,7 @@ def elbow(
     if len(x) > _ELBOW_EXACT and x.ndim == 2 and ks[0] >= 1 and ks[-1] <= len(x):
         curve = _sampled_curve(x, ks, seed, backend, min(n_iter, _ELBOW_ITER))
     else:
-        curve = {
-            k: float(kmeans(x, k, seed=seed, backend=backend, n_init=n_init, n_iter=n_iter).distances.sum()) for k in ks
-        }
+        curve = _exact_curve(x, ks, seed, backend, n_init, n_iter)
     totals = np.array([curve[k] for k in ks])
     if rule == "drop":
         heights = totals[:-1] - totals[1:]
@@ -175,6 +167,17 @@ def resolve_backend(backend: Backend) -> Backend:
     if backend == "auto":
         return "gpu" if gpu else "cpu"
     return backend
+
+
+def _check(x: NDArray[np.floating], ks: Sequence[int], n_init: int, n_iter: int) -> None:
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"x: k-means needs points (n, d), got {x.shape}")
+    for k in ks:
+        if not 1 <= k <= len(x):
+            raise ValueError(f"k: {k} clusters of {len(x)} points; take 1 to {len(x)}")
+    _check_finite(x)
+    if n_init < 1 or n_iter < 1:
+        raise ValueError(f"n_init: {n_init} starts of n_iter: {n_iter} iterations; both must be positive")
 
 
 def _check_finite(x: NDArray[np.floating]) -> None:
@@ -221,18 +224,39 @@ def _rows(n: int, size: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))
 
 
-def _best_start(
-    points: NDArray[np.float32], k: int, starts: Sequence[np.random.SeedSequence], backend: Backend, n_iter: int
-) -> Clusters:
+def _starts(points: NDArray[np.float32], ks: Sequence[int], seed: int, n_init: int) -> dict[int, list[list[int]]]:
+    """K-means++ rows of ``n_init`` starts for each number of clusters; one start for one cluster."""
+    # fewer rows are the first of more, so those of the largest k of as many candidates serve the others
+    largest = {_candidates(k): k for k in sorted(ks)}
+    seeds = np.random.SeedSequence(seed).spawn(n_init)
+    rows = {
+        candidates: [plus_plus(points, k, np.random.default_rng(start)) for start in seeds[: n_init if k > 1 else 1]]
+        for candidates, k in largest.items()
+    }
+    return {k: [start[:k] for start in rows[_candidates(k)][: n_init if k > 1 else 1]] for k in ks}
+
+
+def _best_start(points: NDArray[np.float32], starts: Sequence[list[int]], backend: Backend, n_iter: int) -> Clusters:
     """The partition of least inertia over some starts."""
     best: Clusters | None = None
-    for start in starts:
-        seeds = points[plus_plus(points, k, np.random.default_rng(start))]
-        clusters = _settle(points, lloyd(points, seeds, backend, n_iter))
+    for rows in starts:
+        clusters = _settle(points, lloyd(points, points[rows], backend, n_iter))
         if best is None or clusters.inertia < best.inertia:
             best = clusters
     assert best is not None
     return best
+
+
+def _exact_curve(
+    x: NDArray[np.floating], ks: Sequence[int], seed: int, backend: Backend, n_init: int, n_iter: int
+) -> dict[int, float]:
+    """Total L2 distance by k of what :func:`kmeans` finds."""
+    _check(x, ks, n_init, n_iter)
+    backend = resolve_backend(backend)
+    points, _, scale = _standardise(x)
+    with _few_threads(points):
+        starts = _starts(points, ks, seed, n_init)
+        return {k: float((_best_start(points, starts[k], backend, n_iter).distances * scale).sum()) for k in ks}
 
 
 def _sampled_curve(
@@ -290,10 +314,11 @@ def _settle(points: NDArray[np.float32], centres: NDArray[np.float32]) -> Cluste
         part = points[start : start + _CHUNK].astype(np.float64)
         labels[start : start + _CHUNK] = np.argmin(half_norms - part @ centres64.T, axis=1)
     counts = np.bincount(labels, minlength=len(centres))
-    order = np.argsort(labels, kind="stable")
-    for cluster, members in enumerate(np.split(order, np.cumsum(counts)[:-1])):
-        if len(members):
-            centres64[cluster] = points[members].mean(axis=0, dtype=np.float64)
+    ordered = points[np.argsort(labels, kind="stable")]
+    ends = np.cumsum(counts)
+    for cluster in np.flatnonzero(counts):
+        members = ordered[ends[cluster] - counts[cluster] : ends[cluster]]
+        centres64[cluster] = members.mean(axis=0, dtype=np.float64)
     distances = np.empty(len(points))
     for start in range(0, len(points), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -312,7 +337,7 @@ def plus_plus(
         rng: draws candidates.
         nearest: (n,) squared distances to the nearest of the centres there are already; None = there are none.
     """
-    candidates = 2 + int(np.log(k))
+    candidates = _candidates(k)
     norms = np.einsum("nd,nd->n", points, points)
     chosen: list[int] = []
     if nearest is None:
@@ -330,6 +355,10 @@ def plus_plus(
         chosen.append(int(drawn[best]))
         nearest = reached[:, best]
     return chosen
+
+
+def _candidates(k: int) -> int:
+    return 2 + int(np.log(k))
 
 
 def _squared(

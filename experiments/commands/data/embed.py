@@ -12,6 +12,7 @@ import yaml
 
 from datamodules.schema import DataError
 from experiments.console.arguments import CommandParser
+from experiments.console.early import importing
 from experiments.console.warnings import plain_warnings
 
 
@@ -41,7 +42,8 @@ def main(command: str, argv: list[str]) -> int:
     from datamodules.io.text import existing
 
     existing(options.manifest, "manifest")
-    from experiments.inference.embedding import embed_manifest  # imports Lightning, which --help need not wait for
+    with importing():
+        from experiments.inference.embedding import embed_manifest  # imports Lightning, which --help need not wait for
 
     files = [f"--{modality}={name}" for modality in ("voice", "face") for name in getattr(options, modality)]
     with plain_warnings():

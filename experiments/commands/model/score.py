@@ -7,6 +7,7 @@ from pathlib import Path
 from datamodules.io.writing import refuse_other
 from datamodules.schema import MODALITIES
 from experiments.console.arguments import CommandParser, add_model
+from experiments.console.early import importing
 from experiments.console.warnings import plain_warnings
 
 
@@ -30,8 +31,8 @@ def main(command: str, argv: list[str]) -> int:
 
     model, paths = local_folder(options.model), {modality: getattr(options, f"{modality}s") for modality in MODALITIES}
     check_given(model, paths)
-    from experiments.inference.scoring import score  # imports torch, which what is wrong so far need not wait for
-
+    with importing():
+        from experiments.inference.scoring import score  # imports torch, which what is wrong so far need not wait for
     with plain_warnings():
         score(
             model,
