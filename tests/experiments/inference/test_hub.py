@@ -44,8 +44,9 @@ def refused(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     """The one line of a command that ends with 2."""
     capsys.readouterr()
     assert main(list(command)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
 
 
 def test_a_pushed_model_is_found_again(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
