@@ -1,24 +1,21 @@
-"""Finds the voices and faces in a folder of media, and reads identity, language and video from their paths."""
+"""Reads identity, language and video of voices and faces from their paths."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.datasets.voxceleb.people import People
-from datamodules.endings import COMPRESSED, READ, UNREAD
 from datamodules.io.identities import check_spelling
 from datamodules.io.item_ids import unsafe
 from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE
 from datamodules.io.text import plain_name, printable, shown
+from datamodules.prepare.listing import LIST
 from datamodules.schema import DataError, Modality
 
 _SHOWN = 5
-_LIST = re.compile(r"(?i:(?:v[1-4]_?)?(?:English|Urdu|Hindi|German|Bangla)?_(?:train|test)\.txt)")
-"""Names of MAV-Celeb's lists."""
 _FIELDS = {"identity": r"(?P<identity>[^/]+)", "language": r"(?P<language>[^/]+)", "video": r"(?P<video>[^/]+)",
            "file": r"[^/]+", "any": r".*"}  # fmt: skip
 _SPLIT = "(?:(?i:train|dev|test|val|valid|validation)/)"
@@ -94,7 +91,7 @@ LAYOUTS = (
 """The layouts that are recognised, each by all paths of the data set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MediaFile:
     """A voice or face file.
 
@@ -113,45 +110,6 @@ class MediaFile:
     video: str
 
 
-def list_files(root: str | Path, unread: dict[str, str]) -> Iterator[tuple[str, Modality]]:
-    """Relative paths of all voices and faces below a folder, sorted within each folder, without hidden files.
-
-    Args:
-        root: the folder. Links out of it are followed.
-        unread: gets recordings and pictures of kinds that are not read, MAV-Celeb's lists, and folders that have
-            another name here.
-
-    Raises:
-        DataError: it is not a folder, or a folder in it cannot be read.
-    """
-    if not Path(root).is_dir():
-        raise DataError(f"{root}: there is no such folder")
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-    top, seen = Path(root).resolve(), dict[Path, str]()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        below, place = os.path.relpath(folder, root).replace(os.sep, "/"), Path(folder).resolve()
-        inside = Path(folder).is_symlink() and below != "." and place.is_relative_to(top)
-        if inside or place in seen:
-            folders.clear()
-            if place not in (top / below).parents:  # one above is read where it is
-                unread[below] = f"is the same folder as {place.relative_to(top) if inside else seen[place]}"
-            continue
-        seen[place] = below
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            suffix, path = Path(name).suffix.lower(), name if below == "." else f"{below}/{name}"
-            if _LIST.fullmatch(name):
-                unread[path] = "is a list of MAV-Celeb, which is not followed"
-            elif suffix in UNREAD:
-                unread[path] = "its kind is not read; convert it to wav or jpg"
-            elif not name.startswith(".") and (suffix in COMPRESSED or any(suffix in of for of in READ.values())):
-                modality: Modality = "face" if suffix in READ["face"] else "voice"
-                yield path, modality
-
-
 def layout_of(
     root: Path, listing: Sequence[tuple[str, Modality]], patterns: Sequence[str], people: bool, unread: Iterable[str]
 ) -> Layout:
@@ -162,7 +120,7 @@ def layout_of(
         listing: paths below it and their modalities.
         patterns: the user's.
         people: whether names have a table of ids.
-        unread: of :func:`list_files`.
+        unread: of :func:`datamodules.prepare.listing.list_files`.
 
     Raises:
         DataError: a wrong pattern; files in no known layout; MAV-Celeb with its lists; several data sets side by side;
@@ -177,14 +135,15 @@ def layout_of(
             )
         _check_apart(root, described, listing)
         return described
-    if lists := [path for path in unread if _LIST.fullmatch(path.rpartition("/")[2])]:
+    if lists := [path for path in unread if LIST.fullmatch(path.rpartition("/")[2])]:
         raise DataError(
             f"{root}: is MAV-Celeb with its lists ({lists[0]}), which say what belongs together: train with "
             "--config v1_eng.yaml and MAVCELEB_ROOT, or describe another tree with --pattern"
         )
-    fits = {layout: _misfits(layout, listing) for layout in LAYOUTS if people or not layout.by_name}
-    layout = next((layout for layout, misfits in fits.items() if not misfits), None)
+    layouts = [layout for layout in LAYOUTS if people or not layout.by_name]
+    layout = next((layout for layout in layouts if all(_match(layout, *file) for file in listing)), None)
     if layout is None:
+        fits = {layout: _misfits(layout, listing) for layout in layouts}
         nearest, misfits = min(fits.items(), key=lambda item: len(item[1]))
         part = f"; {nearest.name} fits all but {len(misfits)} of {len(listing)}" if len(misfits) < len(listing) else ""
         raise DataError(
@@ -192,43 +151,53 @@ def layout_of(
             "--pattern '{identity}/{video}/{file}' or --pattern '{any}/{language}/{identity}/{file}'"
             + ("" if people else "; VoxCeleb1's faces by name need --people vox1_meta.csv")
         )
-    known = re.compile(_LANGUAGE)
-    if spoken := next((p for p, m in listing if any(map(known.fullmatch, _corpus(layout, p, m).split("/")))), None):
+    _check_places(root, layout, listing)
+    return layout
+
+
+def _check_places(root: Path, layout: Layout, listing: Sequence[tuple[str, Modality]]) -> None:
+    """Refuses languages above the identities or in the place of videos, and data sets side by side."""
+    known, videos, first = re.compile(_LANGUAGE), set[str](), dict[str, str]()
+    for path, modality in listing:
+        if match := _match(layout, path, modality):
+            fields = match.groupdict()
+            videos.add(fields.get("video") or "")
+            first.setdefault("" if layout.by_name else fields.get("above") or "", path)
+    corpora = {path: _named(above) for above, path in first.items()}
+    if spoken := next((path for path, corpus in corpora.items() if any(map(known.fullmatch, corpus.split("/")))), None):
         raise DataError(
             f"{root}: a language stands above the voices and faces, in {spoken}; describe this layout with --pattern "
             "'{language}/{any}/{identity}/{video}/{file}'"
         )
-    found = (next(filter(None, (p.fullmatch(path) for p in layout.patterns(side)))) for path, side in listing)
-    videos = {match.groupdict().get("video") or "" for match in found}
     if all(map(known.fullmatch, videos)):
         raise DataError(
             f"{root}: languages stand where {layout.name} has videos: {shown(sorted(videos))}; describe this layout "
             "with --pattern '{identity}/{language}/{file}', or as it is with --pattern '{identity}/{video}/{file}'"
         )
-    corpora = sorted({_corpus(layout, path, modality) or "." for path, modality in listing})
-    if len(corpora) > 1:
+    if len(names := sorted({corpus or "." for corpus in corpora.values()})) > 1:
         raise DataError(
-            f"{root}: holds {len(corpora)} data sets side by side ({shown(corpora)}), in which one name may be two "
+            f"{root}: holds {len(names)} data sets side by side ({shown(names)}), in which one name may be two "
             "people; prepare each folder by itself"
         )
-    return layout
+
+
+def _match(layout: Layout, path: str, modality: Modality) -> re.Match[str] | None:
+    """A path by the first pattern that fits it."""
+    for pattern in layout.patterns(modality):
+        if match := pattern.fullmatch(path):
+            return match
+    return None
 
 
 def _misfits(layout: Layout, listing: Sequence[tuple[str, Modality]]) -> list[str]:
-    return [path for path, side in listing if not any(p.fullmatch(path) for p in layout.patterns(side))]
-
-
-def _corpus(layout: Layout, path: str, modality: Modality) -> str:
-    """Folders above the identity that may name a data set: not those of a split, or of voices and faces."""
-    match = next(m for p in layout.patterns(modality) if (m := p.fullmatch(path)))
-    return "" if layout.by_name else _named(match.groupdict().get("above") or "")
+    return [path for path, modality in listing if not _match(layout, path, modality)]
 
 
 def _check_apart(root: Path, layout: Layout, listing: Sequence[tuple[str, Modality]]) -> None:
     """Refuses patterns that take one name in two data sets for one identity."""
     found: dict[tuple[str, Modality], dict[str, str]] = {}
     for path, modality in listing:
-        if match := next((m for p in layout.patterns(modality) if (m := p.fullmatch(path))), None):
+        if match := _match(layout, path, modality):
             above = "/".join(match[name] or "" for name in match.re.groupindex if name.startswith("above"))
             folders = found.setdefault((match["identity"], modality), {})
             folders.setdefault(_named(above), path)
@@ -325,7 +294,7 @@ def describe_all(
             continue
         if language and file.language:
             raise DataError(f"--language {language}: the folders name languages, {path} {file.language}; leave it out")
-        files.append(replace(file, language=language or file.language))
+        files.append(replace(file, language=language) if language else file)
     check_spelling([file.identity for file in files], "identity")
     check_spelling([file.language for file in files], "language")
     problems |= {file.path: f"{why}; rename it" for file in files if (why := unsafe(file.path))}

@@ -9,20 +9,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from datamodules.schema import MODALITIES, DataError
-from experiments.bench.process import peak_gb
+from experiments.bench.process import below, peak_gb
 from experiments.bench.sizes import GROWING
 
 Row = dict[str, Any]
 WIDTH, BATCH, CLIPS, LANGUAGES = 768, 1024, 20, ("English", "Urdu")
 SHARED = 200_000  # items that ranks share
+NUMBER = b"number 0"  # of a file, in its place
 ROOT = Path(__file__).parents[2]  # of the checkout
+
+
+class Pool(NamedTuple):
+    """What the processes of a pool had at their peaks, in GB; they have ended when the work has."""
+
+    gb: float
 
 
 def bank(size: int) -> Callable[[], object]:
@@ -89,33 +97,42 @@ def record(size: int) -> Callable[[], object]:
     return work
 
 
-def prepare(size: int) -> Callable[[], object]:
+def prepare(size: int) -> Callable[[], Pool]:
     """The manifest of ``size`` files, voices and faces, of identities with 20 videos each; one process reads them."""
+    from datamodules.prepare.listing import list_files
+    from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
+    from datamodules.prepare.paths import describe_all, layout_of
+
+    folder, (voice, face) = TemporaryDirectory(), _one_clip()
+    for clip in range(size // 2):
+        video = f"id{clip // CLIPS:06d}/English/v{clip % CLIPS:02d}"
+        for name, content in ((f"voices/{video}/1.wav", voice), (f"faces/{video}/1.jpg", face)):
+            path = Path(folder.name, name)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(content.replace(NUMBER, clip.to_bytes(len(NUMBER), "little")))  # no two are equal
+
+    def work() -> Pool:
+        root, readers = Path(folder.name), [0.0]
+        listing = list(list_files(root, {}))
+        files = describe_all(listing, layout_of(root, listing, [], False, {}), None, "", {})
+        paths = [(file.path, file.modality) for file in files]
+        probes = check_files(root, paths, root / "parts", 1, False, lambda _: readers.append(below()[1]))
+        assert not probes["problem"].any()
+        write_manifest(manifest_of(files, probes, {}), root / "manifest.csv")
+        return Pool(max(readers))
+
+    return work
+
+
+def _one_clip() -> tuple[bytes, bytes]:
+    """A wav and a jpg with ``NUMBER`` in place of samples and in a comment."""
     import soundfile
     from PIL import Image
 
-    from datamodules.prepare.manifest import check_files, manifest_of, write_manifest
-    from datamodules.prepare.paths import describe_all, layout_of, list_files
-
-    folder, rng = TemporaryDirectory(), np.random.default_rng(0)
-    for clip in range(size // 2):
-        identity, video = f"id{clip // CLIPS:06d}", f"v{clip % CLIPS:02d}"
-        voice, face = (Path(folder.name, side, identity, "English", video) for side in ("voices", "faces"))
-        for place in (voice, face):
-            place.mkdir(parents=True)
-        # no two files are equal: those of two identities would be refused
-        soundfile.write(voice / "1.wav", rng.normal(scale=0.1, size=400), 8000)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(face / "1.png")
-
-    def work() -> None:
-        root = Path(folder.name)
-        listing = list(list_files(root, {}))
-        files = describe_all(listing, layout_of(root, listing, [], False, {}), None, "", {})
-        probes = check_files(root, [(f.path, f.modality) for f in files], root / "parts", 1, False, lambda _: None)
-        assert not probes["problem"].any()
-        write_manifest(manifest_of(files, probes, {}), root / "manifest.csv")
-
-    return work
+    rng, voice, face = np.random.default_rng(0), BytesIO(), BytesIO()
+    soundfile.write(voice, rng.normal(scale=0.1, size=400), 8000, format="WAV")
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(face, "JPEG", comment=NUMBER)
+    return voice.getvalue()[: -len(NUMBER)] + NUMBER, face.getvalue()
 
 
 def report(size: int) -> Callable[[], object]:
@@ -194,11 +211,16 @@ WORK: dict[str, Callable[[int], Callable[[], object]]] = {
 
 
 def measure(what: str, size: int) -> Row:
-    """One size in this process: its CPU seconds for the work, peak memory, and that before the work."""
+    """One size in this process: CPU seconds of the work, peak memory, and that before the work.
+
+    The processes of a pool count in both, the peak being the sum of their peaks; other ranks do not.
+    """
     work = WORK[what](size)
     before, start = peak_gb(), time.process_time()
-    work()
-    return {"seconds": time.process_time() - start, "peak_gb": peak_gb(), "start_gb": before}
+    result = work()
+    seconds = time.process_time() - start + below()[0]
+    peak = peak_gb() + (result.gb if isinstance(result, Pool) else 0)
+    return {"seconds": seconds, "peak_gb": peak, "start_gb": before}
 
 
 def measure_growth(quick: bool) -> Iterator[Row]:

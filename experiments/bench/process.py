@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -14,9 +15,28 @@ def say(text: str) -> None:
 
 def peak_gb() -> float:
     """GB, of this program alone."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's ru_maxrss starts at the size of the process that forked this one
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line[:6] == "VmHWM:") / (1 << 20)
+    if Path("/proc/self/status").exists():  # Linux's ru_maxrss starts at the size of the process that forked this one
+        return _peak_gb("self")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+
+def below(process: str = "self") -> tuple[float, float]:
+    """CPU seconds and GB of the living processes that a process has started, and that these have; 0 except on Linux.
+
+    Returns:
+        Their seconds, with those of processes that they have waited for, and the sum of their peaks.
+    """
+    seconds = memory = 0.0
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in listed.read_text().split():
+            ticks = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:15]
+            deeper = below(child)
+            seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + deeper[0]
+            memory += _peak_gb(child) + deeper[1]
+    return seconds, memory
+
+
+def _peak_gb(process: str) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line[:6] == "VmHWM:") / (1 << 20)

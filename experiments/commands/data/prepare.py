@@ -80,15 +80,9 @@ def _prepare(options: argparse.Namespace) -> int:
     from datamodules.endings import COMPRESSED
     from datamodules.io.parts import Parts
     from datamodules.io.text import plain_name
+    from datamodules.prepare.listing import list_files
     from datamodules.prepare.manifest import check_files, counted_in, manifest_of
-    from datamodules.prepare.paths import (
-        describe_all,
-        layout_lines,
-        layout_of,
-        list_files,
-        summary,
-        why_unpaired,
-    )
+    from datamodules.prepare.paths import describe_all, layout_lines, layout_of, summary, why_unpaired
 
     root: Path = options.root
     out = _out(options)
@@ -115,8 +109,8 @@ def _prepare(options: argparse.Namespace) -> int:
     listed: list[tuple[str, Modality]] = [(file.path, file.modality) for file in files]
     with progress("looking at files", len(files)) as report:
         probes = check_files(root, listed, parts, options.workers, options.decode, report)
-    problems |= {row.path: row.problem for row in probes.itertuples() if row.problem}
     sound = (probes["problem"] == "").to_numpy()
+    problems |= dict(probes.loc[~sound, ["path", "problem"]].to_numpy().tolist())
     kept = [file for file, fine in zip(files, sound, strict=True) if fine]
     for modality in ("voice", "face"):
         if not any(file.modality == modality for file in kept):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from PIL import Image
 from datamodules.io.media import samples_of
 from datamodules.media.sources import VoiceSource
 from datamodules.media.transforms import augmenting_transform
+from datamodules.workers import process_pool
 from experiments.bench import compare, growth
 from experiments.bench import media as bench_media
 from experiments.bench import media_baseline as bench_plain
+from experiments.bench.process import below
 from experiments.bench.sizes import WAYS
 from experiments.bench.sklearn_baseline import roc_eer
 from experiments.commands import bench
@@ -134,6 +137,31 @@ def test_a_measurement_that_fails_is_one_line(capsys: pytest.CaptureFixture) -> 
 def test_every_kind_of_work_that_grows_runs(what: str) -> None:
     assert growth.WORK.keys() == growth.GROWING.keys()
     growth.WORK[what](growth.GROWING[what][1][0])()
+
+
+def _spend(mib: int, seconds: float) -> float:
+    """Takes memory and CPU seconds."""
+    filled = bytearray(b"1") * (mib << 20)
+    while time.process_time() < seconds:
+        pass
+    return len(filled) / (1 << 30)
+
+
+@pytest.mark.processes
+def test_what_the_processes_of_a_pool_cost_is_counted() -> None:
+    with process_pool(1) as pool:
+        pool.submit(_spend, 0, 0.0).result()  # imports this module
+        start = below()
+        taken = pool.submit(_spend, 500, 0.0).result()
+        larger = below()
+        pool.submit(_spend, 0, start[0] + 2.0).result()
+        alive = below()
+    assert 0.9 * taken < larger[1] - start[1] < 1.5 * taken
+    assert alive[1] >= larger[1]
+    assert alive[0] - start[0] > 1.0
+    after = below()
+    assert after[0] >= alive[0]  # of an ended process they count on
+    assert after[1] < alive[1]
 
 
 @pytest.mark.processes

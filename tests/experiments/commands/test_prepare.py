@@ -16,7 +16,8 @@ from datamodules.endings import READ
 from datamodules.media.manifest import ManifestDataModule
 from datamodules.media.module import MediaOptions
 from datamodules.prepare import manifest as prepare
-from datamodules.prepare.paths import compile_patterns, describe, list_files
+from datamodules.prepare.listing import list_files
+from datamodules.prepare.paths import compile_patterns, describe
 from datamodules.schema import MODALITIES, DataError
 from experiments.run import main
 from tests.datamodules.media_tree import make_training, patch, tone
@@ -308,11 +309,13 @@ def test_a_folder_of_two_names_is_read_once(tmp_path: Path, capsys: pytest.Captu
     (root / "voices" / "anna").symlink_to(elsewhere)
     (root / "faces" / "b").symlink_to("bob")  # sorted before it
     (root / "faces" / "bob" / "up").symlink_to(root)
+    (elsewhere / "v" / "back").symlink_to(root / "voices" / "bob" / "v")
     unread: dict[str, str] = {}
     paths = [path for path, _ in list_files(root, unread)]
     people = ("voices/ann", "voices/bob", "faces/bob")
     assert sorted(paths) == sorted(f"{who}/v/1.{ending}" for who in people for ending in ("wav", "jpg"))
     assert unread == {
+        "voices/ann/v/back": "is the same folder as voices/bob/v",
         "voices/anna": "is the same folder as voices/ann",
         "faces/b": "is the same folder as faces/bob",
     }
