@@ -56,7 +56,7 @@ def check_files(
     batches = [todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)]
     fresh: list[Probe] = []
     work = partial(probe_all, root, decode)
-    with process_pool(workers) as pool:
+    with process_pool(workers, preload=[probe_all.__module__]) as pool:
         for probes in pool.map(work, batches):
             fresh += probes
             report(len(probes))
