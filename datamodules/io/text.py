@@ -105,7 +105,7 @@ def plain_file(path: Path, what: str = "", remedy: str = "") -> Path:
     Raises:
         DataError: it is a folder, pipe, socket or device.
     """
-    if path.exists() and not path.is_file():
+    if not path.is_file() and path.exists():  # a file is looked at once
         raise DataError(f"{what} {path}: is no file{remedy and '; '}{remedy}".lstrip())
     return path
 

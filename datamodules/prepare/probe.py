@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -83,22 +84,23 @@ def _voice(path: Path, decode: bool) -> tuple[float, int, int]:
 
 def _face(path: Path, decode: bool) -> tuple[float, int, int, int, int]:
     try:
-        with Image.open(plain_file(path)) as image:
-            width, height, kind = *image.size, image.format
+        with plain_file(path).open("rb") as file:
+            with Image.open(file) as image:
+                width, height, kind = *image.size, image.format
+            whole = kind == "JPEG" and _ends(file)
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not readable as an image") from error
-    if decode or kind != "JPEG" or not _ends(path):
+    if decode or not whole:
         read_image(path)
     return 0.0, 0, 0, width, height
 
 
-def _ends(path: Path) -> bool:
+def _ends(file: BinaryIO) -> bool:
     """Whether a jpg has an end marker near its end; a complete one may also have it earlier."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        return b"\xff\xd9" in file.read()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    return b"\xff\xd9" in file.read()
 
 
 def convert(path: Path, ffmpeg: str) -> str:

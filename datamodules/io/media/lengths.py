@@ -32,8 +32,9 @@ def examined(path: Path) -> tuple[str, Path | io.BytesIO]:
             content = file.read()
             lacks, made = _examined_mp3(content)
         else:
-            lacks = _truncation(file)
-            made = None if lacks else _with_length(file)
+            declared = _declared(file)
+            lacks = _truncation(file, declared)
+            made = _with_length(file, *declared) if magic == b"RIFF" and declared and not lacks else None
         held = io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else path
     return lacks, made or held
 
@@ -62,12 +63,16 @@ def _decoded(content: bytes) -> io.BytesIO:
     return made
 
 
-def _with_length(file: BinaryIO) -> io.BytesIO | None:
-    """A wav that was written to a pipe, in memory with the length that it has; None for others."""
-    file.seek(0)
-    if file.read(4) != b"RIFF" or not (declared := _declared(file)) or declared[1] > 0:
+def _with_length(file: BinaryIO, start: int, length: int) -> io.BytesIO | None:
+    """A wav that was written to a pipe, in memory with the length that it has; None for others.
+
+    Args:
+        file: the wav.
+        start: where its samples begin.
+        length: bytes of them that its header declares.
+    """
+    if length > 0:
         return None
-    start = declared[0]
     file.seek(start)
     content = bytearray(file.read())
     if not content or _are_chunks(content):
@@ -145,10 +150,10 @@ def _nist(head: bytes) -> tuple[int, int] | None:
     return None if b"," in fields.get(b"sample_coding", b"") else (start, size[0] * size[1] * size[2])
 
 
-def _truncation(file: BinaryIO) -> str:
+def _truncation(file: BinaryIO, declared: tuple[int, int] | None) -> str:
     """What a truncated recording lacks, "" if it is whole. Libsndfile reads such a file without an error."""
     size = file.seek(0, os.SEEK_END)
-    if declared := _declared(file):
+    if declared:
         start, length = declared
         lost = start + length - size if length < STREAMED else 0
         return f"{lost} bytes that its header declares are missing" if lost > 0 else ""
