@@ -33,14 +33,19 @@ def scored_cell(
     local: dict[Modality, NDArray[np.int64]] = {}
     for modality, index in zip(MODALITIES, (cell.voice_index, cell.face_index), strict=True):
         rows, local[modality] = np.unique(index, return_inverse=True)
-        spaces[modality] = {"model": embeddings[modality][rows]}
-        features = evaluation.items(modality).features
-        if features is not None:
-            spaces[modality]["input"] = features[rows]
-        attributes = evaluation.items(modality).attributes
-        if attributes is not None:
-            spaces[modality][ESTIMATES] = attributes[rows]
+        items = evaluation.items(modality)
+        of_items = {"model": embeddings[modality], "input": items.features, ESTIMATES: items.attributes}
+        spaces[modality] = {space: _rows_of(x, rows) for space, x in of_items.items() if x is not None}
     return ScoredCell(distances, local["voice"], local["face"], spaces["voice"], spaces["face"])
+
+
+def _rows_of(x: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Some rows, in order; where these are all, the array itself, which is then not to be written to."""
+    if len(rows) < len(x):
+        return x[rows]
+    whole = x.view()
+    whole.flags.writeable = False
+    return whole
 
 
 class DegenerateInput(Exception):
@@ -122,13 +127,19 @@ def checked(x: NDArray[np.floating], what: str, space: str, *, normalise: bool =
         )
     if normalise and not squares.all():
         raise DegenerateInput(f"{what} embedding {int(np.argmin(squares))} ({space}) is zero and cannot be normalised")
-    return unit(points) if normalise else points
+    if not normalise:
+        return points
+    return unit(points, None if np.may_share_memory(points, x) else points)
 
 
-def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows at unit length; a zero row stays zero, with cosine 0 to everything."""
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1)
+def unit(x: NDArray[np.float64], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Rows at unit length; a zero row stays zero, with cosine 0 to everything. ``out`` takes them, and may be ``x``."""
+    out = np.empty_like(x) if out is None else out
+    for start in range(0, len(x), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        norm = np.linalg.norm(x[rows], axis=1, keepdims=True)
+        np.divide(x[rows], np.where(norm > 0, norm, 1), out=out[rows])
+    return out
 
 
 def cosine_distances(
@@ -143,4 +154,4 @@ def cosine_distances(
     return out
 
 
-_CHUNK = 1 << 16  # pairs compared at once
+_CHUNK = 1 << 16  # rows or pairs worked on at once

@@ -314,11 +314,10 @@ def _settle(points: NDArray[np.float32], centres: NDArray[np.float32]) -> Cluste
         part = points[start : start + _CHUNK].astype(np.float64)
         labels[start : start + _CHUNK] = np.argmin(half_norms - part @ centres64.T, axis=1)
     counts = np.bincount(labels, minlength=len(centres))
-    ordered = points[np.argsort(labels, kind="stable")]
-    ends = np.cumsum(counts)
-    for cluster in np.flatnonzero(counts):
-        members = ordered[ends[cluster] - counts[cluster] : ends[cluster]]
-        centres64[cluster] = members.mean(axis=0, dtype=np.float64)
+    order = np.argsort(labels, kind="stable")
+    for cluster, members in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+        if len(members):
+            centres64[cluster] = points[members].mean(axis=0, dtype=np.float64)
     distances = np.empty(len(points))
     for start in range(0, len(points), _CHUNK):
         rows = slice(start, start + _CHUNK)

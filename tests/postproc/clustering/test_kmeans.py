@@ -122,6 +122,7 @@ def test_elbow_takes_the_number_after_the_largest_drop() -> None:
     assert list(curve) == [3, 4, 5]
     assert curve[3] == pytest.approx(kmeans(corners, 3, seed=0, backend="cpu").distances.sum())
     totals = elbow(x, range(1, 7), seed=0, backend="cpu")[1]
+    assert totals == {k: kmeans(x, k, seed=0, backend="cpu").distances.sum() for k in range(1, 7)}
     assert sorted(totals.values(), reverse=True) == list(totals.values())
     with pytest.raises(ValueError, match="increasing"):
         elbow(x, [3], seed=0)
