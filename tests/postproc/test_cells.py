@@ -16,7 +16,8 @@ CLIPS = np.random.default_rng(0).normal(size=(5, 3))
 def condition(voice: list[int]) -> EvaluationSet:
     """Trials of some of five voices with one face."""
     ids = np.array([f"c{i}" for i in range(5)])
-    items = Items(ids, *[np.full(5, "x")] * 4, features=CLIPS)
+    same = np.full(5, "x")
+    items = Items(ids, same, same, same, same, features=CLIPS)
     keys = np.array([f"t{i}" for i in range(len(voice))])
     trials = Trials(keys, ids[voice], np.full(len(voice), "c0"), np.zeros(len(voice), dtype=np.int64), "made")
     cell = Cell("heard", "x", trials, np.array(voice), np.zeros(len(voice), dtype=np.int64))
