@@ -39,6 +39,12 @@ def patch(path: Path, person: int, clip: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def voice_and_face(root: Path, voice: str, face: str, person: int = 0) -> None:
+    """A voice and a face of one identity."""
+    tone(root / voice, person, 0)
+    patch(root / face, person, 0)
+
+
 def clip_names(person: str, language: str, clip: int) -> tuple[str, str]:
     """References of a training list; voice and face come from different videos."""
     video, other = f"vid{clip % 2}", f"vid{(clip + 1) % 2}"
