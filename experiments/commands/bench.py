@@ -105,7 +105,8 @@ def growth_table_of(rows: list[Record]) -> NameTable:
 
     caption = (
         "CPU seconds ~ size^growth by least squares; 1 = linear. GB of the process, imports and data included; its "
-        "growth is that of what the work adds. ranks: of the first rank; together they embed 200,000 items."
+        "growth is that of what the work adds. prepare: with the process that reads the files. ranks: of the "
+        "first rank; together they embed 200,000 items."
     )
     table = NameTable(caption=caption)
     for column in ("what", "sizes", "seconds", "growth", "GB", "growth of GB"):
