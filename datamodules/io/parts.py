@@ -36,6 +36,12 @@ class Parts:
         with together(self.folder), draft_of(path, sync=True) as draft, draft.open("wb") as file:
             parquet.write_table(table, file, write_page_checksum=True)
 
+    @property
+    def begun(self) -> int:
+        """When the first part was written, in nanoseconds; where there is none, now."""
+        times = (path.name.partition("-")[0] for path in self.folder.glob("*.parquet"))
+        return min((int(name) for name in times if name.isdecimal()), default=time.time_ns())
+
     def read(self) -> Iterator[pa.Table]:
         """The parts in the order they were written, without damaged ones, whose work is to be done again."""
         for path in sorted(self.folder.glob("*.parquet")):

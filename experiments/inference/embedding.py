@@ -27,7 +27,7 @@ from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.errors import explained
 from experiments.config.files import find_config, read_config
 from experiments.config.renamed import Renamer
-from experiments.inference.feature_writer import FeatureWriter, embed, feature_index, say
+from experiments.inference.feature_writer import FeatureWriter, changed_since, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import Spec, read_trained
 from experiments.runs.folder import refuse_run
@@ -62,6 +62,11 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
             have = pd.read_csv(plain_file(path.with_suffix(".csv")), dtype=str, keep_default_na=False)["item"]
             if have.tolist() != feature_index(tables[modality])["item"].tolist():
                 raise DataError(f"{path}: holds other files than the manifest; choose another --out")
+            if (changed := changed_since(tables[modality].paths, path.stat().st_mtime_ns)).any():
+                raise DataError(
+                    f"{path}: {changed.sum()} of its files were written again after it, the first is "
+                    f"{tables[modality].paths[changed][0]}; remove {path} to embed all {modality}s again"
+                )
         elif modality not in before and path.with_suffix(".csv").exists():
             raise DataError(f"{path.with_suffix('.csv')}: is a file that embed has not made; choose another --out")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]

@@ -128,8 +128,10 @@ class FeatureWriter(LightningModule):
         missing = {}
         for modality, table in self.tables.items():
             keys = np.array([item_key(item) for item in table.items.ids.tolist()], dtype=np.uint64)
-            have = [part for part, _ in self._parts(modality).read()]
-            rows = np.flatnonzero(~np.isin(keys, np.concatenate(have))) if have else np.arange(len(keys))
+            parts = self._parts(modality)
+            have = [part for part, _ in parts.read()]
+            lacking = ~np.isin(keys, np.concatenate(have)) if have else np.ones(len(keys), dtype=np.bool_)
+            rows = np.flatnonzero(lacking | changed_since(table.paths, parts.parts.begun))
             if len(rows) < len(keys):
                 say(f"{modality}s: {len(keys) - len(rows)} of {len(keys)} were embedded before")
             if len(rows):
@@ -161,6 +163,18 @@ def embed(maker: FeatureWriter, trainer: Trainer) -> None:
     trainer.strategy.barrier("embedded")
     if trainer.is_global_zero:
         maker.write_feature_files()
+
+
+def changed_since(paths: NDArray[np.str_], time_ns: int) -> NDArray[np.bool_]:
+    """Which files (n,) were written after a time, in nanoseconds. What is not a file of its own was not: shards."""
+
+    def written(path: str) -> int:
+        try:
+            return Path(path).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    return np.array([written(path) > time_ns for path in paths.tolist()], dtype=np.bool_)
 
 
 def feature_index(table: MediaTable) -> pd.DataFrame:

@@ -7,10 +7,10 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -40,7 +40,7 @@ def embed_files(
     for batch in make_loader(
         DataLoader, files, num_workers, "--num_workers", batch_size=batch_size, collate_fn=lambda batch: batch
     ):
-        embeddings = encoder(_to(batch["x"], device))
+        embeddings = encoder(move_data_to_device(batch["x"], device))
         parts.append(checked(embeddings, paths[batch["index"].numpy()]))
     return torch.cat(parts)
 
@@ -212,8 +212,3 @@ def warn_of_learnt(learnt: Learnt, model: Path, files: Mapping[Modality, NDArray
             f"warning: {model}: nothing says whom these weights have learnt from; the people here may be among them",
             file=sys.stderr,
         )
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    """Tensors in lists, on a device."""
-    return x.to(device) if isinstance(x, torch.Tensor) else [_to(part, device) for part in x]

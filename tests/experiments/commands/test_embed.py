@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from datamodules.split import SplitDataModule
 from experiments.inference.feature_writer import EmbeddingParts, item_key, merge
 from experiments.run import main
 from tests import warm
-from tests.datamodules.media_tree import make_training
+from tests.datamodules.media_tree import make_training, patch
 from tests.experiments.clips import CLIPS, FACE, PEOPLE, VOICE, make_clips
 
 
@@ -97,6 +98,38 @@ def test_faces_that_are_not_found_are_listed(
     assert said in capsys.readouterr().out
     files: list[str | FeatureFile] = [FeatureFile("faces.npy", index="faces.csv")]
     assert len(FeatureDataModule(files, files, ["English"], root=str(out), val_identities=2).tables[1].items.ids)
+
+
+def test_a_file_that_was_written_again_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, out = make_clips(tmp_path / "clips"), tmp_path / "out"
+    command = ["embed", f"--manifest={manifest}", FACE, f"--out={out}"]
+    assert main(command) == 0
+    before = np.load(out / "faces.npy")
+    assert main(command) == 0
+    again = manifest.parent / "faces/p3/1.png"
+    patch(again, 8, 1)
+    os.utime(again, ns=(0, time.time_ns() + 10**9))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"1 of its files were written again after it, the first is {again}; remove {out / 'faces.npy'}" in said
+    (out / "faces.npy").unlink()
+    assert main(command) == 0
+    row = pd.read_csv(out / "faces.csv")["item"].tolist().index("faces/p3/1.png")
+    assert np.flatnonzero((np.load(out / "faces.npy") != before).any(axis=1)).tolist() == [row]
+
+
+def test_a_file_that_was_written_again_is_embedded_again_when_a_run_goes_on(tmp_path: Path) -> None:
+    manifest, out = make_clips(tmp_path / "clips"), tmp_path / "out"
+    command = ["embed", f"--manifest={manifest}", FACE, f"--out={out}"]
+    assert main(command) == 0
+    (out / "faces.npy").unlink()  # as if it had been stopped with all files in its parts
+    table = ManifestDataModule(str(manifest), ["any"], root=str(manifest.parent)).tables[1]
+    parts = EmbeddingParts(out / "parts" / "face")
+    parts.append(table.items.ids.tolist(), np.zeros((len(table.items), 27), dtype=np.float32))
+    parts.save()
+    os.utime(table.paths[5], ns=(0, time.time_ns() + 10**9))
+    assert main(command) == 0
+    assert np.flatnonzero(np.load(out / "faces.npy").any(axis=1)).tolist() == [5]
 
 
 @pytest.mark.processes

@@ -16,15 +16,19 @@ import torch
 import yaml
 
 from datamodules.evaluation.learnt import Learnt
+from datamodules.io.media import read_image
 from datamodules.schema import DataError
 from experiments import load
 from experiments.inference import exporting
+from experiments.inference.file_encoders import FrozenFiles
 from experiments.inference.onnx import export_onnx
-from experiments.inference.scoring import distance_rows
+from experiments.inference.scoring import distance_rows, embed_files
 from experiments.inference.trained import read_trained
 from experiments.run import main
+from lightning_modules.encoders.faces.aligned import AlignedFace
 from lightning_modules.fop import FOP
 from tests.experiments.clips import FACE, VOICE, make_clips
+from tests.experiments.tiny_encoders import ColourFace
 from tests.faults.disks import Fault, contents, disk, failing
 
 TRAINER = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "enable_progress_bar": False, "num_sanity_val_steps": 0}
@@ -211,6 +215,21 @@ def test_a_trained_model_is_an_encoder_of_embed(media_run: Path, clips: Path, tm
         rows = [own.index(item) for item in tested]
         expected = np.load(media_run / "embeddings" / f"{name}.npy")
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy")[rows], expected, atol=1e-5)
+
+
+def test_faces_are_aligned_before_they_are_scored(head_run: Path, clips: Path, tmp_path: Path) -> None:
+    """Aligned faces are named tuples, which a loader hands on as such."""
+    init = {"size": 48, "upsample": 0, "encoder": {"class_path": "tests.experiments.tiny_encoders.ColourFace"}}
+    encoder = tmp_path / "aligned.yaml"
+    encoder.write_text(yaml.safe_dump({"class_path": "lightning_modules.AlignedFace", "init_args": init}))
+    files = [str(path) for path in sorted(clips.glob("faces/p0/*.png"))]
+    aligned = AlignedFace(ColourFace(), size=48, upsample=0)
+    expected = aligned([aligned.prepare(read_image(path)) for path in files])
+    found = embed_files(FrozenFiles(aligned), np.array(files), torch.device("cpu"), 2, 0)
+    torch.testing.assert_close(found, expected)
+    given = ["--voices", str(clips / "voices/p0/0.wav"), "--faces", *files, f"--face={encoder}", "--trust"]
+    assert main(["score", str(head_run), *given, f"--out={tmp_path / 'd.csv'}"]) == 0
+    assert np.isfinite(pd.read_csv(tmp_path / "d.csv")[files].to_numpy()).all()
 
 
 def test_distances_do_not_depend_on_how_they_are_cut(head_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
