@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from experiments.runs.people import COLUMNS, Replicates
 from experiments.runs.rates import RATES, paired
 from experiments.runs.records import NOT_CELLS
+from experiments.runs.results import conditions_of_sizes
 
 Record = dict[str, Any]
 
@@ -76,7 +77,8 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
         Records with ``method``, ``strategy``, ``lists``, ``folds``, ``fits``; for each rate {mean, sd}; ``heard`` and
         ``unheard`` {raw, refined}; ``conditions`` and ``cells``: raw and refined {mean, sd} by test condition and by
         ``train→test`` language; ``change`` {mean, low, high}; ``people``: :func:`people_intervals`; ``per_fold``
-        {raw, refined}; ``selection``: :func:`selection_of`.
+        {raw, refined}; ``selection``: :func:`selection_of`; ``sizes_tell``: test conditions that have as many voices
+        as faces of each identity.
     """
     records = []
     for method, strategy in dict.fromkeys((o.method, o.strategy) for o in outcomes):
@@ -99,6 +101,8 @@ def summarise_protocol(outcomes: Sequence[Outcome]) -> list[Record]:
             record["change"] = None if raw is None or refined is None else paired(refined - raw)
             record["people"] = people_intervals(group, lists)
             record["selection"] = selection_of(group)
+            told = dict.fromkeys(name for o in group for name in conditions_of_sizes(o.results))
+            record["sizes_tell"] = [name for name in told if _is_cell(name) and lists_of(name) == lists]
             kept = {"raw": raw, "refined": refined}
             record["per_fold"] = {rate: None if v is None else v.tolist() for rate, v in kept.items()}
             records.append(record)

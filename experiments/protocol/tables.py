@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.console.tables import NameTable, percent
 from experiments.protocol.numbers import Record
 from experiments.runs.rates import RATES
+from experiments.runs.results import sizes_sentence
 
 HARDEST = 8  # identities in the printed table
 
@@ -42,7 +43,9 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> NameTabl
 
 def _overall(records: Sequence[Record]) -> NameTable:
     title = "EER in %, mean over languages and seeds (standard deviation over folds; of one fold, over seeds). Refined "
-    title += "scores are transductive. 95 % intervals: t over folds, or bootstrap over identities"
+    title += (
+        "scores are transductive. 95 % intervals: t over folds (of one fold, over seeds), or bootstrap over identities"
+    )
     numbers = ["raw", "refined", "same-gender", "refined s-g", "gender only", "chance"]
     numbers += ["refined - raw (folds)", "(identities)", "refined (identities)", "fits"]
     table = _table(title, ["method", "strategy", "lists"], numbers)
@@ -51,6 +54,8 @@ def _overall(records: Sequence[Record]) -> NameTable:
         intervals = [_bounds(record["people"][stage], sign) for stage, sign in (("change", "+"), ("refined", ""))]
         row = [*_names(record), *rates, _interval(record["change"]), *intervals, str(record["fits"])]
         table.add_row(*row, end_section=_ends(records, i))
+    told = dict.fromkeys(name for record in records if record["refined"] for name in record["sizes_tell"])
+    table.caption = sizes_sentence([*told])
     return table
 
 
@@ -101,7 +106,7 @@ def protocol_csv(records: Sequence[Record]) -> pd.DataFrame:
     """A row per record, as fractions.
 
     Columns: names; mean and standard deviation of every rate, language pair and test condition; change and its interval
-    over folds; intervals over identities.
+    over folds, or over the seeds of one fold; intervals over identities.
     """
     rows = []
     for record in records:

@@ -13,7 +13,7 @@ from experiments.console.tables import counted
 from experiments.report.grouping import by_test_set
 from experiments.report.page import render_page
 from experiments.report.runs import find_runs, main_conditions, read_refined, read_runs
-from experiments.report.sections import Part, part_of
+from experiments.report.sections import Part, lead_of, part_of
 from experiments.report.tables import Table, refinement_table, to_csv, to_latex, to_markdown
 
 
@@ -54,8 +54,8 @@ def build_report(paths: list[Path], style: str) -> tuple[str, str]:
     text = {
         "html": lambda: render_page(parts, [f"{folder}: {why}" for folder, why in left_out.items()], damages),
         "csv": lambda: to_csv(pd.concat([part.everything for part in parts], ignore_index=True)),
-        "md": lambda: to_markdown(_tables(parts)),
-        "latex": lambda: to_latex(_tables(parts)),
+        "md": lambda: to_markdown(_tables(parts), _caveats(parts)),
+        "latex": lambda: to_latex(_tables(parts), _caveats(parts)),
     }[style]()
     for damage in damages:
         print(f"warning: left out: {visible(str(damage))}", file=sys.stderr)
@@ -68,6 +68,11 @@ def _tables(parts: list[Part]) -> dict[str, list[Table]]:
         part.test.name: [table for table in (*part.tables, refinement_table(part.table, part.everything)) if table.rows]
         for part in parts
     }
+
+
+def _caveats(parts: list[Part]) -> dict[str, str]:
+    """What is to be known of the numbers of each test set, by its name."""
+    return {part.test.name: lead_of(part)["caveat"] for part in parts}
 
 
 def _summary(parts: list[Part], derived: int, left_out: int, damaged: int) -> str:

@@ -234,11 +234,11 @@ def cluster_table(clusters: pd.DataFrame) -> Table:
     return Table("clusters", "Agreement of clusters with genders and identities", columns, rows, words=2)
 
 
-def to_markdown(parts: Mapping[str, Sequence[Table]]) -> str:
-    """Tables under headings, by test set."""
+def to_markdown(parts: Mapping[str, Sequence[Table]], caveats: Mapping[str, str]) -> str:
+    """Tables under headings, by test set, after what is to be known of them."""
     text = []
     for name, tables in parts.items():
-        text.append(f"# {_markdown(name)}")
+        text += [f"# {_markdown(name)}", *filter(None, [_markdown(caveats[name])])]
         for table in tables:
             align = ["left"] * table.words + ["right"] * (len(table.columns) - table.words)
             body = _frame(table, _markdown).to_markdown(index=False, disable_numparse=True, colalign=align)
@@ -250,10 +250,11 @@ def _markdown(text: str) -> str:
     return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def to_latex(parts: Mapping[str, Sequence[Table]]) -> str:
-    """Tables for the packages booktabs and amssymb; captions name the test set."""
+def to_latex(parts: Mapping[str, Sequence[Table]], caveats: Mapping[str, str]) -> str:
+    """Tables for the packages booktabs and amssymb; captions name the test set, a comment says what is to be known."""
     text = []
     for number, (name, tables) in enumerate(parts.items()):
+        text += [f"% {name}: {caveats[name]}".translate(SIGNS)] if caveats[name] else []
         for table in tables:
             style = _frame(table).style.hide(axis="index")
             style = style.format(escape="latex").format_index(escape="latex", axis="columns")

@@ -195,9 +195,18 @@ def sizes_note(results: Mapping[str, Record], refined: bool) -> str:
     """A sentence that names refined test conditions whose cluster sizes say who is who; empty where there are none."""
     if not refined:
         return ""
-    names = [name for name, record in results.items() if isinstance(record, dict) and record.get("sizes_tell")]
-    why = "have as many voices as faces of each identity, so cluster sizes alone help their refinement"
-    return f"{shown(names)} {why}." if names else ""
+    return sizes_sentence(conditions_of_sizes(results))
+
+
+def conditions_of_sizes(results: Mapping[str, Record]) -> list[str]:
+    """Test conditions that have as many voices as faces of each identity."""
+    return [name for name, record in results.items() if isinstance(record, dict) and record.get("sizes_tell")]
+
+
+def sizes_sentence(names: Sequence[str]) -> str:
+    """What refined test conditions gain by how they were made; empty where there are none."""
+    why = "as many voices as faces of each identity, so cluster sizes alone help their refinement"
+    return f"{shown(names)} {'has' if len(names) == 1 else 'have'} {why}." if names else ""
 
 
 def doubts_note(results: Mapping[str, Record]) -> str:

@@ -94,6 +94,14 @@ def printed(records: list[dict]) -> str:
     return captured.get()
 
 
+@pytest.mark.parametrize("refined", [True, False])
+def test_lists_whose_sizes_tell_who_is_who_are_named_where_they_are_refined(refined: bool) -> None:
+    rates = dict.fromkeys(RATES.values(), 0.3) | ({} if refined else {"eer_refined": None})
+    records = {name: rates | {"sizes_tell": "/" in name} for name in ("heard", "natural/heard")}
+    text = " ".join(printed(summarise_protocol([Outcome("cca", "eng", 0, 0, records)])).split())
+    assert ("natural/heard has as many voices as faces of each identity" in text) is refined
+
+
 def test_conditions_of_any_name_are_printed() -> None:
     records = {
         name: dict.fromkeys(RATES.values(), 0.3) | {"eer": rate} for name, rate in (("[wild] <&>", 0.2), ("野外", 0.4))
