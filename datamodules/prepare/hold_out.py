@@ -164,6 +164,8 @@ def identity_lines(folds: Sequence[Sequence[str]], genders: dict[str, str], tota
         parts = ", ".join(f"{letters.count(letter)} {name}" for letter, name in known if letter in letters)
         left = f"{validation} for validation, {total - len(fold) - validation} for training"
         lines.append(f"fold {number}: {len(fold)} test identities ({parts}), {left}")
+    if any(not genders.get(identity) for fold in folds for identity in fold):
+        lines.append("EERs within a gender need genders: --genders FILE, or --genders estimate --media DIR")
     return lines
 
 

@@ -48,7 +48,8 @@ def write_protocol(out: Path, configs: Sequence[Path], folds: int) -> Path:
         },
         "refinements": {name: f"postproc/{name}.yaml" for name in ("transport", "best")},
     }
-    write_text(path, f"# python -m experiments.run protocol --config {path}\n{_yaml(content)}")
+    why = "# CCA has no checkpoint to choose, so it also learns from the identities that validate a fit of the config."
+    write_text(path, f"# python -m experiments.run protocol --config {path}\n{why}\n{_yaml(content)}")
     return path
 
 

@@ -67,6 +67,7 @@ def test_folds_are_disjoint_and_balanced_and_their_lists_are_theirs(
     said = capsys.readouterr().out
     assert "fold 2: 4 test identities (2 women, 2 men), 2 for validation, 14 for training" in said
     assert f"next: python -m experiments.run protocol --config {data}/protocol.yaml" in said
+    assert "genders" not in said
     folds = json.loads((data / "folds.json").read_text())
     assert len({name for fold in folds.values() for name in fold}) == 12
     lists = sorted((data / "trials").glob("*.csv"))
@@ -194,6 +195,14 @@ def test_drawn_lists_in_a_config(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=said):
             module(**spec).evaluation_set("test")
+
+
+def test_without_genders_split_says_how_to_give_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_features(tmp_path / "data", people(12, "English"), genders=False)
+    assert main(["split", str(data), "--test", "4", "--val", "2", "--trials", "20"]) == 0
+    said = capsys.readouterr().out
+    assert "4 test identities (4 of unknown gender)" in said
+    assert "EERs within a gender need genders: --genders FILE" in said
 
 
 def test_genders_are_two_clusters_named_by_pitch(tmp_path: Path) -> None:
