@@ -34,7 +34,7 @@ from experiments.config.files import changed_keys, is_saved, read_config
 from experiments.config.leftovers import take_back
 from experiments.config.overrides import expand_arguments
 from experiments.config.variables import check_variables
-from experiments.console.arguments import options_of_fit
+from experiments.console.arguments import command_line, options_of_fit
 from experiments.console.warnings import plain_warnings
 from experiments.report.build import build_report
 from experiments.report.tasks import print_tasks
@@ -247,7 +247,7 @@ class ExperimentCLI(LightningCLI):
         print_tasks(self.writer.results, self.writer.tasks)
         _say(f"run folder: {self.run_dir}")
         if self.writer.results:
-            _say(f"next: python -m experiments.run report {self.run_dir}")
+            _say(f"next: {command_line('report', self.run_dir)}")
 
     def _run(self) -> None:
         ckpt_path = self.config.ckpt_path
@@ -271,7 +271,8 @@ class ExperimentCLI(LightningCLI):
                 _say("not tested: trainer.max_time ended before training did; --resume auto continues it")
             elif self.config.test and shards_weights(self.trainer):
                 config = self.run_dir / "config.yaml"
-                _say(f"not tested: next: test --config {config} --ckpt_path best --trainer.strategy ddp")
+                more = ("--ckpt_path", "best", "--trainer.strategy", "ddp")
+                _say(f"not tested: next: {command_line('test', '--config', config, *more)}")
             elif self.config.test:
                 tried_out = self.config.trainer.fast_dev_run
                 self.trainer.test(**loading, ckpt_path=None if tried_out else self._best(), verbose=False)

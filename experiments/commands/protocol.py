@@ -13,7 +13,7 @@ from pathlib import Path
 from datamodules.schema import DataError
 from experiments.commands.sweep import check_fit, run_fit
 from experiments.config.files import find_config
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, command_line
 
 
 def main(command: str, argv: list[str]) -> int:
@@ -54,5 +54,5 @@ def _run(options: argparse.Namespace, more: list[str]) -> int:
     for table in protocol_tables(records, people):
         console.print(table)
     print(f"written: {out}: protocol.json, protocol.csv, per_identity.csv")
-    print(f"next: python -m experiments.run report {out}")
+    print("next:", command_line("report", out))
     return 0

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, command_line
 
 LAUNCHERS = {
     "local": "processes on this machine",
@@ -84,7 +83,7 @@ def _sweep(options: argparse.Namespace, more: list[str]) -> int:
     points = sweep.points()
     if options.dry_run:
         for point in points:
-            print(shlex.join(["python", "-m", "experiments.run", *fit_of(point, out).command]))
+            print(command_line(*fit_of(point, out).command))
         return 0
     if not options.status:
         check_sweep(points, out, check_fit)

@@ -10,6 +10,7 @@ import yaml
 
 from datamodules.io.writing import write_text
 from experiments.config.files import packaged
+from experiments.console.arguments import command_line
 
 
 def write_configs(out: Path, template: str, data: Mapping[str, dict[str, Any]]) -> list[Path]:
@@ -27,7 +28,7 @@ def write_configs(out: Path, template: str, data: Mapping[str, dict[str, Any]]) 
     written = []
     for name, group in data.items():
         path = out / f"{name}.yaml"
-        command = f"# python -m experiments.run fit --config {path}"
+        command = f"# {command_line('fit', '--config', path)}"
         body = [f"data: data_{name}.yaml" if line.startswith("data:") else line for line in lines if line[:1] != "#"]
         write_text(out / f"data_{name}.yaml", f"{command}\n{_yaml(group)}")
         write_text(path, "\n".join([command, *body]) + "\n")
@@ -49,7 +50,7 @@ def write_protocol(out: Path, configs: Sequence[Path], folds: int) -> Path:
         "refinements": {name: f"postproc/{name}.yaml" for name in ("transport", "best")},
     }
     why = "# CCA has no checkpoint to choose, so it also learns from the identities that validate a fit of the config."
-    write_text(path, f"# python -m experiments.run protocol --config {path}\n{why}\n{_yaml(content)}")
+    write_text(path, f"# {command_line('protocol', '--config', path)}\n{why}\n{_yaml(content)}")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import textwrap
 from typing import Any, NoReturn
 
@@ -73,6 +74,11 @@ class CommandParser(argparse.ArgumentParser):
         near = difflib.get_close_matches(wrong, self._option_string_actions, n=1) if wrong.startswith("--") else []
         hint = f"did you mean {near[0]}?" if near else "--help lists the options"
         raise DataError(f"{self.prog.rpartition(' ')[2]}: {message}; {hint}")
+
+
+def command_line(*words: object) -> str:
+    """A command of ours as it is typed in a shell: words with blanks, quotes and the like are quoted."""
+    return shlex.join(["python", "-m", "experiments.run", *map(str, words)])
 
 
 def add_model(parser: CommandParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import urllib.error
 import urllib.request
@@ -132,4 +133,4 @@ def finish_wandb(failed: bool) -> None:
         except (OSError, wandb.errors.Error) as error:  # the disk is full, or the network went
             rank_zero_warn(f"W&B: {one_line(error)}; the log of this run may lack its end")
         if run.offline:
-            print(f"W&B: offline run kept, `wandb sync {Path(run.dir).parent}` sends it", flush=True)
+            print(f"W&B: offline run kept, `wandb sync {shlex.quote(str(Path(run.dir).parent))}` sends it", flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +49,12 @@ def test_a_missing_tracker_is_one_line(
     assert main(command) == 2
     assert "mlflow is not installed: pip install 'voiceface[trackers]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_that_sends_an_offline_run_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = SimpleNamespace(dir="my runs/wandb/offline-run-1/files", offline=True, finish=lambda exit_code: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=run))
+    trackers.finish_wandb(failed=False)
+    assert "`wandb sync 'my runs/wandb/offline-run-1'` sends it" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,7 @@ def test_the_command_trains_with_fsdp_and_tests_with_ddp(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("not tested: next: ")]
     given = ["--trainer.devices=1", f"--run_dir={tmp_path / 'test'}"]
-    done = warm.run(*line.removeprefix("not tested: next: ").split(), *given)
+    done = warm.run(*shlex.split(line.removeprefix("not tested: next: python -m experiments.run ")), *given)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "test" / "results.json").is_file()
     best = f"--ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError, Modality
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, command_line
 from experiments.console.progress import progress
 
 SHOWN = 5
@@ -125,8 +125,8 @@ def _prepare(options: argparse.Namespace) -> int:
     _list_beside(out, "unpaired", {f.path: why_unpaired(f) for f in kept if f.path not in used})
     print(f"{out}: {counted_in(table)}")
     Parts(parts).remove()
-    print(f"next: python -m experiments.run embed --manifest {out} --out my_data --voice encoder/resemblyzer.yaml "
-          "--face encoder/dlib.yaml")  # fmt: skip
+    encoders = ("--voice", "encoder/resemblyzer.yaml", "--face", "encoder/dlib.yaml")
+    print("next:", command_line("embed", "--manifest", out, "--out", "my_data", *encoders))
     return 1 if problems and not options.allow_broken else 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.schema import DataError, Items
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, command_line
 
 KINDS = ("scrambled", "balanced", "natural")
 
@@ -99,11 +99,11 @@ def _split(options: argparse.Namespace) -> int:
                 for name, part in zip(names, trained, strict=True)
             }
             configs = write_configs(out, "own_data.yaml" if data.features else "own_media.yaml", groups)
-            commands = [f"protocol --config {write_protocol(out, configs, len(folds))}"] if data.features else []
+            commands = [("protocol", write_protocol(out, configs, len(folds)))] if data.features else []
             write_json(out / "folds.json", {str(fold): identities for fold, identities in enumerate(folds)})
     print("\n".join([*identity_lines(folds, genders, len(counts), options.val), *list_lines(lists)]))
-    commands += [f"fit --config {config}" for config in configs]
-    print("next:", "\n or: ".join(f"python -m experiments.run {command}" for command in commands))
+    commands += [("fit", config) for config in configs]
+    print("next:", "\n or: ".join(command_line(command, "--config", config) for command, config in commands))
     return 0
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from datamodules.schema import DataError
-from experiments.console.arguments import CommandParser
+from experiments.console.arguments import CommandParser, command_line
 from experiments.console.warnings import plain_warnings
 from experiments.inference.hub import LOG_IN, check_target, push
 
@@ -45,5 +45,5 @@ def main(command: str, argv: list[str]) -> int:
         if target is not None:
             address = push(out, target)
             print(f"pushed: {address}")
-            print(f"next: python -m experiments.run score {address} --voices ... --faces ...")
+            print("next:", command_line("score", address, "--voices", "...", "--faces", "..."))
     return 0

@@ -29,8 +29,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_mavceleb_tree_becomes_a_manifest_that_trains(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = tree.rename(tree.with_name("my v1"))
     assert main(["prepare", str(tree), "--workers", "1"]) == 0
-    assert "24 clips of 6 identities, 24 voices" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "24 clips of 6 identities, 24 voices" in said
+    assert f"next: python -m experiments.run embed --manifest '{tree}/manifest.csv' --out my_data --voice" in said
     table = pd.read_csv(tree / "manifest.csv")
     assert (table["voice_seconds"] == 0.5).all()
     assert (table["voice_rate"] == 16_000).all()

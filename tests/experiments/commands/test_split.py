@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,15 @@ def people(count: int, *languages: str) -> dict[str, list[str]]:
 def test_folds_are_disjoint_and_balanced_and_their_lists_are_theirs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = make_features(tmp_path / "data", people(20, "English", "Urdu"))
+    data = make_features(tmp_path / "Ann's data 100%", people(20, "English", "Urdu"))
     assert main(["split", str(data), "--test", "4", "--folds", "3", "--val", "2", "--trials", "40"]) == 0
     said = capsys.readouterr().out
     assert "fold 2: 4 test identities (2 women, 2 men), 2 for validation, 14 for training" in said
-    assert f"next: python -m experiments.run protocol --config {data}/protocol.yaml" in said
+    for name, line in (("protocol", "next: "), ("English", " or: "), ("Urdu", " or: ")):
+        command, config = "protocol" if name == "protocol" else "fit", data / f"{name}.yaml"
+        line += f"python -m experiments.run {command} --config {shlex.quote(str(config))}"
+        assert line in said.splitlines()
+        assert config.read_text().startswith(f"# {line[line.index('python') :]}\n")
     assert "genders" not in said
     folds = json.loads((data / "folds.json").read_text())
     assert len({name for fold in folds.values() for name in fold}) == 12

@@ -39,13 +39,14 @@ def test_track_draws_a_bar_on_a_terminal() -> None:
 def test_a_fit_in_a_log_prints_steps_and_where_its_outputs_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*FIT, f"--run_dir={tmp_path}"]) == 0
+    run = tmp_path / "my run"
+    assert main([*FIT, f"--run_dir={run}"]) == 0
     out = capsys.readouterr().out
     steps = [int(found) for found in re.findall(r"^step (\d+)/\d+, epoch \d+: train/loss [\d.]+", out, re.MULTILINE)]
     total = int(re.search(r"^trained (\d+) steps, 2 epochs in", out, re.MULTILINE).group(1))
     assert steps == list(range(1, total + 1))
     assert "test: 1/1 batches of voices" in out
-    assert out.rstrip().endswith(f"run folder: {tmp_path}\nnext: python -m experiments.run report {tmp_path}")
+    assert out.rstrip().endswith(f"run folder: {run}\nnext: python -m experiments.run report '{run}'")
     assert "━━━━━━━━ " not in out.split("┏")[0]  # no bar
 
 
