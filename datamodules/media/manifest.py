@@ -121,13 +121,15 @@ def read_manifest(path: str | Path, columns: dict[str, str] | None = None) -> pd
     names = {name: name for name in _COLUMNS if name in source.columns}
     for name, column in (columns or {}).items():
         if name not in _COLUMNS:
-            raise DataError(f"data.columns: {name} is not a column of a manifest{nearest(name, _COLUMNS)}")
+            raise DataError(
+                f"data.columns (--columns of embed): {name} is not a column of a manifest{nearest(name, _COLUMNS)}"
+            )
         names[name] = column
     for name in (*REQUIRED, *(columns or {})):
         column = names.get(name, name)
         if column not in source.columns:
             hint = nearest(column, source.columns) or f"; it has {', '.join(source.columns)}"
-            raise DataError(f"{where}: no column {column}{hint}; name yours in data.columns")
+            raise DataError(f"{where}: no column {column}{hint}; name yours in data.columns, or by --columns of embed")
     table = pd.DataFrame({name: source[names[name]] if name in names else "" for name in _COLUMNS})
     for name in ("voice", "face"):
         for row, reference in enumerate(table[name]):

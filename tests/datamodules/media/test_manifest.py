@@ -129,9 +129,12 @@ def test_other_column_names(tmp_path: Path) -> None:
     frame = pd.read_csv(manifest).rename(columns={"voice": "audio", "language": "lang"})
     frame.to_csv(manifest, index=False)
     assert len(module(manifest, columns={"voice": "audio", "language": "lang"}).training_set().identity) == 8
-    with pytest.raises(DataError, match=r"no column voice.*name yours in data\.columns"):
+    with pytest.raises(DataError, match=r"no column voice.*name yours in data\.columns, or by --columns of embed"):
         module(manifest).training_set()
-    with pytest.raises(DataError, match=r"data\.columns: voise is not a column of a manifest; did you mean voice"):
+    with pytest.raises(
+        DataError,
+        match=r"data\.columns \(--columns of embed\): voise is not a column of a manifest; did you mean voice",
+    ):
         module(manifest, columns={"voise": "audio"}).training_set()
 
 
