@@ -43,7 +43,7 @@ def exit_status(command: Callable[[], int], resumable: bool = False) -> int:
 
     Args:
         command: runs it and returns its status.
-        resumable: whether the same command continues what an interrupted one began; said on Ctrl-C.
+        resumable: whether the same command goes on with what an interrupted one has saved; said on Ctrl-C.
 
     Returns:
         The status of the command; 2 after an error, 130 after Ctrl-C, 143 after SIGTERM. A command goes on where nobody
@@ -124,7 +124,7 @@ def machine() -> str:
 
 
 def _stopped(status: int, resumable: bool) -> int:
-    _print("stopped" + ("; the same command continues from here" if resumable else ""))
+    _print("stopped" + ("; the same command goes on with what is saved" if resumable else ""))
     return status
 
 

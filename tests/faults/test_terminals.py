@@ -136,7 +136,7 @@ def signalled(process: warm.Started, number: int, group: bool) -> Signalled:
 
 def one_line(err: str, command: str) -> None:
     lines = [line for line in err.splitlines() if not SAID_BEFORE.match(line)]
-    resumable = "; the same command continues from here" if command in RESUMABLE else ""
+    resumable = "; the same command goes on with what is saved" if command in RESUMABLE else ""
     assert lines == [f"stopped{resumable}"], err
 
 

@@ -33,7 +33,7 @@ def ends(error: BaseException) -> int:
             DataError("Caught DataError in DataLoader worker process 1.\nTraceback\nx.DataError: a.wav: bad\n"),
             "error: a.wav: bad",
         ),
-        (KeyboardInterrupt(), "stopped; the same command continues from here"),
+        (KeyboardInterrupt(), "stopped; the same command goes on with what is saved"),
     ],
 )
 def test_an_error_is_one_line(error: BaseException, said: str, capsys: pytest.CaptureFixture[str]) -> None:
