@@ -60,6 +60,8 @@ def _of_run(command: str, argv: list[str]) -> list[str]:
         return argv
     run = Path(argv[0])
     if not (run / "config.yaml").is_file():
+        if argv[0].endswith((".yaml", ".yml")):
+            return argv  # a config without --config, which is refused for all commands alike
         raise DataError(f"run {run}: no such run folder, or no config.yaml in it")
     best = "best" if (run / "checkpoints" / "best.ckpt").is_file() else "last"
     return [f"--config={run / 'config.yaml'}", f"--ckpt_path={best}", *argv[1:]]

@@ -5,6 +5,7 @@ What is left to the parser, which knows the types, is passed: only what cannot b
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def _settings(arguments: Sequence[str]) -> Iterator[tuple[str, Any, str | None]]
     while rest:
         argument = rest.pop(0)
         flag, equals, text = argument.partition("=")
+        if not flag.startswith("--") and argument.endswith(YAML):
+            raise DataError(f"unknown argument {argument}; did you mean --config {shlex.quote(argument)}?")
         if not flag.startswith("--") or flag in SWITCHES:
             continue
         if not equals:

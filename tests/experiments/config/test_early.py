@@ -123,8 +123,17 @@ def refused_at_once(arguments: list[str], without: set[str]) -> None:
     assert done.stdout.strip() == "2 []"
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_config_without_its_option_is_said(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "my data/own.yaml", "--trainer.max_epochs", "1"]) == 2
+    said = "error: unknown argument my data/own.yaml; did you mean --config 'my data/own.yaml'?\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("argument", ["--config=nowhere.yaml", *list(SAID)[:3], "--config=v1_eng_joint.yaml"])
+@pytest.mark.parametrize(
+    "argument", ["--config=nowhere.yaml", *list(SAID)[:3], "--config=v1_eng_joint.yaml", "own.yaml"]
+)
 def test_it_takes_less_than_two_seconds(argument: str) -> None:
     arguments = ["fit", f"--config={TINY}", argument, "--a"]
     refused_at_once(arguments, {"torch", "lightning", "pandas"})
