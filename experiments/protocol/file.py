@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datamodules.io.documents import read_mapping
 from datamodules.schema import DataError
-from experiments.config.files import find_config
+from experiments.config.files import find_config, other_kind
 from experiments.runs.fits import Fit
 
 
@@ -66,6 +68,8 @@ class Protocol:
         """
         try:
             content = read_mapping(path)
+            if "methods" not in content:
+                raise DataError(f"protocol {path}: {_no_protocol(path, content)}")
             methods = {name: Method(**(options or {})) for name, options in content.pop("methods").items()}
             files = {}
             for name, text in content.pop("refinements", {}).items():
@@ -86,6 +90,14 @@ class Protocol:
             return sorted({seed for part in self.fusions[method] for seed in self.seeds_of(part)})
         seeds = self.methods[method].seeds
         return self.seeds if seeds is None else seeds
+
+
+def _no_protocol(path: Path, content: dict[str, Any]) -> str:
+    """What is wrong with a file that names no methods, and what takes it."""
+    if "configs" in content:
+        return "methods are missing; name one or more, as in protocols/v1_dev.yaml"
+    what = other_kind(path, content) or f"is a config; run it by fit --config {shlex.quote(str(path))}"
+    return f"{what}; a protocol has methods, as in protocols/v1_dev.yaml"
 
 
 def _check(protocol: Protocol) -> None:
