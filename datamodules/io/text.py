@@ -86,6 +86,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def counted(number: int, word: str, several: str | None = None) -> str:
+    """``1 run``, ``2 runs``; ``several`` is the plural where it is not the word and an s."""
+    return f"{number} {word if number == 1 else several or f'{word}s'}"
+
+
 def is_file(path: Path) -> bool:
     """Whether the path is a file; false for a name that is too long, where ``Path.is_file`` raises."""
     try:

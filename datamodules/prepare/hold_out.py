@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.io.identities import items_of
-from datamodules.io.text import shown
+from datamodules.io.text import counted, shown
 from datamodules.io.trials import write_trials
 from datamodules.sampling.splits import draw_balanced
 from datamodules.sampling.trials import Kind, make_trials, why_fewer
@@ -105,7 +105,8 @@ def check_named(identities: Sequence[str], counts: dict[str, int], validation: i
     """
     known = set(counts)
     if lost := [identity for identity in identities if identity not in known]:
-        raise DataError(f"{source}: {len(lost)} identities have no voice or no face: {shown(lost)}")
+        who = counted(len(lost), "identity has", "identities have")
+        raise DataError(f"{source}: {who} no voice or no face: {shown(lost)}")
     if len(identities) < 2 or len(identities) + validation + LEFT > len(counts):
         raise DataError(
             f"{source}: names {len(identities)} of {len(counts)} identities; at least 2 must be tested, and "
@@ -173,12 +174,13 @@ def list_lines(lists: Sequence[TrialFile]) -> list[str]:
     """Says what was drawn; of each kind, how many lists are shorter than asked for, why the shortest is; what helps."""
     smallest, largest = (extreme(written.size for written in lists) for extreme in (min, max))
     size = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-    lines = [f"{lists[0].path.parent}: {len(lists)} lists of {size} trials"]
+    lines = [f"{lists[0].path.parent}: {counted(len(lists), 'list')} of {size} trials"]
     for kind in dict.fromkeys(written.kind for written in lists):
         short = [written for written in lists if written.kind == kind and written.note]
         if short:
             shortest = min(short, key=lambda written: written.size)
-            lines.append(f"{len(short)} {kind} lists are shorter; {shortest.path.name}: {shortest.note}")
+            which = counted(len(short), f"{kind} list is", f"{kind} lists are")
+            lines.append(f"{which} shorter; {shortest.path.name}: {shortest.note}")
     if any(written.note for written in lists):
         lines.append("longer lists need more test identities (--test), or more clips of each")
     return lines

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.io.parts import Parts
+from datamodules.io.text import counted
 from datamodules.io.writing import together, write_csv, write_parquet
 from datamodules.prepare.paths import MediaFile
 from datamodules.prepare.probe import Probe, probe_all
@@ -161,6 +162,6 @@ def counted_in(table: pd.DataFrame) -> str:
     """What a manifest holds: clips, identities, voices with their hours, and faces."""
     hours = table.drop_duplicates("voice")["voice_seconds"].sum() / 3600
     return (
-        f"{len(table)} clips of {table['identity'].nunique()} identities, {table['voice'].nunique()} voices "
-        f"({hours:.1f} h), {table['face'].nunique()} faces"
+        f"{counted(len(table), 'clip')} of {counted(table['identity'].nunique(), 'identity', 'identities')}, "
+        f"{counted(table['voice'].nunique(), 'voice')} ({hours:.1f} h), {counted(table['face'].nunique(), 'face')}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from datamodules.datasets.voxceleb.people import People
 from datamodules.io.identities import check_spelling
 from datamodules.io.item_ids import unsafe
 from datamodules.io.languages import LANGUAGE_FOLDER as _LANGUAGE
-from datamodules.io.text import plain_name, printable, shown
+from datamodules.io.text import counted, plain_name, printable, shown
 from datamodules.prepare.listing import LIST
 from datamodules.schema import DataError, Modality
 
@@ -317,9 +317,9 @@ def summary(files: Sequence[MediaFile], problems: dict[str, str]) -> list[str]:
     for language in sorted({file.language for file in files}):
         voices, faces = ([f.identity for f in files if (f.modality, f.language) == (m, language)]
                          for m in ("voice", "face"))  # fmt: skip
-        both = len(set(voices) & set(faces))
+        both = counted(len(set(voices) & set(faces)), "identity has", "identities have")
         name = language or "no language"
-        lines.append(f"{name}: {len(voices)} voices, {len(faces)} faces; {both} identities have both")
+        lines.append(f"{name}: {counted(len(voices), 'voice')}, {counted(len(faces), 'face')}; {both} both")
     lines += [*_by_split(files), *_by_identity(files)]
     left_out = [f"left out: {printable(path)}: {why}" for path, why in sorted(problems.items())]
     more = [f"left out: {len(left_out) - _SHOWN} more"] if len(left_out) > _SHOWN else []
@@ -333,7 +333,7 @@ def _by_split(files: Sequence[MediaFile]) -> list[str]:
         name = next((part for part in file.path.split("/")[:-1] if part.lower() in _NOT_CORPORA), "")
         splits.setdefault(name, []).append(file)
     return [
-        f"split {name or '(none)'}: {len({f.identity for f in part})} identities, {_counts(part)}"
+        f"split {name or '(none)'}: {_identities({f.identity for f in part})}, {_counts(part)}"
         for name, part in sorted(splits.items())
         if set(splits) != {""}
     ]
@@ -347,12 +347,16 @@ def _by_identity(files: Sequence[MediaFile]) -> list[str]:
     ordered = sorted(groups, key=lambda name: (len(groups[name]), name))
     few = [name for name in ordered if len(ordered) <= 2 * _SHOWN or name in ordered[:_SHOWN] + ordered[-_SHOWN:]]
     lines = [f"  {name}: {_counts(groups[name])}" for name in few]
-    return [f"{len(groups)} identities" + ", the smallest and largest:" * (len(few) < len(groups)), *lines]
+    return [_identities(groups) + ", the smallest and largest:" * (len(few) < len(groups)), *lines]
 
 
 def _counts(files: Sequence[MediaFile]) -> str:
     voices = sum(file.modality == "voice" for file in files)
-    return f"{voices} voices, {len(files) - voices} faces"
+    return f"{counted(voices, 'voice')}, {counted(len(files) - voices, 'face')}"
+
+
+def _identities(names: Collection[str]) -> str:
+    return counted(len(names), "identity", "identities")
 
 
 def why_unpaired(file: MediaFile) -> str:

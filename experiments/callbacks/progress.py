@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from datamodules.io.text import counted
 from experiments.console.progress import TENTHS, clock, times
 
 MOST_LINES = 50  # of a training
@@ -42,7 +43,8 @@ class LineProgress(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             took = clock(time.monotonic() - self.start)
-            print(f"trained {trainer.global_step} steps, {trainer.current_epoch} epochs in {took}", flush=True)
+            steps, epochs = counted(trainer.global_step, "step"), counted(trainer.current_epoch, "epoch")
+            print(f"trained {steps}, {epochs} in {took}", flush=True)
 
     def on_test_batch_end(
         self,

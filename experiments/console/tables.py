@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.io.text import counted as counted  # of the datamodules, too
 from datamodules.schema import visible
 
 WIDTH = 220  # of what is no terminal: in a log, names are searched for and must not be broken
@@ -61,11 +62,6 @@ def print_table(table: Table) -> None:
 def percent(rate: float | None) -> str:
     """A rate (0..1) in percent with one decimal; ``-`` for None and NaN."""
     return "-" if rate is None or rate != rate else f"{100 * rate:.1f}"
-
-
-def counted(number: int, word: str, several: str | None = None) -> str:
-    """``1 run``, ``2 runs``; ``several`` is the plural where it is not the word and an s."""
-    return f"{number} {word if number == 1 else several or f'{word}s'}"
 
 
 def defused(value: Any) -> Any:

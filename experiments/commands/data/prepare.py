@@ -167,7 +167,7 @@ def _convert(root: Path, paths: Sequence[str], options: argparse.Namespace) -> I
 
 def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
     """Names files that are not in the manifest: the first in the terminal, all in a list beside the manifest."""
-    from datamodules.io.text import printable
+    from datamodules.io.text import counted, printable
     from datamodules.io.writing import remove_file, write_text
 
     listed = out.with_suffix(f".{kind}.txt")
@@ -178,7 +178,8 @@ def _list_beside(out: Path, kind: str, files: dict[str, str]) -> None:
         write_text(listed, "".join(f"{line}\n" for line in lines))
         for line in lines[:SHOWN]:
             print(f"{kind}: {line}", file=sys.stderr)
-        print(f"{len(files)} {kind} files are left out, all listed in {listed}", file=sys.stderr)
+        said = counted(len(files), f"{kind} file is", f"{kind} files are")
+        print(f"{said} left out, all listed in {listed}", file=sys.stderr)
 
 
 def _first(problems: dict[str, str]) -> str:

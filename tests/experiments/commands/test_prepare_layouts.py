@@ -149,14 +149,14 @@ def test_show_counts_splits_and_identities(tmp_path: Path, capsys: pytest.Captur
     empty(tmp_path, *(f"id{i}/v/{j}" for i in range(20) for j in range(i + 1)))
     assert main(["prepare", str(tmp_path), "--show"]) == 0
     said = capsys.readouterr().out
-    assert "20 identities, the smallest and largest:\n  id0: 1 voices, 1 faces\n" in said
+    assert "20 identities, the smallest and largest:\n  id0: 1 voice, 1 face\n" in said
     assert "  id19: 20 voices, 20 faces\n" in said
     assert "id7" not in said
     assert "split" not in said
     empty(tmp_path / "test", "id20/v/1")
     assert main(["prepare", str(tmp_path), "--show"]) == 0
     said = capsys.readouterr().out
-    assert "split (none): 20 identities, 210 voices, 210 faces\nsplit test: 1 identities, 1 voices, 1 faces" in said
+    assert "split (none): 20 identities, 210 voices, 210 faces\nsplit test: 1 identity, 1 voice, 1 face" in said
 
 
 def test_mavceleb_with_its_lists_has_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from datamodules import FeatureDataModule, ManifestDataModule
 from datamodules.io.feature_files import FeatureFile
 from datamodules.io.trials import read_trials
 from datamodules.prepare.genders import estimate_genders
-from datamodules.prepare.hold_out import draw_folds
+from datamodules.prepare.hold_out import TrialFile, draw_folds, list_lines
 from datamodules.prepare.own_data import conditions
 from datamodules.schema import DataError
 from experiments.config.own import write_protocol
@@ -157,7 +157,7 @@ def test_too_little_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--test", "8"], "10 identities have a voice and a face: too few"),
         (["--test", "2", "--folds", "9", "--val", "0"], "too few for 9 folds of 2"),
         (["--test", "1"], "a fold needs 2 test identities"),
-        (["--test", str(named)], "1 identities have no voice or no face: id99"),
+        (["--test", str(named)], "1 identity has no voice or no face: id99"),
         (["--train", "German"], "--train German: the voices are in English"),
         (["--genders", "estimate"], "needs --media"),
         (["--test", "2", "--val", "1"], "--val 0, or 2 or more"),
@@ -208,6 +208,15 @@ def test_without_genders_split_says_how_to_give_them(tmp_path: Path, capsys: pyt
     said = capsys.readouterr().out
     assert "4 test identities (4 of unknown gender)" in said
     assert "EERs within a gender need genders: --genders FILE" in said
+
+
+def test_one_short_list_is_told_in_the_singular() -> None:
+    files = [TrialFile(Path(f"trials/fold0_{kind}.csv"), kind, 8, "few") for kind in ("scrambled", "natural")]
+    assert list_lines(files[:1])[:2] == [
+        "trials: 1 list of 8 trials",
+        "1 scrambled list is shorter; fold0_scrambled.csv: few",
+    ]
+    assert list_lines([files[1], files[1]])[1] == "2 natural lists are shorter; fold0_natural.csv: few"
 
 
 def test_genders_are_two_clusters_named_by_pitch(tmp_path: Path) -> None:
