@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, forkserver, get_context, parent_process
+from multiprocessing import active_children, forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +103,7 @@ def process_pool(
     # this process may have threads, so workers must not be forked from it
     context = get_context("forkserver")
     context.set_forkserver_preload(["datamodules.orphans", *preload])
+    resource_tracker.ensure_running()  # while it starts it lets Ctrl-C through again
     with without_interrupts():
         forkserver.ensure_running()
     pool = ProcessPoolExecutor(workers, context, initializer=_begin_of_pool, initargs=(begin,))
