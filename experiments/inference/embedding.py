@@ -27,6 +27,7 @@ from datamodules.schema import MODALITIES, DataError, Modality
 from experiments.config.errors import explained
 from experiments.config.files import find_config, read_config
 from experiments.config.renamed import Renamer
+from experiments.console.arguments import command_line
 from experiments.inference.feature_writer import FeatureWriter, changed_since, embed, feature_index, say
 from experiments.inference.file_encoders import FileEncoder, FrozenFiles
 from experiments.inference.trained import Spec, read_trained
@@ -188,4 +189,4 @@ def embed_manifest(
             rows, width = np.load(path, mmap_mode="r").shape
             say(f"{modality}s: [{{path: {path}, index: {path.with_suffix('.csv')}}}]  # {rows} x {width}")
         if len(encoders) == len(MODALITIES):
-            say(f"next: python -m experiments.run split {given}")
+            say(f"next: {command_line('split', given)}")
