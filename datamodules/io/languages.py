@@ -31,7 +31,8 @@ english englisch anglais inglés inglese انگریزی अंग्रेज़
 _ROWS = [row.split() for row in _TABLE.split("|")]
 _KEYS = {name: row[0] for row in _ROWS for name in row}
 _OTHERS = {name_key(name): first for first, *names in map(str.split, _NATIVE.split("|")) for name in names}
-_FOLDERS = "|".join(name for name in _KEYS if len(name) != 3 or name == "lao")
+_OWN = [name for row in _NATIVE.split("|") for name in row.split()[1:]]
+_FOLDERS = "|".join([*(name for name in _KEYS if len(name) != 3 or name == "lao"), *_OWN])
 LANGUAGE_FOLDER = f"(?:(?i:{_FOLDERS})(?:[-_][A-Za-z]{{2,4}})?)"
 """Regular expression of such a name as that of a folder; codes of three letters are too often words."""
 

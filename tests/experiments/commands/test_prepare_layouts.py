@@ -33,6 +33,13 @@ FOLDERS = {
     "splits below the sides": ("voices/train/ann/v1/1.wav", "faces/test/ann/v1/1.jpg", "ann", "", "v1"),
     "languages first": ("voices/Hindi/ann/v1/1.wav", "faces/Hindi/ann/v1/1.jpg", "ann", "Hindi", "v1"),
     "codes of languages": ("voices/ann/pt-BR/v1/1.wav", "faces/ann/pt-BR/v1/1.jpg", "ann", "pt-BR", "v1"),
+    "languages by their own names": (
+        "voices/ann/Deutsch/v1/1.wav",
+        "faces/ann/Deutsch/v1/1.jpg",
+        "ann",
+        "Deutsch",
+        "v1",
+    ),
     "MAV-Celeb v4": ("voices/Bangla/id007/1.wav", "faces/Bangla/id007/1.jpg", "id007", "Bangla", ""),
 }
 
