@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,13 +31,15 @@ def below(process: str = "self") -> tuple[float, float]:
     seconds = memory = 0.0
     for listed in Path(f"/proc/{process}/task").glob("*/children"):
         for child in listed.read_text().split():
-            ticks = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:15]
-            deeper = below(child)
-            seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + deeper[0]
-            memory += _peak_gb(child) + deeper[1]
+            with suppress(OSError):  # it has ended meanwhile
+                ticks = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:15]
+                deeper, peak = below(child), _peak_gb(child)
+                seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + deeper[0]
+                memory += peak + deeper[1]
     return seconds, memory
 
 
 def _peak_gb(process: str) -> float:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line[:6] == "VmHWM:") / (1 << 20)
+    peaks = (int(line.split()[1]) for line in lines if line[:6] == "VmHWM:")  # none of a process that has ended
+    return next(peaks, 0) / (1 << 20)

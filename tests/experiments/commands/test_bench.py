@@ -157,7 +157,7 @@ def test_what_the_processes_of_a_pool_cost_is_counted() -> None:
         pool.submit(_spend, 0, start[0] + 2.0).result()
         alive = below()
     assert 0.9 * taken < larger[1] - start[1] < 1.5 * taken
-    assert alive[1] >= larger[1]
+    assert alive[1] > larger[1] - 0.01  # the kernel counts pages by thread, and adds them up now and then
     assert alive[0] - start[0] > 1.0
     after = below()
     assert after[0] >= alive[0]  # of an ended process they count on
