@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.io.text import counted as counted  # of the datamodules, too
 from datamodules.schema import visible
 
 WIDTH = 220  # of what is no terminal: in a log, names are searched for and must not be broken

@@ -66,7 +66,8 @@ def incomplete(out: Path, specs: dict[Modality, Spec], tables: dict[Modality, Me
             if (changed := changed_since(tables[modality].paths, path.stat().st_mtime_ns)).any():
                 raise DataError(
                     f"{path}: {changed.sum()} of its files were written again after it, the first is "
-                    f"{tables[modality].paths[changed][0]}; remove {path} to embed all {modality}s again"
+                    f"{tables[modality].paths[changed][0]}; remove {path} to embed all {modality}s again, "
+                    "or touch it if they are the same"
                 )
         elif modality not in before and path.with_suffix(".csv").exists():
             raise DataError(f"{path.with_suffix('.csv')}: is a file that embed has not made; choose another --out")

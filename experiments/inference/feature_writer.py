@@ -130,8 +130,9 @@ class FeatureWriter(LightningModule):
             keys = np.array([item_key(item) for item in table.items.ids.tolist()], dtype=np.uint64)
             parts = self._parts(modality)
             have = [part for part, _ in parts.read()]
-            lacking = ~np.isin(keys, np.concatenate(have)) if have else np.ones(len(keys), dtype=np.bool_)
-            rows = np.flatnonzero(lacking | changed_since(table.paths, parts.parts.begun))
+            there = np.isin(keys, np.concatenate(have)) if have else np.zeros(len(keys), dtype=np.bool_)
+            there[there] = ~changed_since(table.paths[there], parts.parts.begun)
+            rows = np.flatnonzero(~there)
             if len(rows) < len(keys):
                 say(f"{modality}s: {len(keys) - len(rows)} of {len(keys)} were embedded before")
             if len(rows):

@@ -15,9 +15,9 @@ from typing import Any
 
 from datamodules.io.documents import damaged, read_mapping
 from datamodules.io.tables import read_parquet
+from datamodules.io.text import counted
 from datamodules.schema import DataError
 from datamodules.workers import end_with_parent, without_interrupts
-from experiments.console.tables import counted
 from experiments.protocol.derived import Derived, derived_in_order, derived_of, fusions_of
 from experiments.protocol.file import PlannedFit, Protocol, chosen_methods, fit_of, planned_fits
 from experiments.protocol.numbers import Outcome

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from datamodules.io.text import counted
 from datamodules.schema import DataError, visible
 from experiments.console.progress import track
-from experiments.console.tables import counted
 from experiments.report.grouping import by_test_set
 from experiments.report.page import render_page
 from experiments.report.runs import find_runs, main_conditions, read_refined, read_runs

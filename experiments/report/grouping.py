@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from experiments.console.tables import counted
+from datamodules.io.text import counted
 from experiments.report.naming import with_methods
 from experiments.report.runs import ReportRun, flatten, main_conditions, options
 from experiments.runs.saved import tested_set

@@ -15,8 +15,9 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from datamodules.io.text import counted
 from datamodules.schema import DataError
-from experiments.console.tables import counted, percent
+from experiments.console.tables import percent
 from experiments.figures.drawing import draw_elbow, draw_prototypes
 from experiments.report.figures import PAGE_STYLE, cut, draw_bars, draw_changes, draw_curves, draw_mean_det, to_svg
 from experiments.report.numbers import Spread, Verdict, conditions_of, counts_of, lead_lists, verdict

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from datamodules.io.documents import damaged, read_json, read_mapping
-from datamodules.io.text import plain_file
+from datamodules.io.text import counted, plain_file
 from datamodules.schema import DataError, one_line
-from experiments.console.tables import counted
 from experiments.report.digest import Digest, digest
 from experiments.runs.folder import OWN, REFINED
 from experiments.runs.records import read_records

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from datamodules.io.text import counted
 from datamodules.schema import visible
-from experiments.console.tables import counted, percent
+from experiments.console.tables import percent
 from experiments.report.grouping import TestedOn
 from experiments.report.numbers import (
     BETTER,
